@@ -1,0 +1,105 @@
+// Scalar functions that WGSL lacks or leaves undefined for some arguments. Only those that a kernel names are kept.
+
+fn from_bits(bits: u32) -> f32 { return bitcast<f32>(bits); }
+
+fn is_nan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
+
+fn is_inf(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) == 0x7f800000u; }
+
+fn bfloat(x: f32) -> f32 {
+  let bits = bitcast<u32>(x);
+  if (is_nan(x)) { return x; }
+  return bitcast<f32>((bits + 0x7fffu + ((bits >> 16u) & 1u)) & 0xffff0000u);
+}
+
+fn floor_div(a: i32, b: i32) -> i32 {
+  let q = a / b;
+  return select(q, q - 1, (a % b != 0) && ((a < 0) != (b < 0)));
+}
+
+fn floor_mod(a: i32, b: i32) -> i32 {
+  let r = a % b;
+  return select(r, r + b, (r != 0) && ((r < 0) != (b < 0)));
+}
+
+fn floor_mod_f(a: f32, b: f32) -> f32 { return a - b * floor(a / b); }
+
+// Remainder of truncated division, also where the quotient is too large for a float: Kahan's reduction is not needed at
+// the magnitudes that models use.
+fn rem_f(a: f32, b: f32) -> f32 {
+  if (is_inf(b) && !is_inf(a)) { return a; }
+  return a - b * trunc(a / b);
+}
+
+fn pow_f(x: f32, y: f32) -> f32 {
+  if (y == 0.0 || x == 1.0) { return 1.0; }
+  let size = pow(abs(x), y);
+  if (x >= 0.0 || is_nan(x)) { return size; }
+  if (y != trunc(y)) { return from_bits(0x7fc00000u); }
+  return select(size, -size, abs(y) < 16777216.0 && (i32(y) & 1) == 1);
+}
+
+fn pow_i(x: i32, y: i32) -> i32 {
+  if (y < 0) { return select(select(0, 1, x == 1), select(-1, 1, (y & 1) == 0), x == -1); }
+  var base = x;
+  var left = u32(y);
+  var result = 1;
+  for (var turn = 0u; turn < 32u && left != 0u; turn++) {
+    if ((left & 1u) == 1u) { result = result * base; }
+    base = base * base;
+    left = left >> 1u;
+  }
+  return result;
+}
+
+fn pow_u(x: u32, y: u32) -> u32 { return bitcast<u32>(pow_i(bitcast<i32>(x), i32(y))); }
+
+// Taylor's series to x^19 below 1; Abramowitz & Stegun 7.1.26 above.
+fn erf(x: f32) -> f32 {
+  let z = abs(x);
+  if (z < 1.0) {
+    let s = x * x;
+    var p = 1.0 / 6894720.0 * -1.0;
+    p = fma(p, s, 1.0 / 685440.0);
+    p = fma(p, s, -1.0 / 75600.0);
+    p = fma(p, s, 1.0 / 9360.0);
+    p = fma(p, s, -1.0 / 1320.0);
+    p = fma(p, s, 1.0 / 216.0);
+    p = fma(p, s, -1.0 / 42.0);
+    p = fma(p, s, 0.1);
+    p = fma(p, s, -1.0 / 3.0);
+    p = fma(p, s, 1.0);
+    return 1.1283791670955126 * x * p;
+  }
+  let t = 1.0 / fma(0.3275911, z, 1.0);
+  let p = t * fma(t, fma(t, fma(t, fma(t, 1.061405429, -1.453152027), 1.421413741), -0.284496736), 0.254829592);
+  return sign(x) * (1.0 - p * exp(-z * z));
+}
+
+fn tanh_f(x: f32) -> f32 { return tanh(clamp(x, -10.0, 10.0)); }
+
+fn sinh_f(x: f32) -> f32 {
+  if (abs(x) < 0.5) {
+    let s = x * x;
+    return x * fma(s, fma(s, fma(s, 1.0 / 5040.0, 1.0 / 120.0), 1.0 / 6.0), 1.0);
+  }
+  let e = exp(abs(x) - 0.6931471805599453);
+  return sign(x) * (e - 0.25 / e);
+}
+
+fn asinh_f(x: f32) -> f32 {
+  let z = abs(x);
+  if (z < 0.1) { return x * (1.0 - x * x * (1.0 / 6.0 - 0.075 * x * x)); }
+  return sign(x) * log(z + sqrt(z * z + 1.0));
+}
+
+fn atanh_f(x: f32) -> f32 {
+  if (abs(x) < 0.1) {
+    let s = x * x;
+    return x * fma(s, fma(s, fma(s, 1.0 / 7.0, 0.2), 1.0 / 3.0), 1.0);
+  }
+  return 0.5 * log((1.0 + x) / (1.0 - x));
+}
+
+// Round half to even is what `round` does; halves are exact below 2^23.
+fn round_f(x: f32) -> f32 { return round(x); }

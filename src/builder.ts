@@ -1,0 +1,95 @@
+// THE pipeline: ONNX bytes → Graph → passes → Program → fusion → kernels, chosen by measurement → Plan → Engine.
+// The only file that knows the order of the stages.
+
+import { type Choices, tune } from "./autotuner/tune.ts";
+import type { TimingCache } from "./autotuner/cache.ts";
+import { Engine } from "./engine/engine.ts";
+import type { Device } from "./gpu/device.ts";
+import { PipelineCache } from "./gpu/pipelines.ts";
+import { importModel } from "./importer/import.ts";
+import type { ReadExternal } from "./importer/tensors.ts";
+import type { Graph } from "./ir/graph.ts";
+import type { Program } from "./ir/task.ts";
+import type { Tensor } from "./ir/tensor.ts";
+import { fuse } from "./lowering/fuse.ts";
+import { lowerGraph } from "./lowering/lower.ts";
+import { decideStorage } from "./lowering/storage.ts";
+import { hostOperator } from "./ops/registry.ts";
+import { runPasses } from "./passes/index.ts";
+import { RewriteLog } from "./passes/rewrite/log.ts";
+import { makePlan } from "./plan/plan.ts";
+import { type ProfileShapes, planProfiles } from "./plan/profiles.ts";
+import { hostFallbackRefused } from "./util/errors.ts";
+
+export interface BuildOptions {
+  /** Names the model in messages. */
+  readonly file?: string;
+  /** Reads external tensor data that lies beside the model. */
+  readonly readExternal?: ReadExternal;
+  /** Optimization profiles: min, opt and max shape of each input with free dimensions. */
+  readonly profiles?: readonly ProfileShapes[];
+  /** What inputs will hold, where shapes depend on it. The engine checks it at each run. */
+  readonly shapeValues?: Readonly<Record<string, Tensor>>;
+  /** 0: the first kernel that runs, nothing measured … 5: every candidate. Default 3. */
+  readonly optimizationLevel?: 0 | 1 | 2 | 3 | 4 | 5;
+  readonly timingCache?: TimingCache;
+  /** Seconds that measuring may take. */
+  readonly maxTuneTime?: number;
+  /** False: refuse a model of which a layer would run on the host. Default true. */
+  readonly hostFallback?: boolean;
+  /** False: every operator as its own kernels. Default true. */
+  readonly fusion?: boolean;
+  /** Rewrite rules to leave out, by name, and how many applications to stop after: to bisect a wrong result. */
+  readonly disable?: readonly string[];
+  readonly maxRewrites?: number;
+  /** Stops after a stage and throws nothing away: sees every intermediate form. */
+  readonly onStage?: (stage: Stage, form: Graph | Program | Choices) => void;
+  readonly onProgress?: (progress: BuildProgress) => void;
+}
+
+export type Stage = "import" | "passes" | "lower" | "fuse" | "tune";
+
+export interface BuildProgress {
+  readonly stage: Stage | "plan" | "load";
+  /** Tasks done of all, while tuning. */
+  readonly done?: number;
+  readonly total?: number;
+  /** What is being tried, and the best so far. */
+  readonly what?: string;
+}
+
+export class Builder {
+  constructor(readonly device: Device) {}
+
+  /** Compiles a model. Errors: K1xx–K3xx for the model, K4xx for the device, K611 for a refused host layer. */
+  async build(onnx: Uint8Array, options: BuildOptions = {}): Promise<Engine> {
+    const { caps } = this.device;
+    const see = (stage: Stage, form: Graph | Program | Choices): void => {
+      options.onProgress?.({ stage });
+      options.onStage?.(stage, form);
+    };
+    const log = new RewriteLog({ disable: options.disable ?? [], ...(options.maxRewrites === undefined ? {} : { limit: options.maxRewrites }) });
+    const profiles = options.profiles ?? [];
+    const imported = importModel(onnx, {
+      ...(options.file === undefined ? {} : { file: options.file }),
+      ...(options.readExternal ? { readExternal: options.readExternal } : {}),
+      ...(options.shapeValues ? { assumed: options.shapeValues } : {}),
+    });
+    see("import", imported);
+    const graph = options.fusion === false ? imported : runPasses(imported, { log });
+    see("passes", graph);
+    const lowered = lowerGraph(graph);
+    see("lower", lowered);
+    const program = fuse(lowered, caps, log, options.fusion ?? true);
+    decideStorage(program.tasks);
+    see("fuse", program);
+    const host = program.tasks.find((task) => task.kind === "host");
+    if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
+    const pipelines = new PipelineCache(this.device);
+    const symbols = planProfiles(program.inputs, profiles);
+    const choices = await tune(program, this.device, pipelines, symbols, options);
+    see("tune", choices);
+    const { plan, weights } = makePlan(program, choices, { caps, profiles: symbols, notes: [] });
+    return Engine.load(this.device, plan, weights, hostOperator, pipelines);
+  }
+}

@@ -1,0 +1,318 @@
+// Runs an engine: binds symbols, allocates what shapes need, replays the steps. Steps whose shapes are known are resolved
+// into a flat list of GPU commands once a shape; host layers, branches and loops on data interrupt it.
+
+import { type Tensor, arrayOfBytes, numbersOf, sizeOf, type TypedArray } from "../ir/tensor.ts";
+import { fromDevice, toDevice } from "../ir/storage.ts";
+import { BufferUsage } from "../gpu/constants.ts";
+import { Memory } from "../gpu/buffers.ts";
+import { assumptionBroken, disposedContext, missingInput, unknownInputs, wrongInputData, wrongInputType } from "../util/errors.ts";
+import type { Engine } from "./engine.ts";
+import type { DispatchStep, HostStep, IfStep, LoopStep, PlanBuffer, PlanInput, Step } from "./plan.ts";
+import { DimensionTable, bindInputs } from "./shapes.ts";
+
+/** An input: a tensor, or its data alone where the shape is fixed. */
+export type Input = Tensor | TypedArray;
+export type Inputs = Readonly<Record<string, Input>>;
+export type Outputs = Record<string, Tensor>;
+
+/** One command of a resolved stretch. */
+type Command =
+  | { readonly kind: "dispatch"; readonly step: DispatchStep; readonly pipeline: GPUComputePipeline; readonly group: GPUBindGroup; readonly counts: readonly [number, number, number] }
+  | { readonly kind: "copy"; readonly from: GPUBuffer; readonly to: GPUBuffer; readonly bytes: number };
+
+interface Resolved {
+  readonly commands: readonly Command[];
+  readonly params: GPUBuffer | undefined;
+}
+
+type Bindings = Map<string, number>;
+const isDynamic = (step: Step): step is HostStep | IfStep | LoopStep =>
+  step.kind === "host" || step.kind === "if" || (step.kind === "loop" && (step.trips !== null || step.condition !== null || step.body.some(isDynamic)));
+
+export class ExecutionContext {
+  private readonly memory: Memory;
+  private readonly table = new DimensionTable();
+  private readonly own = new Map<number, GPUBuffer>();
+  private readonly slots: (GPUBuffer | undefined)[] = [];
+  private readonly resolved = new Map<string, Resolved>();
+  private running: Promise<unknown> = Promise.resolve();
+  private disposed = false;
+
+  constructor(private readonly engine: Engine) {
+    this.memory = new Memory(engine.device);
+  }
+
+  /**
+   * Runs the network once. Calls queue up: each starts when the one before has finished.
+   * Errors: K602 missing or K603 unknown inputs, K604–K607 shapes, K608 types, K601 values that the GPU cannot hold, K408 device lost.
+   */
+  execute(inputs: Inputs): Promise<Outputs> {
+    const result = this.running.then(() => this.run(inputs));
+    this.running = result.catch(() => undefined);
+    return result;
+  }
+
+  /** Frees the context's memory at once. */
+  dispose(): void {
+    this.disposed = true;
+    this.memory.dispose();
+    this.resolved.clear();
+  }
+
+  private async run(inputs: Inputs): Promise<Outputs> {
+    if (this.disposed) throw disposedContext();
+    this.engine.device.check();
+    const { plan } = this.engine;
+    const tensors = this.checkedInputs(inputs);
+    const bindings = bindInputs(plan, this.table, new Map([...tensors].map(([name, { shape }]) => [name, shape])));
+    for (const input of plan.inputs) await this.upload(input.buffer, tensors.get(input.name)!, bindings, `input "${input.name}"`);
+    await this.runSteps(plan.steps, bindings, "");
+    const { device } = this.engine.device;
+    const encoder = device.createCommandEncoder();
+    const readbacks = [];
+    for (const output of plan.outputs) {
+      const bytes = this.bytesOf(output.buffer, bindings);
+      readbacks.push(bytes === 0 ? undefined : this.memory.readback(encoder, await this.buffer(output.buffer, bindings), 0, bytes));
+    }
+    device.queue.submit([encoder.finish()]);
+    const outputs: Outputs = {};
+    for (const [i, output] of plan.outputs.entries()) {
+      const bytes = (await readbacks[i]?.read()) ?? new Uint8Array(0);
+      outputs[output.name] = fromDevice(bytes, output.dtype, this.table.shape(output.shape, bindings), plan.buffers[output.buffer]!.storage);
+    }
+    this.engine.device.check();
+    return outputs;
+  }
+
+  // --- inputs ------------------------------------------------------------------------------------------------------------
+
+  private checkedInputs(inputs: Inputs): Map<string, Tensor> {
+    const { plan } = this.engine;
+    const unknown = Object.keys(inputs).filter((name) => !plan.inputs.some((input) => input.name === name));
+    if (unknown.length > 0) throw unknownInputs(unknown, plan.inputs.map(({ name }) => name));
+    return new Map(plan.inputs.map((input) => [input.name, this.checkedInput(input, inputs[input.name])]));
+  }
+
+  private checkedInput(input: PlanInput, given: Input | undefined): Tensor {
+    if (given === undefined) throw missingInput(input.name, `${input.dtype}[${input.shape.join(", ")}]`);
+    const expected = arrayOfBytes(input.dtype, new Uint8Array(0)).constructor.name;
+    const bare = ArrayBuffer.isView(given);
+    const data = bare ? given : given.data;
+    if (!bare && given.dtype !== undefined && given.dtype !== input.dtype) throw wrongInputType(input.name, given.dtype, input.dtype);
+    if (!ArrayBuffer.isView(data) || data.constructor.name !== expected) throw wrongInputData(input.name, data?.constructor?.name ?? typeof data, expected, input.dtype);
+    const shape = bare ? this.table.shape(input.shape, new Map()) : given.shape;
+    if (sizeOf(shape) !== data.length) throw wrongInputData(input.name, `${data.length} elements`, `${sizeOf(shape)} for shape [${shape.join(", ")}]`, input.dtype);
+    const tensor: Tensor = { dtype: input.dtype, shape, data };
+    if (input.assumed && input.assumed.join() !== Array.from(data, String).join()) throw assumptionBroken(input.name, input.assumed.join(", "), Array.from(data, String).join(", "));
+    return tensor;
+  }
+
+  private async upload(number: number, tensor: Tensor, bindings: Bindings, place: string): Promise<void> {
+    const bytes = toDevice(tensor, this.engine.plan.buffers[number]!.storage, place);
+    if (bytes.length > 0) await this.memory.upload(await this.buffer(number, bindings), bytes);
+  }
+
+  private async download(number: number, bindings: Bindings): Promise<Tensor> {
+    const { dtype, shape, storage } = this.engine.plan.buffers[number]!;
+    const bytes = this.bytesOf(number, bindings);
+    const data = bytes === 0 ? new Uint8Array(0) : await this.memory.download(await this.buffer(number, bindings), 0, bytes);
+    return fromDevice(data, dtype, this.table.shape(shape, bindings), storage);
+  }
+
+  // --- memory ------------------------------------------------------------------------------------------------------------
+
+  private bytesOf(number: number, bindings: Bindings): number {
+    return this.table.evaluate(this.engine.plan.buffers[number]!.bytes, bindings);
+  }
+
+  /** The GPU buffer of a numbered buffer, large enough for the shapes bound. */
+  private async buffer(number: number, bindings: Bindings): Promise<GPUBuffer> {
+    const spec = this.engine.plan.buffers[number]!;
+    if (spec.home.kind === "weight") return this.engine.weightBuffers.get(number)!;
+    const bytes = Math.max(4, this.bytesOf(number, bindings));
+    if (spec.home.kind === "activation") {
+      const { slot } = spec.home;
+      const made = await this.grown(this.slots[slot], bytes, spec);
+      this.slots[slot] = made;
+      return made;
+    }
+    const made = await this.grown(this.own.get(number), bytes, spec);
+    this.own.set(number, made);
+    return made;
+  }
+
+  private async grown(old: GPUBuffer | undefined, bytes: number, { name }: PlanBuffer): Promise<GPUBuffer> {
+    if (old && old.size >= bytes) return old;
+    if (old) {
+      // Every resolved stretch may hold the old buffer in a bind group.
+      for (const { params } of this.resolved.values()) if (params) this.memory.destroy(params);
+      this.resolved.clear();
+      this.memory.destroy(old);
+    }
+    return this.memory.create({ label: name, bytes });
+  }
+
+  // --- steps -------------------------------------------------------------------------------------------------------------
+
+  /** Runs steps: stretches without dynamic steps as one submission each. `path` names the list for the cache. */
+  private async runSteps(steps: readonly Step[], bindings: Bindings, path: string): Promise<void> {
+    let from = 0;
+    for (let i = 0; i <= steps.length; i++) {
+      const step = steps[i];
+      if (step && !isDynamic(step)) continue;
+      if (i > from) await this.runStretch(steps.slice(from, i), bindings, `${path}/${from}`);
+      from = i + 1;
+      if (!step) break;
+      if (step.kind === "host") await this.runHost(step as HostStep, bindings);
+      else if (step.kind === "if") await this.runIf(step as IfStep, bindings, `${path}/${i}`);
+      else await this.runLoop(step as LoopStep, bindings, `${path}/${i}`);
+    }
+  }
+
+  private async runStretch(steps: readonly Step[], bindings: Bindings, path: string): Promise<void> {
+    const key = `${path}?${[...bindings].map(([name, value]) => `${name}=${value}`).join("&")}`;
+    let stretch = this.resolved.get(key);
+    if (!stretch) {
+      stretch = await this.resolve(steps, bindings);
+      this.resolved.set(key, stretch);
+    }
+    const { device } = this.engine.device;
+    const encoder = device.createCommandEncoder();
+    let pass: GPUComputePassEncoder | undefined;
+    for (const command of stretch.commands) {
+      if (command.kind === "copy") {
+        pass?.end();
+        pass = undefined;
+        encoder.copyBufferToBuffer(command.from, 0, command.to, 0, command.bytes);
+      } else {
+        pass ??= encoder.beginComputePass();
+        pass.setPipeline(command.pipeline);
+        pass.setBindGroup(0, command.group);
+        pass.dispatchWorkgroups(...command.counts);
+      }
+    }
+    pass?.end();
+    device.queue.submit([encoder.finish()]);
+  }
+
+  /** Turns steps into commands: loops unrolled, sizes evaluated, parameters in one uniform buffer, bind groups made. */
+  private async resolve(steps: readonly Step[], bindings: Bindings): Promise<Resolved> {
+    const { device, pipelines, plan } = this.engine;
+    // All memory first: growing a slot replaces its buffer.
+    const flat = this.unroll(steps, bindings);
+    for (const { step, bindings: at } of flat) {
+      for (const number of step.kind === "copy" ? [step.from, step.to] : step.bindings.map(({ buffer }) => buffer)) await this.buffer(number, at);
+    }
+    const alignment = device.caps.limits.minUniformBufferOffsetAlignment;
+    const blocks: { offset: number; words: Int32Array }[] = [];
+    let paramBytes = 0;
+    const blockOf = flat.map(({ step, bindings: at }) => {
+      if (step.kind === "copy" || step.params.length === 0) return undefined;
+      const words = Int32Array.from(step.params, (text) => this.table.evaluate(text, at));
+      const block = { offset: paramBytes, words, bytes: Math.ceil(words.length / 4) * 16 };
+      blocks.push(block);
+      paramBytes += Math.ceil(block.bytes / alignment) * alignment;
+      return block;
+    });
+    const params = paramBytes > 0 ? await this.memory.create({ label: "params", bytes: paramBytes, usage: BufferUsage.UNIFORM | BufferUsage.COPY_DST }) : undefined;
+    if (params) {
+      const all = new Int32Array(paramBytes / 4);
+      for (const { offset, words } of blocks) all.set(words, offset / 4);
+      await this.memory.upload(params, all);
+    }
+    const commands: Command[] = [];
+    for (const [i, { step, bindings: at }] of flat.entries()) {
+      if (step.kind === "copy") {
+        const bytes = this.bytesOf(step.from, at);
+        if (bytes > 0) commands.push({ kind: "copy", from: await this.buffer(step.from, at), to: await this.buffer(step.to, at), bytes });
+        continue;
+      }
+      const counts = step.workgroups.map((text) => this.table.evaluate(text, at)) as [number, number, number];
+      if (counts.some((count) => count === 0)) continue;
+      const { pipeline, layout } = pipelines.get(step)!;
+      const entries: GPUBindGroupEntry[] = [];
+      for (const [binding, { buffer }] of step.bindings.entries()) {
+        const size = Math.max(4, this.bytesOf(buffer, at));
+        entries.push({ binding, resource: { buffer: await this.buffer(buffer, at), size: plan.buffers[buffer]!.home.kind === "weight" ? Math.ceil(size / 4) * 4 : size } });
+      }
+      const block = blockOf[i];
+      if (block) entries.push({ binding: entries.length, resource: { buffer: params!, offset: block.offset, size: block.bytes } });
+      commands.push({ kind: "dispatch", step, pipeline, group: device.device.createBindGroup({ layout, entries }), counts });
+    }
+    return { commands, params };
+  }
+
+  /** Dispatches and copies in the order in which they run, each with the symbols that hold there. */
+  private unroll(steps: readonly Step[], bindings: Bindings): { step: Exclude<Step, HostStep | IfStep | LoopStep>; bindings: Bindings }[] {
+    return steps.flatMap((step) => {
+      if (step.kind === "dispatch" || step.kind === "copy") return [{ step, bindings }];
+      const { index, count, carried, body } = step as LoopStep;
+      const copy = (from: number, to: number) => ({ step: { kind: "copy", from, to } as const, bindings });
+      const turns = Array.from({ length: this.table.evaluate(count, bindings) }, (_, turn) => {
+        const at = new Map(bindings).set(index, turn);
+        return [...this.unroll(body, at), ...carried.map(({ input, output }) => copy(output, input))];
+      });
+      return [...carried.map(({ init, input }) => copy(init, input)), ...turns.flat(), ...carried.map(({ input, final }) => copy(input, final))];
+    });
+  }
+
+  private async runHost(step: HostStep, bindings: Bindings): Promise<void> {
+    const operator = this.engine.hostOperators(step.op)!;
+    const inputs = await Promise.all(step.inputs.map((number) => (number === null ? undefined : this.download(number, bindings))));
+    const results = operator(inputs, step.attrs);
+    for (const [i, number] of step.outputs.entries()) {
+      this.bindShape(number, results[i]!.shape, bindings);
+      await this.upload(number, results[i]!, bindings, `output ${i} of host layer "${step.node}"`);
+    }
+  }
+
+  /** Binds the symbols that only now have a value. */
+  private bindShape(number: number, shape: readonly number[], bindings: Bindings): void {
+    this.engine.plan.buffers[number]!.shape.forEach((text, axis) => {
+      const symbol = this.table.symbolOf(text);
+      if (symbol !== undefined && !bindings.has(symbol)) bindings.set(symbol, shape[axis]!);
+    });
+  }
+
+  private async scalar(number: number, bindings: Bindings): Promise<number> {
+    return numbersOf(await this.download(number, bindings))[0] ?? 0;
+  }
+
+  private async copy(from: number, to: number, bindings: Bindings): Promise<void> {
+    const { shape } = this.engine.plan.buffers[from]!;
+    this.bindShape(to, this.table.shape(shape, bindings), bindings);
+    const bytes = this.bytesOf(from, bindings);
+    if (bytes === 0) return;
+    const { device } = this.engine.device;
+    const encoder = device.createCommandEncoder();
+    const [source, target] = [await this.buffer(from, bindings), await this.buffer(to, bindings)];
+    encoder.copyBufferToBuffer(source, 0, target, 0, bytes);
+    device.queue.submit([encoder.finish()]);
+  }
+
+  private async runIf(step: IfStep, bindings: Bindings, path: string): Promise<void> {
+    const taken = (await this.scalar(step.condition, bindings)) !== 0;
+    await this.runSteps(taken ? step.then : step.else, bindings, `${path}/${taken}`);
+    for (const result of step.results) await this.copy(taken ? result.then : result.else, result.out, bindings);
+  }
+
+  private async runLoop(step: LoopStep, bindings: Bindings, path: string): Promise<void> {
+    const { condition } = step;
+    const limit = step.trips === null ? this.table.tryEvaluate(step.count, bindings) ?? Number.POSITIVE_INFINITY : await this.scalar(step.trips, bindings);
+    for (const { init, input } of step.carried) await this.copy(init, input, bindings);
+    if (condition?.initial != null && condition.input !== null) await this.copy(condition.initial, condition.input, bindings);
+    let going = condition?.initial == null || (await this.scalar(condition.initial, bindings)) !== 0;
+    let turn = 0;
+    for (; going && turn < limit; turn++) {
+      const at = new Map(bindings).set(step.index, turn);
+      await this.runSteps(step.body, at, path);
+      for (const { input, output } of step.carried) await this.copy(output, input, at);
+      if (condition) {
+        if (condition.input !== null) await this.copy(condition.output, condition.input, at);
+        going = (await this.scalar(condition.output, at)) !== 0;
+      }
+    }
+    if (step.turns !== null) bindings.set(step.turns, turn);
+    for (const { input, final } of step.carried) await this.copy(input, final, bindings);
+  }
+}

@@ -1,0 +1,103 @@
+// The plan: what an engine does, as plain data that survives JSON. Dimensions are text (ir/dims.ts reads it); buffers,
+// kernels and weights are numbered.
+
+import type { Storage } from "../ir/storage.ts";
+import type { DType } from "../ir/types.ts";
+
+export interface Plan {
+  readonly inputs: readonly PlanInput[];
+  readonly outputs: readonly PlanOutput[];
+  readonly buffers: readonly PlanBuffer[];
+  /** WGSL texts, each once. */
+  readonly shaders: readonly string[];
+  readonly steps: readonly Step[];
+  /** GPU memory that activations share: `bytes` covers the largest tenant. */
+  readonly slots: readonly { readonly bytes: readonly string[] }[];
+  readonly profiles: readonly Profile[];
+  /** Nodes that run on the host, and why. */
+  readonly hostLayers: readonly { readonly node: string; readonly op: string; readonly reason: string }[];
+  /** What the build lowered or assumed, in words. */
+  readonly notes: readonly string[];
+}
+
+interface PlanTensor {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly string[];
+  readonly buffer: number;
+}
+export interface PlanInput extends PlanTensor {
+  /** The contents that the engine was built for, as decimal text. */
+  readonly assumed?: readonly string[];
+}
+export type PlanOutput = PlanTensor;
+
+export interface PlanBuffer {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly string[];
+  readonly storage: Storage;
+  readonly bytes: string;
+  /** `weight`: at `offset` in the weights; `activation`: in slot `slot`; `input` and `output`: the context's own. */
+  readonly home: { readonly kind: "weight"; readonly offset: number; readonly length: number } | { readonly kind: "activation"; readonly slot: number } | { readonly kind: "input" | "output" };
+}
+
+/** Bounds of each symbol, from the optimization profile. */
+export interface Profile {
+  readonly name: string;
+  readonly symbols: Readonly<Record<string, { readonly min: number; readonly opt: number; readonly max: number }>>;
+}
+
+export type Step = DispatchStep | CopyStep | HostStep | LoopStep | IfStep;
+
+export interface DispatchStep {
+  readonly kind: "dispatch";
+  /** The ONNX nodes that it computes. */
+  readonly nodes: readonly string[];
+  readonly label: string;
+  readonly tactic: string;
+  readonly config: Readonly<Record<string, number | boolean | string>>;
+  readonly shader: number;
+  readonly bindings: readonly { readonly buffer: number; readonly access: "read" | "write" }[];
+  readonly params: readonly string[];
+  readonly workgroups: readonly [string, string, string];
+}
+
+/** Copies all of one buffer over another. */
+export interface CopyStep {
+  readonly kind: "copy";
+  readonly from: number;
+  readonly to: number;
+}
+
+export interface HostStep {
+  readonly kind: "host";
+  readonly node: string;
+  readonly op: string;
+  readonly attrs: Readonly<Record<string, unknown>>;
+  readonly inputs: readonly (number | null)[];
+  readonly outputs: readonly number[];
+}
+
+/** See LoopTask in ir/task.ts: the same fields, values as buffers. */
+export interface LoopStep {
+  readonly kind: "loop";
+  readonly index: string;
+  readonly count: string;
+  /** i64 scalar that bounds the turns, read on the host. */
+  readonly trips: number | null;
+  readonly condition: { readonly initial: number | null; readonly input: number | null; readonly output: number } | null;
+  /** Symbol that is bound to the number of turns when the loop ended. */
+  readonly turns: string | null;
+  readonly body: readonly Step[];
+  readonly carried: readonly { readonly init: number; readonly input: number; readonly output: number; readonly final: number }[];
+  readonly outputs: readonly number[];
+}
+
+export interface IfStep {
+  readonly kind: "if";
+  readonly condition: number;
+  readonly then: readonly Step[];
+  readonly else: readonly Step[];
+  readonly results: readonly { readonly then: number; readonly else: number; readonly out: number }[];
+}

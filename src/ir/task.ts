@@ -1,0 +1,223 @@
+// Tasks: what the GPU is asked to do, one kernel (or a few) each. Operators lower to tasks, tactics implement them;
+// neither knows the other. A task is a loop nest in tensor expressions: parallel variables, what is combined over the
+// others, and stores. Prologues live in the expressions that read, epilogues in the stores.
+
+import { type Dim, shapeText } from "./dims.ts";
+import { type Combiner, type Expr, type Load, type Slot, type Var, and, int, load, loadsOf, mul, add, select, substitute, within, constant, reduce, floorDiv, convert } from "./expr.ts";
+import type { Tensor } from "./tensor.ts";
+import { scalarOf } from "./types.ts";
+import type { Value } from "./value.ts";
+
+/** How a store meets what is there: replaces it, or combines atomically (`init` gave the first value). */
+export type StoreMode = "set" | "add" | "mul" | "min" | "max";
+
+export interface Store {
+  readonly value: Value;
+  /** One i32 a dimension of `value`, in bounds. Different iterations of a "set" store write different elements. */
+  readonly index: readonly Expr[];
+  readonly expr: Expr;
+  readonly mode: StoreMode;
+  /** When present the stores do not cover `value`: the rest is as in `init`. */
+  readonly init?: Value;
+}
+
+interface TaskBase {
+  /** Name of the ONNX node that asked first. */
+  readonly name: string;
+  /** All ONNX nodes that went into it. */
+  readonly origins: readonly string[];
+}
+
+/** Every point of `vars` on its own. */
+export interface MapTask extends TaskBase {
+  readonly kind: "map";
+  readonly vars: readonly Var[];
+  readonly stores: readonly Store[];
+}
+
+/** One combination over `inner`; later stages may use the slots of earlier ones. */
+export interface Stage {
+  readonly slot: Slot;
+  readonly fn: Combiner;
+  readonly body: Expr;
+}
+
+/**
+ * For every point of `vars`: stages that combine over `inner`, then stores, one a point or (`each`) one an inner element.
+ * Reductions, pooling, softmax and the normalizations are all of this kind.
+ */
+export interface ReduceTask extends TaskBase {
+  readonly kind: "reduce";
+  readonly vars: readonly Var[];
+  readonly inner: readonly Var[];
+  readonly stages: readonly Stage[];
+  readonly each: boolean;
+  readonly stores: readonly Store[];
+}
+
+/** acc[batch, m, n] = Σ_k a·b, in the accumulator's type. */
+export interface GemmTask extends TaskBase {
+  readonly kind: "gemm";
+  readonly batch: readonly Var[];
+  readonly m: Var;
+  readonly n: Var;
+  readonly k: Var;
+  /** Over batch, m, k. */
+  readonly a: Expr;
+  /** Over batch, k, n. */
+  readonly b: Expr;
+  readonly acc: Slot;
+  readonly stores: readonly Store[];
+}
+
+/** acc[batch, oc, o…] = Σ x[batch, group·ic + c, o·stride + k·dilation − pad] · w[oc, c, k…]; outside of x is `padValue`. */
+export interface ConvTask extends TaskBase {
+  readonly kind: "conv";
+  readonly batch: Var;
+  readonly oc: Var;
+  readonly out: readonly Var[];
+  /** Input channels of one group. */
+  readonly ic: Var;
+  readonly kernel: readonly Var[];
+  readonly groups: number;
+  readonly strides: readonly number[];
+  readonly dilations: readonly number[];
+  /** Padding before each spatial axis. */
+  readonly pads: readonly Dim[];
+  /** Spatial extent of x. */
+  readonly size: readonly Dim[];
+  /** The input over `xVars` = batch, channel, spatial…; usually one plain load. */
+  readonly xVars: readonly Var[];
+  readonly x: Expr;
+  /** The weights over oc, ic, kernel…. */
+  readonly w: Expr;
+  readonly acc: Slot;
+  readonly stores: readonly Store[];
+}
+
+/** Repeats `body` `count` times with the symbol `index` bound to 0, 1, …; after each turn every `output` becomes `input`. */
+export interface LoopTask extends TaskBase {
+  readonly kind: "loop";
+  readonly count: Dim;
+  readonly index: string;
+  readonly body: readonly Task[];
+  readonly carried: readonly { readonly init: Value; readonly input: Value; readonly output: Value; readonly final: Value }[];
+  /** Values that the body's stores fill piece by piece. */
+  readonly outputs: readonly Value[];
+}
+
+/** An operator that runs on the host through its reference. Its outputs' shapes may hold symbols that only it binds. */
+export interface HostTask extends TaskBase {
+  readonly kind: "host";
+  readonly op: string;
+  readonly attrs: HostAttributes;
+  readonly inputs: readonly (Value | undefined)[];
+  readonly outputs: readonly Value[];
+  /** Why there is no kernel; shown to the user. */
+  readonly reason: string;
+}
+
+/** Attributes that survive JSON; tensors are kept beside it. */
+export type HostAttributes = Readonly<Record<string, number | string | boolean | null | readonly number[] | readonly string[]>>;
+
+/** Tasks that become kernels. */
+export type KernelTask = MapTask | ReduceTask | GemmTask | ConvTask;
+export type Task = KernelTask | LoopTask | HostTask;
+
+/** A whole lowered network. */
+export interface Program {
+  readonly inputs: readonly Value[];
+  /** Named results; a value may be an input, a constant or appear twice. */
+  readonly outputs: readonly { readonly name: string; readonly value: Value }[];
+  readonly tasks: readonly Task[];
+  /** Contents that the tasks were specialized to, by input name: checked when the engine runs. */
+  readonly assumed: ReadonlyMap<string, Tensor>;
+}
+
+export const isKernelTask = (task: Task): task is KernelTask => task.kind === "map" || task.kind === "reduce" || task.kind === "gemm" || task.kind === "conv";
+
+/** Values that a task writes. */
+export function writesOf(task: Task): readonly Value[] {
+  if (task.kind === "host") return task.outputs;
+  if (task.kind === "loop") return [...task.outputs, ...task.carried.map(({ final }) => final)];
+  return [...new Set(task.stores.map(({ value }) => value))];
+}
+
+/** Expressions that a kernel task evaluates. */
+export function expressionsOf(task: KernelTask): readonly Expr[] {
+  const stores = task.stores.flatMap((store) => [...store.index, store.expr]);
+  switch (task.kind) {
+    case "map": return stores;
+    case "reduce": return [...task.stages.map(({ body }) => body), ...stores];
+    case "gemm": return [task.a, task.b, ...stores];
+    case "conv": return [task.x, task.w, ...stores];
+  }
+}
+
+/** Values that a task reads, in first-seen order. */
+export function readsOf(task: Task): readonly Value[] {
+  if (task.kind === "host") return task.inputs.filter((value) => value !== undefined);
+  if (task.kind === "loop") {
+    const local = new Set(task.carried.map(({ input }) => input));
+    for (const inner of task.body) for (const value of writesOf(inner)) local.add(value);
+    return [...new Set([...task.carried.map(({ init }) => init), ...task.body.flatMap((inner) => readsOf(inner).filter((value) => !local.has(value)))])];
+  }
+  const loaded = loadsOf(expressionsOf(task)).map(({ value }) => value);
+  return [...new Set([...loaded, ...task.stores.flatMap(({ init }) => (init ? [init] : []))])];
+}
+
+/** A kernel task with every expression rebuilt by `change`. */
+export function mapExpressions<T extends KernelTask>(task: T, change: (e: Expr) => Expr): T {
+  const stores = task.stores.map((store) => ({ ...store, index: store.index.map(change), expr: change(store.expr) }));
+  switch (task.kind) {
+    case "map": return { ...task, stores };
+    case "reduce": return { ...task, stores, stages: task.stages.map((stage) => ({ ...stage, body: change(stage.body) })) };
+    case "gemm": return { ...task, stores, a: change(task.a), b: change(task.b) };
+    case "conv": return { ...task, stores, x: change(task.x), w: change(task.w) };
+  }
+}
+
+/** Parallel variables of a kernel task, outermost first. */
+export function parallelVars(task: KernelTask): readonly Var[] {
+  switch (task.kind) {
+    case "map": case "reduce": return task.vars;
+    case "gemm": return [...task.batch, task.m, task.n];
+    case "conv": return [task.batch, task.oc, ...task.out];
+  }
+}
+
+/** The same computation as a plain reduction: what the direct tactics run and the interpreter evaluates. */
+export function asReduce(task: GemmTask | ConvTask): ReduceTask {
+  const { name, origins, stores, acc } = task;
+  const common = { kind: "reduce", name, origins, stores, each: false, vars: parallelVars(task) } as const;
+  if (task.kind === "gemm") return { ...common, inner: [task.k], stages: [{ slot: acc, fn: "sum", body: mul(task.a, task.b) }] };
+  const position = task.out.map((o, axis) =>
+    add(mul(o, int(task.strides[axis]!)), mul(task.kernel[axis]!, int(task.dilations[axis]!)), mul(int(task.pads[axis]!), int(-1))));
+  const perGroup = task.groups === 1 ? int(0) : mul(floorDiv(task.oc, int(divideExact(task.oc.extent, task.groups))), int(task.ic.extent));
+  const at = new Map<Expr, Expr>([[task.xVars[0]!, task.batch], [task.xVars[1]!, add(perGroup, task.ic)], ...position.map((e, axis): [Expr, Expr] => [task.xVars[axis + 2]!, e])]);
+  const inside = position.map((e, axis) => within(e, task.size[axis]!)).reduce((a, b) => and(a, b), constant("bool", 1));
+  const x = select(inside, substitute(task.x, at), constant(acc.type, 0));
+  return { ...common, inner: [task.ic, ...task.kernel], stages: [{ slot: acc, fn: "sum", body: mul(x, task.w) }] };
+}
+
+function divideExact(dim: Dim, by: number): number {
+  if (typeof dim !== "number" || dim % by !== 0) throw new RangeError(`${by} groups do not divide ${dim} channels`);
+  return dim / by;
+}
+
+/** The load when an expression is one plain element of a value at exactly `vars`, else undefined. */
+export function plainLoad(e: Expr, vars: readonly Var[]): Load | undefined {
+  if (e.kind !== "load" || e.index.length !== vars.length) return undefined;
+  return e.index.every((index, i) => index === vars[i] || (e.value.shape[i] === 1 && vars[i]!.extent === 1)) ? e : undefined;
+}
+
+/** An element of `value` as the scalar type in which kernels accumulate. */
+export const loadAs = (value: Value, index: readonly Expr[], type: Slot["type"]): Expr =>
+  scalarOf(value.dtype) === type ? load(value, index) : convert(load(value, index), type === "f32" ? "f32" : type === "i32" ? "i32" : type === "u32" ? "u32" : "bool");
+
+/** A reduction over nothing but `vars` as one expression. */
+export const fold = (fn: Combiner, vars: readonly Var[], body: Expr): Expr => reduce(fn, vars, body);
+
+/** One line for logs. */
+export const taskTitle = (task: Task): string =>
+  `${task.kind} ${task.name} -> ${writesOf(task).map((value) => `${value.name}:${value.dtype}${shapeText(value.shape)}`).join(", ")}`;

@@ -1,0 +1,21 @@
+// All tactics by the kind of task they run. The first of each kind applies to every task of it.
+
+import type { KernelTask } from "../ir/task.ts";
+import type { Caps } from "../util/caps.ts";
+import { convDirect, gemmDirect } from "./direct.ts";
+import { mapElement } from "./map.ts";
+import { reduceThread, reduceWorkgroup } from "./reduce.ts";
+import type { Tactic } from "./tactic.ts";
+
+const TACTICS = {
+  map: [mapElement],
+  reduce: [reduceThread, reduceWorkgroup],
+  gemm: [gemmDirect],
+  conv: [convDirect],
+} as const;
+
+export const allTactics: readonly Tactic[] = Object.values(TACTICS).flat() as unknown as readonly Tactic[];
+
+/** Tactics that can run a task on a device. */
+export const tacticsFor = (task: KernelTask, caps: Caps): readonly Tactic[] =>
+  (TACTICS[task.kind] as unknown as readonly Tactic[]).filter((candidate) => candidate.applicable(task, caps));

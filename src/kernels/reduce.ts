@@ -1,0 +1,111 @@
+// Reduce tasks: one invocation a row for short rows, one workgroup a row (shared memory tree) for long ones.
+
+import { type Dim, isStatic, product } from "../ir/dims.ts";
+import { type Expr, substitute, unflatten, variable } from "../ir/expr.ts";
+import { type ReduceTask, type Stage, mapExpressions } from "../ir/task.ts";
+import { ENTRY_PARAMETERS, WORKGROUP_NUMBER, gridFor, gridOf } from "./grid.ts";
+import { type Config, type Kernel, tactic } from "./tactic.ts";
+import { Block, Module, combine, initialOf } from "./writer.ts";
+import type { Caps } from "../util/caps.ts";
+
+const extentOf = (vars: readonly { extent: Dim }[]): Dim => product(vars.map(({ extent }) => extent));
+
+/** The task with its parallel variables taken from a flat row number. */
+function atRow(task: ReduceTask, row: Expr): ReduceTask {
+  const index = unflatten(row, task.vars.map(({ extent }) => extent));
+  const values = new Map<Expr, Expr>(task.vars.map((v, i) => [v, index[i]!]));
+  return mapExpressions(task, (e) => substitute(e, values));
+}
+
+/** Writes the reduction of one stage within one invocation; binds its slot. */
+export function serialStage(block: Block, { slot, fn, body }: Stage, loops: (inner: () => void) => void): string {
+  const name = block.fresh();
+  block.line(`var ${name} = ${initialOf(fn, slot.type, block.module)};`);
+  loops(() => block.line(`${name} = ${combine(fn, name, block.value(body))};`));
+  return name;
+}
+
+/** One invocation a row, loops inside: always right, best for windows and short rows. */
+export const reduceThread = tactic("reduce", {
+  name: "reduce.thread",
+  applicable: () => true,
+  *candidates(_task, caps) {
+    for (const size of [64, 128, 256]) if (size <= caps.limits.maxComputeInvocationsPerWorkgroup) yield { size };
+  },
+  emit: emitThread,
+});
+
+export function emitThread(task: ReduceTask, config: Config, caps: Caps): Kernel {
+  const size = config.size as number;
+  const module = new Module(caps);
+  const block = new Block(module);
+  const rows = extentOf(task.vars);
+  const row = variable("row", rows);
+  block.line(`let row = ${WORKGROUP_NUMBER} * ${size} + i32(lane);`);
+  block.line(`if (row >= ${module.dim(rows)}) { return; }`);
+  block.bind(row, "row");
+  const { stages, stores, inner } = atRow(task, row);
+  for (const stage of stages) block.bind(stage.slot, serialStage(block, stage, (body) => block.loops(inner, body)));
+  const write = (): void => { for (const store of stores) block.store(store); };
+  if (task.each) block.loops(inner, write);
+  else write();
+  module.add(`@compute @workgroup_size(${size})\nfn main(${ENTRY_PARAMETERS}) {\n${block.text()}\n}`);
+  return { steps: [module.step(gridFor(rows, size))], scratch: [], packed: [] };
+}
+
+/** One workgroup a row: every invocation strides over the row, then a tree in workgroup memory. */
+export const reduceWorkgroup = tactic("reduce", {
+  name: "reduce.workgroup",
+  applicable: (task) => {
+    const length = extentOf(task.inner);
+    return !isStatic(length) || length >= 64;
+  },
+  *candidates(task, caps) {
+    const length = extentOf(task.inner);
+    for (const size of [64, 128, 256, 512]) {
+      if (size <= caps.limits.maxComputeInvocationsPerWorkgroup && (size === 64 || !isStatic(length) || length >= size)) yield { size };
+    }
+  },
+  emit: emitWorkgroup,
+});
+
+function emitWorkgroup(task: ReduceTask, config: Config, caps: Caps): Kernel {
+  const size = config.size as number;
+  const module = new Module(caps);
+  const block = new Block(module);
+  const rows = extentOf(task.vars);
+  const length = extentOf(task.inner);
+  const row = variable("row", rows);
+  block.line(`let row = ${WORKGROUP_NUMBER};`);
+  block.line(`if (row >= ${module.dim(rows)}) { return; }`);
+  block.bind(row, "row");
+  const flat = variable("flat", length);
+  const index = unflatten(flat, task.inner.map(({ extent }) => extent));
+  const innerAt = new Map<Expr, Expr>(task.inner.map((v, i) => [v, index[i]!]));
+  const { stages, stores } = mapExpressions(atRow(task, row), (e) => substitute(e, innerAt));
+  const strided = (body: () => void): void => block.loop(flat, body, "i32(lane)", String(size));
+  stages.forEach((stage, i) => {
+    const { slot, fn } = stage;
+    const shared = `shared${i}`;
+    // Booleans are not storable in workgroup arrays that barriers order; they go as u32.
+    const isBool = slot.type === "bool";
+    module.add(`var<workgroup> ${shared}: array<${isBool ? "u32" : slot.type}, ${size}>;`);
+    const partial = serialStage(block, stage, strided);
+    block.line(`${shared}[lane] = ${isBool ? `u32(${partial})` : partial};`);
+    block.line("workgroupBarrier();");
+    const read = (at: string): string => (isBool ? `(${shared}[${at}] != 0u)` : `${shared}[${at}]`);
+    block.nest(`for (var half = ${size / 2}u; half > 0u; half = half >> 1u)`, () => {
+      const both = combine(fn, read("lane"), read("lane + half"));
+      block.line(`if (lane < half) { ${shared}[lane] = ${isBool ? `u32(${both})` : both}; }`);
+      block.line("workgroupBarrier();");
+    });
+    const result = block.fresh();
+    block.line(`let ${result} = ${read("0")};`);
+    block.bind(slot, result);
+  });
+  const write = (): void => { for (const store of stores) block.store(store); };
+  if (task.each) strided(write);
+  else block.nest("if (lane == 0u)", write, true);
+  module.add(`@compute @workgroup_size(${size})\nfn main(${ENTRY_PARAMETERS}) {\n${block.text()}\n}`);
+  return { steps: [module.step(gridOf(rows))], scratch: [], packed: [] };
+}

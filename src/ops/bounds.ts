@@ -1,0 +1,19 @@
+// The larger and the smaller of two dimensions, decided where the difference is proven. Symbols count as at least 1: where
+// one is 0 there is nothing to compute.
+
+import { type Dim, type Ranges, interval, max, min, sub } from "../ir/dims.ts";
+
+const SIZES: Ranges = { get: (): readonly [number, number] => [1, Number.POSITIVE_INFINITY] } as unknown as Ranges;
+
+/** Inclusive bounds of a dimension whatever its symbols are. */
+export const boundsOfDim = (dim: Dim): readonly [number, number] => interval(dim, SIZES);
+
+export function larger(a: Dim, b: Dim): Dim {
+  const [low, high] = boundsOfDim(sub(a, b));
+  return low >= 0 ? a : high <= 0 ? b : max(a, b);
+}
+
+export function smaller(a: Dim, b: Dim): Dim {
+  const [low, high] = boundsOfDim(sub(a, b));
+  return low >= 0 ? b : high <= 0 ? a : min(a, b);
+}

@@ -1,0 +1,37 @@
+// NumPy broadcasting with symbolic dimensions. ONNX: https://onnx.ai/onnx/repo-docs/Broadcasting.html
+
+import { type Dim, dimText, isStatic, max, sameDim, shapeText, sub } from "../ir/dims.ts";
+import { type Expr, int, load, minimum } from "../ir/expr.ts";
+import type { Value } from "../ir/value.ts";
+import { shapeMismatch } from "../util/errors.ts";
+
+/** The shape that all `shapes` broadcast to. Two different symbols are taken to be equal or 1 when the engine runs. */
+export function broadcastShapes(node: { name: string; op: string }, ...shapes: readonly (readonly Dim[])[]): Dim[] {
+  const rank = Math.max(...shapes.map((shape) => shape.length));
+  return Array.from({ length: rank }, (_, axis) =>
+    shapes.reduce<Dim>((result, shape) => {
+      const dim = shape[axis - (rank - shape.length)] ?? 1;
+      if (dim === 1 || sameDim(dim, result)) return result;
+      if (result === 1) return dim;
+      if (isStatic(dim) && isStatic(result)) {
+        throw shapeMismatch(node, `shapes ${shapes.map(shapeText).join(" and ")} do not broadcast`, `dimension ${axis}: ${dimText(result)} against ${dimText(dim)}`);
+      }
+      // A static size above 1 decides; of two symbols the larger does (the other is 1 or the same).
+      return isStatic(dim) ? dim : isStatic(result) ? result : max(result, dim);
+    }, 1),
+  );
+}
+
+/** Index into a value of `shape` for element `index` of the broadcast `target`. */
+export function broadcastIndex(shape: readonly Dim[], index: readonly Expr[], target: readonly Dim[]): Expr[] {
+  const skip = index.length - shape.length;
+  return shape.map((dim, axis) => {
+    const at = index[axis + skip]!;
+    if (dim === 1) return int(0);
+    if (isStatic(dim) || sameDim(dim, target[axis + skip]!)) return at;
+    return minimum(at, int(sub(dim, 1)));
+  });
+}
+
+/** Element of `value` that meets element `index` of the broadcast `target`. */
+export const loadBroadcast = (value: Value, index: readonly Expr[], target: readonly Dim[]): Expr => load(value, broadcastIndex(value.shape, index, target));

@@ -1,0 +1,42 @@
+// Every operator, by domain and name. One line a family.
+
+import type { Operator } from "./define.ts";
+import { argmax } from "./argmax.ts";
+import { elementwise } from "./elementwise.ts";
+import { gathers } from "./gather.ts";
+import { movement } from "./movement.ts";
+import { shape } from "./shape.ts";
+import { convolutions } from "./conv.ts";
+import { matrixProducts } from "./matmul.ts";
+import { normalizations } from "./normalization.ts";
+import { pools } from "./pool.ts";
+import { reductions } from "./reduce.ts";
+import { softmaxes } from "./softmax.ts";
+
+const FAMILIES: readonly (readonly Operator[])[] = [elementwise, convolutions, matrixProducts, normalizations, pools, reductions, softmaxes, argmax, gathers, movement, shape];
+
+export const OPERATORS: readonly Operator[] = FAMILIES.flat();
+
+const BY_NAME = new Map(OPERATORS.map((operator) => [`${operator.domain ?? ""}:${operator.name}`, operator]));
+
+/** Domains whose operators are ONNX's under another name. */
+const normalDomain = (domain: string): string => (domain === "ai.onnx" ? "" : domain);
+
+export const findOperator = (domain: string, name: string): Operator | undefined => BY_NAME.get(`${normalDomain(domain)}:${name}`);
+
+/** Out of scope on purpose, by kind. */
+const REFUSED: readonly (readonly [RegExp, string])[] = [
+  [/^(Sequence|SplitToSequence|ConcatFromSequence)/, "sequences are not supported"],
+  [/^Optional/, "optional types are not supported"],
+  [/^(String|RegexFullMatch)/, "strings are not supported"],
+  [/^(Adagrad|Adam|Momentum|Gradient)$/, "training is not supported"],
+];
+
+/** Why an operator that `findOperator` does not find is refused. */
+export function refusalOf(domain: string, name: string): string {
+  if (domain !== "" && domain !== "com.microsoft") return `the domain ${domain} is not known`;
+  return REFUSED.find(([pattern]) => pattern.test(name))?.[1] ?? "no implementation";
+}
+
+/** The host implementation behind `b.host(op, …)`, for host layers and constant folding. */
+export const hostOperator = (op: string): Operator["reference"] => (findOperator("", op) ?? findOperator("com.microsoft", op))?.reference;

@@ -1,0 +1,257 @@
+// A graph under change: who produces and who reads each value is kept up to date by every edit, and nodes are linked lists
+// in topological order, so that an edit costs what it touches and not what the graph holds.
+
+import { type Graph, type GraphNode, subgraphsOf } from "../../ir/graph.ts";
+import type { Tensor } from "../../ir/tensor.ts";
+import type { Value } from "../../ir/value.ts";
+import { internal } from "../../util/errors.ts";
+
+interface Link {
+  readonly node: GraphNode;
+  readonly graph: Graph;
+  before: Link | undefined;
+  after: Link | undefined;
+}
+
+export class GraphEditor {
+  /** Newest version of ONNX's own operators that the graph uses: what new nodes follow. */
+  readonly opset: number;
+  private readonly links = new Map<GraphNode, Link>();
+  private readonly heads = new Map<Graph, { first: Link | undefined; last: Link | undefined }>();
+  private readonly producers = new Map<Value, GraphNode>();
+  /** How often each node reads a value, nodes of nested graphs included. */
+  private readonly readers = new Map<Value, Map<GraphNode, number>>();
+  /** How often a value is a result of the graph or of a nested one. */
+  private readonly results = new Map<Value, number>();
+  private readonly names = new Map<string, number>();
+
+  /** `graph` is the editor's from now on: its lists are out of date until `finish`. */
+  constructor(readonly graph: Graph) {
+    let opset = 0;
+    const enter = (inner: Graph): void => {
+      this.adopt(inner);
+      for (const node of inner.nodes) {
+        if (node.domain === "") opset = Math.max(opset, node.opset);
+        for (const nested of subgraphsOf(node)) enter(nested);
+      }
+    };
+    enter(graph);
+    this.opset = opset || 21;
+  }
+
+  // --- questions ---------------------------------------------------------------------------------------------------------
+
+  /** Nodes as they stand, in an order in which each comes after what it reads; nested ones come before their holder. */
+  nodes(graph: Graph = this.graph, into: GraphNode[] = []): GraphNode[] {
+    for (let link = this.heads.get(graph)?.first; link; link = link.after) {
+      for (const nested of subgraphsOf(link.node)) this.nodes(nested, into);
+      into.push(link.node);
+    }
+    return into;
+  }
+  /** Nodes of one graph without the nested ones. */
+  nodesOf(graph: Graph): GraphNode[] {
+    const nodes: GraphNode[] = [];
+    for (let link = this.heads.get(graph)?.first; link; link = link.after) nodes.push(link.node);
+    return nodes;
+  }
+  has(node: GraphNode): boolean {
+    return this.links.has(node);
+  }
+  graphOf(node: GraphNode): Graph {
+    return this.link(node).graph;
+  }
+  producerOf(value: Value): GraphNode | undefined {
+    return this.producers.get(value);
+  }
+  readersOf(value: Value): Iterable<GraphNode> {
+    return this.readers.get(value)?.keys() ?? [];
+  }
+  /** How many inputs and results the value is. */
+  useCount(value: Value): number {
+    let count = this.results.get(value) ?? 0;
+    for (const times of this.readers.get(value)?.values() ?? []) count += times;
+    return count;
+  }
+  isUsed(value: Value): boolean {
+    return this.results.has(value) || this.readers.has(value);
+  }
+  /** True when exactly one input reads the value and it is no result. */
+  isSingleUse(value: Value): boolean {
+    const readers = this.readers.get(value);
+    return !this.results.has(value) && readers?.size === 1 && readers.values().next().value === 1;
+  }
+  isResult(value: Value): boolean {
+    return this.results.has(value);
+  }
+  /** A name that no node or value has: `base`, or `base` with a number. */
+  freshName(base: string): string {
+    for (let n = this.names.get(base); ; n = (n ?? 0) + 1) {
+      const name = n === undefined ? base : `${base}_${n}`;
+      if (n !== undefined && this.names.has(name)) continue;
+      this.names.set(base, n === undefined ? 1 : n + 1);
+      this.names.set(name, this.names.get(name) ?? 1);
+      return name;
+    }
+  }
+
+  // --- edits -------------------------------------------------------------------------------------------------------------
+
+  insertBefore(anchor: GraphNode, node: GraphNode): void {
+    const at = this.link(anchor);
+    const link: Link = { node, graph: at.graph, before: at.before, after: at };
+    if (at.before) at.before.after = link;
+    else this.heads.get(at.graph)!.first = link;
+    at.before = link;
+    this.register(link);
+    for (const nested of subgraphsOf(node)) this.adoptTree(nested);
+  }
+
+  /** Removes a node with its nested graphs. Its outputs have no producer until another node lists them. */
+  remove(node: GraphNode): void {
+    const link = this.link(node);
+    for (const nested of subgraphsOf(node)) this.dropTree(nested);
+    const ends = this.heads.get(link.graph)!;
+    if (link.before) link.before.after = link.after;
+    else ends.first = link.after;
+    if (link.after) link.after.before = link.before;
+    else ends.last = link.before;
+    this.unregister(link);
+  }
+
+  setInputs(node: GraphNode, inputs: readonly (Value | undefined)[]): void {
+    for (const value of node.inputs) this.count(value, node, -1);
+    node.inputs = inputs;
+    for (const value of inputs) this.count(value, node, 1);
+  }
+
+  /** Marks an output as not wanted. */
+  dropOutput(node: GraphNode, value: Value): void {
+    node.outputs = node.outputs.map((output) => (output === value ? undefined : output));
+    this.producers.delete(value);
+  }
+
+  /** Makes every reader of `old`, nested graphs and results included, read `value`. */
+  replaceUses(old: Value, value: Value): void {
+    for (const [node] of [...(this.readers.get(old) ?? [])]) this.setInputs(node, node.inputs.map((input) => (input === old ? value : input)));
+    const times = this.results.get(old);
+    if (!times) return;
+    this.results.delete(old);
+    this.results.set(value, (this.results.get(value) ?? 0) + times);
+    for (const graph of this.heads.keys()) {
+      if (graph.outputs.some((output) => output.value === old)) graph.outputs = graph.outputs.map(({ name, value: v }) => ({ name, value: v === old ? value : v }));
+    }
+  }
+
+  /** Turns a value into a constant; the node that made it must be removed by the caller. */
+  setConstant(value: Value, data: Tensor): void {
+    value.data = data;
+    value.dtype = data.dtype;
+    value.shape = data.shape;
+    delete value.contents;
+    delete value.assumed;
+  }
+
+  /** Removes `node` when nothing uses its outputs, then what only it used. Returns what went. */
+  removeUnused(node: GraphNode, removed: GraphNode[] = []): GraphNode[] {
+    const pending = [node];
+    for (let next = pending.pop(); next; next = pending.pop()) {
+      if (!this.links.has(next) || next.outputs.some((value) => value && this.isUsed(value))) continue;
+      const reads = this.readsWithin(next);
+      this.remove(next);
+      removed.push(next);
+      for (const value of reads) {
+        const producer = this.producers.get(value);
+        if (producer) pending.push(producer);
+      }
+    }
+    return removed;
+  }
+
+  /** The graph, its lists up to date. The editor stays usable. */
+  finish(): Graph {
+    for (const graph of this.heads.keys()) graph.nodes = this.nodesOf(graph);
+    return this.graph;
+  }
+
+  // --- bookkeeping -------------------------------------------------------------------------------------------------------
+
+  private link(node: GraphNode): Link {
+    const link = this.links.get(node);
+    if (!link) throw internal(node.name, "an edit names a node that is not in the graph");
+    return link;
+  }
+
+  private adopt(graph: Graph): void {
+    const ends: { first: Link | undefined; last: Link | undefined } = { first: undefined, last: undefined };
+    this.heads.set(graph, ends);
+    for (const value of graph.inputs) this.names.set(value.name, 1);
+    for (const node of graph.nodes) {
+      const link: Link = { node, graph, before: ends.last, after: undefined };
+      if (ends.last) ends.last.after = link;
+      else ends.first = link;
+      ends.last = link;
+      this.register(link);
+    }
+    for (const { value } of graph.outputs) this.results.set(value, (this.results.get(value) ?? 0) + 1);
+  }
+
+  private adoptTree(graph: Graph): void {
+    this.adopt(graph);
+    for (const node of graph.nodes) for (const nested of subgraphsOf(node)) this.adoptTree(nested);
+  }
+
+  private dropTree(graph: Graph): void {
+    for (const node of this.nodesOf(graph)) {
+      for (const nested of subgraphsOf(node)) this.dropTree(nested);
+      this.unregister(this.link(node));
+    }
+    for (const { value } of graph.outputs) {
+      const times = this.results.get(value)! - 1;
+      if (times > 0) this.results.set(value, times);
+      else this.results.delete(value);
+    }
+    this.heads.delete(graph);
+  }
+
+  private register(link: Link): void {
+    const { node } = link;
+    this.links.set(node, link);
+    if (!this.names.has(node.name)) this.names.set(node.name, 1);
+    for (const value of node.inputs) {
+      this.count(value, node, 1);
+      if (value && !this.names.has(value.name)) this.names.set(value.name, 1);
+    }
+    for (const value of node.outputs) {
+      if (!value) continue;
+      this.producers.set(value, node);
+      if (!this.names.has(value.name)) this.names.set(value.name, 1);
+    }
+  }
+
+  private unregister({ node }: Link): void {
+    this.links.delete(node);
+    for (const value of node.inputs) this.count(value, node, -1);
+    for (const value of node.outputs) if (value && this.producers.get(value) === node) this.producers.delete(value);
+  }
+
+  private count(value: Value | undefined, node: GraphNode, by: number): void {
+    if (!value) return;
+    let readers = this.readers.get(value);
+    if (!readers) this.readers.set(value, (readers = new Map()));
+    const times = (readers.get(node) ?? 0) + by;
+    if (times > 0) readers.set(node, times);
+    else readers.delete(node);
+    if (readers.size === 0) this.readers.delete(value);
+  }
+
+  /** What a node and all nodes nested in it read. */
+  private readsWithin(node: GraphNode): Value[] {
+    const reads = node.inputs.filter((value) => value !== undefined);
+    for (const graph of subgraphsOf(node)) {
+      for (const inner of this.nodesOf(graph)) reads.push(...this.readsWithin(inner));
+      reads.push(...graph.outputs.map(({ value }) => value));
+    }
+    return reads;
+  }
+}

@@ -1,0 +1,165 @@
+// Program + chosen kernels → Plan and weights: numbers every value's buffer, turns tasks into steps, lays constants into
+// one block and lets activations share memory.
+
+import { dimText, type Dim } from "../ir/dims.ts";
+import { bytesOf, storageOf, toDevice } from "../ir/storage.ts";
+import { type KernelTask, type Program, type Task, isKernelTask } from "../ir/task.ts";
+import type { Tensor } from "../ir/tensor.ts";
+import type { Value } from "../ir/value.ts";
+import type { Plan, PlanBuffer, Profile, Step } from "../engine/plan.ts";
+import type { Config, Kernel } from "../kernels/tactic.ts";
+import type { Caps } from "../util/caps.ts";
+import { internal } from "../util/errors.ts";
+import { assignSlots } from "./memory.ts";
+
+/** What the autotuner settled on for a task. */
+export interface Choice {
+  readonly tactic: string;
+  readonly config: Config;
+  readonly kernel: Kernel;
+}
+
+export interface PlanOptions {
+  readonly caps: Caps;
+  readonly profiles: readonly Profile[];
+  readonly notes: readonly string[];
+}
+
+/** WebGPU's alignment of buffer offsets; weights start at multiples of it. */
+const ALIGNMENT = 256;
+
+export function makePlan(program: Program, choices: ReadonlyMap<KernelTask, Choice>, options: PlanOptions): { plan: Plan; weights: Uint8Array } {
+  const planner = new Planner(program, choices, options);
+  return planner.finish();
+}
+
+type Home = PlanBuffer["home"];
+
+class Planner {
+  private readonly numbers = new Map<Value, number>();
+  private readonly buffers: { value: Value; home: Home }[] = [];
+  private readonly shaders = new Map<string, number>();
+  private readonly weights: { offset: number; bytes: Uint8Array }[] = [];
+  private readonly hostLayers: { node: string; op: string; reason: string }[] = [];
+  private weightBytes = 0;
+
+  constructor(
+    private readonly program: Program,
+    private readonly choices: ReadonlyMap<KernelTask, Choice>,
+    private readonly options: PlanOptions,
+  ) {}
+
+  finish(): { plan: Plan; weights: Uint8Array } {
+    const { program, options } = this;
+    for (const value of program.inputs) this.place(value, { kind: "input" });
+    const copies: Step[] = [];
+    const outputs = program.outputs.map(({ name, value }) => {
+      let buffer = this.numbers.get(value);
+      if (value.data || buffer !== undefined) {
+        // An input, a constant or a second name of one result: a copy of its own.
+        const copy: Value = { name, dtype: value.dtype, shape: value.shape, ...(value.wide ? { wide: true } : {}) };
+        const from = this.buffer(value);
+        buffer = this.place(copy, { kind: "output" });
+        copies.push({ kind: "copy", from, to: buffer });
+      } else buffer = this.place(value, { kind: "output" });
+      return { name, dtype: value.dtype, shape: value.shape.map(dimText), buffer };
+    });
+    const steps = [...this.steps(program.tasks), ...copies];
+    const slots = assignSlots(steps, this.buffers.map(({ value, home }) => ({ value, shared: home.kind === "activation", bytes: bytesOf(value, storageOf(value, options.caps)) })));
+    const buffers = this.buffers.map(({ value, home }, i): PlanBuffer => {
+      const storage = storageOf(value, options.caps);
+      return {
+        name: value.name, dtype: value.dtype, shape: value.shape.map(dimText), storage, bytes: dimText(bytesOf(value, storage)),
+        home: home.kind === "activation" ? { kind: "activation", slot: slots.slotOf.get(i)! } : home,
+      };
+    });
+    const inputs = program.inputs.map((value) => {
+      const assumed = program.assumed.get(value.name);
+      return { name: value.name, dtype: value.dtype, shape: value.shape.map(dimText), buffer: this.numbers.get(value)!, ...(assumed ? { assumed: Array.from(assumed.data, String) } : {}) };
+    });
+    const plan: Plan = {
+      inputs, outputs, buffers, shaders: [...this.shaders.keys()], steps, slots: slots.bytes.map((bytes) => ({ bytes: bytes.map(dimText) })),
+      profiles: options.profiles, hostLayers: this.hostLayers, notes: options.notes,
+    };
+    return { plan, weights: this.weightBlock() };
+  }
+
+  private weightBlock(): Uint8Array {
+    const block = new Uint8Array(this.weightBytes);
+    for (const { offset, bytes } of this.weights) block.set(bytes, offset);
+    return block;
+  }
+
+  private place(value: Value, home: Home): number {
+    const number = this.buffers.length;
+    this.numbers.set(value, number);
+    this.buffers.push({ value, home });
+    return number;
+  }
+
+  /** The value's buffer; constants get a place among the weights, everything else among the activations. */
+  private buffer(value: Value): number {
+    const known = this.numbers.get(value);
+    if (known !== undefined) return known;
+    return value.data ? this.weight(value, value.data) : this.place(value, { kind: "activation", slot: -1 });
+  }
+
+  private weight(value: Value, data: Tensor): number {
+    const bytes = toDevice(data, storageOf(value, this.options.caps), `constant "${value.name}"`);
+    const offset = Math.ceil(this.weightBytes / ALIGNMENT) * ALIGNMENT;
+    this.weights.push({ offset, bytes });
+    this.weightBytes = offset + Math.ceil(bytes.length / 4) * 4;
+    return this.place(value, { kind: "weight", offset, length: bytes.length });
+  }
+
+  private steps(tasks: readonly Task[]): Step[] {
+    return tasks.flatMap((task) => this.step(task));
+  }
+
+  private step(task: Task): Step[] {
+    if (isKernelTask(task)) return this.kernel(task);
+    const at = (value: Value): number => this.buffer(value);
+    const maybe = (value: Value | undefined): number | null => (value ? at(value) : null);
+    switch (task.kind) {
+      case "host":
+        this.hostLayers.push({ node: task.name, op: task.op, reason: task.reason });
+        return [{ kind: "host", node: task.name, op: task.op, attrs: task.attrs, inputs: task.inputs.map(maybe), outputs: task.outputs.map(at) }];
+      case "loop": {
+        const carried = task.carried.map(({ init, input, output, final }) => ({ init: at(init), input: at(input), output: at(output), final: at(final) }));
+        return [{
+          kind: "loop", index: task.index, count: dimText(task.count), trips: null, condition: null, turns: null,
+          carried, outputs: task.outputs.map(at), body: this.steps(task.body),
+        }];
+      }
+    }
+  }
+
+  private kernel(task: KernelTask): Step[] {
+    const choice = this.choices.get(task);
+    if (!choice) throw internal(task.name, "no kernel was chosen");
+    const { tactic, config, kernel } = choice;
+    const copies = task.stores.flatMap(({ init, value }): Step[] => (init ? [{ kind: "copy", from: this.buffer(init), to: this.buffer(value) }] : []));
+    for (const { value, pack } of kernel.packed) if (!this.numbers.has(value)) this.weight(value, pack());
+    return [
+      ...copies,
+      ...kernel.steps.map((step, i): Step => ({
+        kind: "dispatch",
+        nodes: task.origins,
+        label: kernel.steps.length === 1 ? task.name : `${task.name} (${i + 1}/${kernel.steps.length})`,
+        tactic,
+        config,
+        shader: this.shader(step.wgsl),
+        bindings: step.bindings.map(({ value, access }) => ({ buffer: this.buffer(value), access })),
+        params: step.params.map(dimText),
+        workgroups: step.workgroups.map((dim: Dim) => dimText(dim)) as unknown as readonly [string, string, string],
+      })),
+    ];
+  }
+
+  private shader(wgsl: string): number {
+    const known = this.shaders.get(wgsl);
+    if (known !== undefined) return known;
+    this.shaders.set(wgsl, this.shaders.size);
+    return this.shaders.size - 1;
+  }
+}

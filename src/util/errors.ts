@@ -1,0 +1,209 @@
+// Every error that a user can meet: one class, and one constructor function an error, so that wording, codes and hints
+// stay in one place. Codes: K0xx the call, K1xx the model file, K2xx unsupported, K3xx the graph, K4xx the device,
+// K5xx the engine file, K6xx running, K7xx calibration, K9xx a defect in Kiln itself.
+
+export interface ErrorParts {
+  /** Stable code, "K204". */
+  readonly code: string;
+  /** Stable kebab-case name of the error, "unsupported-attribute". */
+  readonly name: string;
+  /** Where: a node, tensor, file, flag or dimension, quoted as the user wrote it. */
+  readonly place: string;
+  /** What is wrong, in one sentence. */
+  readonly what: string;
+  readonly cause?: string;
+  /** What to do about it. */
+  readonly hint?: string;
+}
+
+/** An error with a code, a place, a cause and a hint; `message` holds the one-line form, `format()` the whole. */
+export class KilnError extends Error {
+  readonly code: string;
+  readonly kind: string;
+  readonly place: string;
+  readonly hint: string | undefined;
+  readonly why: string | undefined;
+
+  constructor(parts: ErrorParts) {
+    super(`${parts.code} ${parts.name}  ${parts.place ? `${parts.place}: ` : ""}${parts.what}`);
+    this.name = "KilnError";
+    this.code = parts.code;
+    this.kind = parts.name;
+    this.place = parts.place;
+    this.why = parts.cause;
+    this.hint = parts.hint;
+  }
+
+  /** The message, then the cause and the hint on indented lines of their own. */
+  format(): string {
+    const lines = [this.message];
+    if (this.why) lines.push(...this.why.split("\n").map((line) => `  ${line}`));
+    if (this.hint) lines.push(`  hint: ${this.hint}`);
+    return lines.join("\n");
+  }
+}
+
+const error = (code: string, name: string, place: string, what: string, cause?: string, hint?: string): KilnError =>
+  new KilnError({
+    code,
+    name,
+    place,
+    what,
+    ...(cause === undefined ? {} : { cause }),
+    ...(hint === undefined ? {} : { hint }),
+  });
+
+/** `place`: how the adapter was asked for. `cause`: what the implementation said, if anything. */
+export const noAdapter = (place: string, cause?: string): KilnError =>
+  error(
+    "K401",
+    "no-adapter",
+    place,
+    "no GPU adapter was found",
+    cause,
+    "in a checkout run `npm run setup`; elsewhere install a Vulkan driver (mesa-vulkan-drivers), or enable WebGPU",
+  );
+
+export const deviceRefused = (place: string, cause: string): KilnError =>
+  error(
+    "K402",
+    "device-refused",
+    place,
+    "the adapter gave no device",
+    cause,
+    "ask for fewer features or limits, or open it with `portable`",
+  );
+
+export const missingFeature = (place: string, feature: string, offered: readonly string[]): KilnError =>
+  error(
+    "K403",
+    "missing-feature",
+    place,
+    `the device has no feature "${feature}"`,
+    `it has: ${offered.length > 0 ? offered.join(", ") : "no optional feature"}`,
+    "leave the feature out, or use another adapter or driver",
+  );
+
+/** `limit`: WebGPU's name of it. `wanted` and `have` in the unit of that limit. */
+export const limitExceeded = (place: string, limit: string, wanted: number, have: number, hint?: string): KilnError =>
+  error("K404", "limit-exceeded", place, `needs ${limit} = ${wanted}, the device allows ${have}`, undefined, hint);
+
+/** `excerpt`: the lines around the error, with a caret. */
+export const shaderInvalid = (kernel: string, line: number, message: string, excerpt: string): KilnError =>
+  error(
+    "K405",
+    "shader-invalid",
+    `kernel "${kernel}" line ${line}`,
+    message,
+    excerpt,
+    "this is a defect in Kiln or in the browser's compiler: please report it with the text above",
+  );
+
+export const pipelineFailed = (kernel: string, cause: string): KilnError =>
+  error("K406", "pipeline-failed", `kernel "${kernel}"`, "the GPU driver did not take the kernel", cause);
+
+export const outOfMemory = (place: string, bytes: number, live: number): KilnError =>
+  error(
+    "K407",
+    "out-of-memory",
+    place,
+    `the device has no room for ${bytes} bytes`,
+    `${live} bytes are in use by this process's buffers on this device`,
+    "use a smaller batch or profile, dispose of engines that are not needed, or close other programs that use the GPU",
+  );
+
+/** `reason`: WebGPU's word, "destroyed" or "unknown". */
+export const deviceLost = (place: string, reason: string, message: string): KilnError =>
+  error(
+    "K408",
+    "device-lost",
+    place,
+    reason === "destroyed" ? "the device was destroyed" : "the GPU device was lost",
+    message,
+    reason === "destroyed"
+      ? "open a new device"
+      : "a kernel may have run too long or the driver restarted: open a new device and load the engine again",
+  );
+
+/** `place`: the call or object that broke WebGPU's rules. */
+export const gpuInvalid = (place: string, message: string): KilnError =>
+  error("K409", "gpu-invalid", place, "WebGPU refused a call", message, "this is a defect in Kiln: please report it");
+
+/** A broken promise inside Kiln: never the user's fault. */
+export const internal = (place: string, what: string): KilnError =>
+  error("K900", "internal", place, what, undefined, "this is a defect in Kiln: please report it with the model");
+
+// --- K0xx: the call ------------------------------------------------------------------------------------------------------
+
+// --- K1xx: the model file ------------------------------------------------------------------------------------------------
+
+/** Begins like some other known file, or like nothing. */
+export const notOnnx = (file: string, looksLike: string, hint: string): KilnError => error("K101", "not-onnx", file, `this is not an ONNX model: ${looksLike}`, undefined, hint);
+export const brokenOnnx = (file: string, cause: string): KilnError =>
+  error("K102", "broken-onnx", file, "the ONNX file cannot be decoded", cause, "the file is truncated or damaged: fetch or export it again");
+export const noGraph = (file: string): KilnError => error("K103", "no-graph", file, "the model holds no graph", undefined, "export the model again");
+export const missingExternal = (tensor: string, file: string, cause: string): KilnError =>
+  error("K104", "missing-external-data", `tensor "${tensor}"`, `its data is in "${file}", which cannot be read`, cause, "keep the model's data files beside it, under the names they were exported with");
+export const badTensor = (tensor: string, what: string): KilnError => error("K105", "bad-tensor", `tensor "${tensor}"`, what, undefined, "the model is damaged or was written wrongly: export it again");
+export const unknownInput = (node: string, input: string): KilnError =>
+  error("K106", "unknown-value", `node "${node}"`, `reads "${input}", which nothing produces`, undefined, "the model is damaged: check it with onnx.checker");
+export const cyclicGraph = (nodes: readonly string[]): KilnError =>
+  error("K107", "cyclic-graph", `node "${nodes[0]}"`, "the graph has a cycle", `through ${nodes.slice(0, 8).map((name) => `"${name}"`).join(" -> ")}`, "an ONNX graph must be acyclic: export it again");
+export const duplicateValue = (node: string, value: string): KilnError => error("K108", "duplicate-value", `node "${node}"`, `writes "${value}", which another node writes too`);
+
+// --- K2xx: unsupported ---------------------------------------------------------------------------------------------------
+
+export const unsupportedOps = (file: string, ops: readonly { op: string; opset: number; nodes: readonly string[]; why: string }[]): KilnError =>
+  error(
+    "K201",
+    "unsupported-operators",
+    file,
+    `${ops.length} operator${ops.length === 1 ? " is" : "s are"} not supported`,
+    ops.map(({ op, opset, nodes, why }) => `${op} (opset ${opset}) at ${nodes.slice(0, 3).map((name) => `"${name}"`).join(", ")}${nodes.length > 3 ? ` and ${nodes.length - 3} more` : ""}: ${why}`).join("\n"),
+    "export the model with other operators, or compute these parts outside",
+  );
+export const unsupportedType = (place: string, type: string): KilnError =>
+  error("K202", "unsupported-type", place, `element type ${type} is not supported`, "supported: float, float16, bfloat16, double, the 8- to 64-bit integers and bool", "cast it before export");
+export const unknownAttribute = (node: { name: string; op: string }, names: readonly string[], known: readonly string[]): KilnError =>
+  error("K203", "unknown-attribute", `${node.op} "${node.name}"`, `it has no attribute ${names.map((name) => `"${name}"`).join(", ")}`, `known: ${known.join(", ") || "none"}`, "the model is newer than Kiln or was written wrongly");
+export const unsupportedAttribute = (node: { name: string; op: string }, what: string, supported: string): KilnError =>
+  error("K204", "unsupported-attribute", `${node.op} "${node.name}"`, what, `supported: ${supported}`);
+export const badAttribute = (node: { name: string; op: string }, name: string, found: string, expected: string): KilnError =>
+  error("K205", "bad-attribute", `${node.op} "${node.name}"`, `attribute "${name}" is ${found}`, `expected: ${expected}`);
+
+// --- K3xx: the graph -----------------------------------------------------------------------------------------------------
+
+export const shapeMismatch = (node: { name: string; op: string }, what: string, cause?: string): KilnError => error("K301", "shape-mismatch", `${node.op} "${node.name}"`, what, cause);
+export const valueNeeded = (node: { name: string; op: string }, value: string, role: string): KilnError =>
+  error("K302", "value-needed", `${node.op} "${node.name}"`, `its ${role} "${value}" must be known when the engine is built`, "shapes would depend on it", `if "${value}" is an input of the model, fix it: --shapeValues ${value}:...`);
+export const typeMismatch = (node: { name: string; op: string }, what: string): KilnError => error("K303", "type-mismatch", `${node.op} "${node.name}"`, what);
+
+// --- K6xx: running -------------------------------------------------------------------------------------------------------
+
+export const valueTooLarge = (place: string, element: number, value: string, dtype: string): KilnError =>
+  error("K601", "value-too-large", place, `element ${element} is ${value}, which 32 bits cannot hold`, `${dtype} is computed as a 32-bit integer on the GPU`, "use smaller values, or keep this part of the model off the GPU");
+const shapeOf = (shape: readonly (number | string)[]): string => `[${shape.join(", ")}]`;
+export const missingInput = (input: string, type: string): KilnError => error("K602", "missing-input", `input "${input}"`, "no tensor was given for it", `it is ${type}`);
+export const unknownInputs = (names: readonly string[], known: readonly string[]): KilnError =>
+  error("K603", "unknown-input", names.map((name) => `"${name}"`).join(", "), "the engine has no such input", `its inputs are ${known.map((name) => `"${name}"`).join(", ")}`);
+export const inputShapeMismatch = (input: string, given: readonly number[], expected: readonly string[]): KilnError =>
+  error("K604", "input-shape", `input "${input}"`, `shape ${shapeOf(given)} does not fit ${shapeOf(expected)}`);
+export const outsideProfile = (input: string, axis: number, value: number, min: number, max: number, profile: string): KilnError =>
+  error("K605", "outside-profile", `input "${input}" dimension ${axis}`, `${value} is outside of [${min}, ${max}] of profile "${profile}"`, undefined, "give a shape inside the profile, or build the engine with wider bounds");
+export const unboundSymbol = (dimension: string): KilnError => error("K606", "unbound-dimension", `dimension ${dimension}`, "it is not known yet", undefined, "give the input's shape with its data");
+export const inconsistentSymbol = (symbol: string, first: string, a: number, second: string, b: number): KilnError =>
+  error("K607", "inconsistent-dimension", `dimension "${symbol}"`, `input "${first}" says ${a}, input "${second}" says ${b}`);
+export const wrongInputType = (input: string, given: string, expected: string): KilnError => error("K608", "input-type", `input "${input}"`, `it is ${given}, the engine takes ${expected}`);
+export const wrongInputData = (input: string, given: string, expected: string, dtype: string): KilnError =>
+  error("K608", "input-type", `input "${input}" (${dtype})`, `its data is ${given}, expected ${expected}`);
+export const assumptionBroken = (input: string, built: string, given: string): KilnError =>
+  error("K609", "assumption-broken", `input "${input}"`, `the engine was built for its contents [${built}], it holds [${given}]`, "shapes inside the engine depend on it", "build another engine for these contents");
+export const disposedContext = (): KilnError => error("K610", "disposed", "execution context", "it was disposed of", undefined, "create a new one from the engine");
+
+// --- K5xx: the engine file -----------------------------------------------------------------------------------------------
+
+export const noHostOperator = (node: string, op: string): KilnError =>
+  error("K508", "host-layer", `${op} "${node}"`, "this engine has a host layer, and the lean runtime has no operators", undefined, 'load it with the Runtime of "kiln-webgpu" or "kiln-webgpu/node"');
+export const hostFallbackRefused = (node: string, op: string, reason: string): KilnError =>
+  error("K611", "host-layer-refused", `${op} "${node}"`, "this layer would run on the host", reason, "allow it (drop --no-host-fallback), or export the model without it");
+export const badProfile = (profile: string, input: string, what: string, cause?: string): KilnError => error("K612", "bad-profile", `${profile}, input "${input}"`, what, cause);
