@@ -16,9 +16,9 @@ import { lowerGraph } from "./lowering/lower.ts";
 import { decideStorage } from "./lowering/storage.ts";
 import { hostOperator } from "./ops/registry.ts";
 import { runPasses } from "./passes/index.ts";
-import { RewriteLog } from "./passes/rewrite/log.ts";
+import { rewriteLog } from "./passes/rewrite/log.ts";
 import { makePlan } from "./plan/plan.ts";
-import { type ProfileShapes, planProfiles } from "./plan/profiles.ts";
+import { type ProfileShapes, optimumOf, planProfiles } from "./plan/profiles.ts";
 import { hostFallbackRefused } from "./util/errors.ts";
 
 export interface BuildOptions {
@@ -68,7 +68,8 @@ export class Builder {
       options.onProgress?.({ stage });
       options.onStage?.(stage, form);
     };
-    const log = new RewriteLog({ disable: options.disable ?? [], ...(options.maxRewrites === undefined ? {} : { limit: options.maxRewrites }) });
+    const log = rewriteLog(options.maxRewrites);
+    const disable = options.disable ?? [];
     const profiles = options.profiles ?? [];
     const imported = importModel(onnx, {
       ...(options.file === undefined ? {} : { file: options.file }),
@@ -76,18 +77,18 @@ export class Builder {
       ...(options.shapeValues ? { assumed: options.shapeValues } : {}),
     });
     see("import", imported);
-    const graph = options.fusion === false ? imported : runPasses(imported, { log });
+    const graph = options.fusion === false ? imported : runPasses(imported, { log, disable });
     see("passes", graph);
     const lowered = lowerGraph(graph);
     see("lower", lowered);
-    const program = fuse(lowered, caps, log, options.fusion ?? true);
+    const program = fuse(lowered, caps, { enabled: options.fusion ?? true, take: log.take, disable });
     decideStorage(program.tasks);
     see("fuse", program);
     const host = program.tasks.find((task) => task.kind === "host");
     if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
     const pipelines = new PipelineCache(this.device);
     const symbols = planProfiles(program.inputs, profiles);
-    const choices = await tune(program, this.device, pipelines, symbols, options);
+    const choices = await tune(program, this.device, pipelines, optimumOf(symbols), options);
     see("tune", choices);
     const { plan, weights } = makePlan(program, choices, { caps, profiles: symbols, notes: [] });
     return Engine.load(this.device, plan, weights, hostOperator, pipelines);

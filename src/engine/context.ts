@@ -1,7 +1,7 @@
 // Runs an engine: binds symbols, allocates what shapes need, replays the steps. Steps whose shapes are known are resolved
 // into a flat list of GPU commands once a shape; host layers, branches and loops on data interrupt it.
 
-import { type Tensor, arrayOfBytes, numbersOf, sizeOf, type TypedArray } from "../ir/tensor.ts";
+import { type Tensor, type TypedArray, allocate, arrayOfBytes, numbersOf, sizeOf, writer } from "../ir/tensor.ts";
 import { fromDevice, toDevice } from "../ir/storage.ts";
 import { BufferUsage } from "../gpu/constants.ts";
 import { Memory } from "../gpu/buffers.ts";
@@ -27,7 +27,7 @@ interface Resolved {
 
 type Bindings = Map<string, number>;
 const isDynamic = (step: Step): step is HostStep | IfStep | LoopStep =>
-  step.kind === "host" || step.kind === "if" || (step.kind === "loop" && (step.trips !== null || step.condition !== null || step.body.some(isDynamic)));
+  step.kind === "host" || step.kind === "if" || (step.kind === "loop" && (step.trips !== null || step.condition !== null || step.scans.length > 0 || step.body.some(isDynamic)));
 
 export class ExecutionContext {
   private readonly memory: Memory;
@@ -278,41 +278,70 @@ export class ExecutionContext {
     return numbersOf(await this.download(number, bindings))[0] ?? 0;
   }
 
-  private async copy(from: number, to: number, bindings: Bindings): Promise<void> {
-    const { shape } = this.engine.plan.buffers[from]!;
-    this.bindShape(to, this.table.shape(shape, bindings), bindings);
-    const bytes = this.bytesOf(from, bindings);
+  /** Copies all of one buffer over another; each has its size under its own bindings. */
+  private async copy(from: number, fromBindings: Bindings, to: number, toBindings: Bindings): Promise<void> {
+    const bytes = this.bytesOf(from, fromBindings);
     if (bytes === 0) return;
     const { device } = this.engine.device;
+    const [source, target] = [await this.buffer(from, fromBindings), await this.buffer(to, toBindings)];
     const encoder = device.createCommandEncoder();
-    const [source, target] = [await this.buffer(from, bindings), await this.buffer(to, bindings)];
     encoder.copyBufferToBuffer(source, 0, target, 0, bytes);
     device.queue.submit([encoder.finish()]);
+  }
+
+  private shapeOf(number: number, bindings: Bindings): number[] {
+    return this.table.shape(this.engine.plan.buffers[number]!.shape, bindings);
   }
 
   private async runIf(step: IfStep, bindings: Bindings, path: string): Promise<void> {
     const taken = (await this.scalar(step.condition, bindings)) !== 0;
     await this.runSteps(taken ? step.then : step.else, bindings, `${path}/${taken}`);
-    for (const result of step.results) await this.copy(taken ? result.then : result.else, result.out, bindings);
+    for (const result of step.results) {
+      const from = taken ? result.then : result.else;
+      this.bindShape(result.out, this.shapeOf(from, bindings), bindings);
+      await this.copy(from, bindings, result.out, bindings);
+    }
   }
 
   private async runLoop(step: LoopStep, bindings: Bindings, path: string): Promise<void> {
-    const { condition } = step;
-    const limit = step.trips === null ? this.table.tryEvaluate(step.count, bindings) ?? Number.POSITIVE_INFINITY : await this.scalar(step.trips, bindings);
-    for (const { init, input } of step.carried) await this.copy(init, input, bindings);
-    if (condition?.initial != null && condition.input !== null) await this.copy(condition.initial, condition.input, bindings);
-    let going = condition?.initial == null || (await this.scalar(condition.initial, bindings)) !== 0;
-    let turn = 0;
-    for (; going && turn < limit; turn++) {
+    const { condition, carried, scans } = step;
+    const trips = step.trips === null ? Number.POSITIVE_INFINITY : await this.scalar(step.trips, bindings);
+    const limit = Math.min(trips, this.table.tryEvaluate(step.count, bindings) ?? Number.POSITIVE_INFINITY);
+    const pieces: Tensor[][] = scans.map(() => []);
+    const turnBindings = (turn: number, shapes: readonly (readonly number[])[]): Bindings => {
       const at = new Map(bindings).set(step.index, turn);
+      carried.forEach(({ input }, i) => this.bindShape(input, shapes[i]!, at));
+      return at;
+    };
+    let shapes = carried.map(({ init }) => this.shapeOf(init, bindings));
+    let at = turnBindings(0, shapes);
+    for (const { init, input } of carried) await this.copy(init, bindings, input, at);
+    let going = condition?.initial == null || (await this.scalar(condition.initial, bindings)) !== 0;
+    for (let turn = 0; going && turn < limit; turn++) {
       await this.runSteps(step.body, at, path);
-      for (const { input, output } of step.carried) await this.copy(output, input, at);
-      if (condition) {
-        if (condition.input !== null) await this.copy(condition.output, condition.input, at);
-        going = (await this.scalar(condition.output, at)) !== 0;
-      }
+      for (const [i, { piece }] of scans.entries()) pieces[i]!.push(await this.download(piece, at));
+      if (condition) going = (await this.scalar(condition.output, at)) !== 0;
+      shapes = carried.map(({ output }) => this.shapeOf(output, at));
+      const next = turnBindings(turn + 1, shapes);
+      for (const { input, output } of carried) await this.copy(output, at, input, next);
+      at = next;
     }
-    if (step.turns !== null) bindings.set(step.turns, turn);
-    for (const { input, final } of step.carried) await this.copy(input, final, bindings);
+    for (const [i, { input, final }] of carried.entries()) {
+      this.bindShape(final, shapes[i]!, bindings);
+      await this.copy(input, at, final, bindings);
+    }
+    for (const [i, { out }] of scans.entries()) await this.storeScan(out, pieces[i]!, bindings);
+  }
+
+  /** The turns' pieces one after the other along a new first axis. */
+  private async storeScan(out: number, pieces: readonly Tensor[], bindings: Bindings): Promise<void> {
+    const { dtype, shape } = this.engine.plan.buffers[out]!;
+    this.bindShape(out, [pieces.length, ...(pieces[0]?.shape ?? shape.slice(1).map(() => 0))], bindings);
+    const actual = this.shapeOf(out, bindings);
+    const stacked: Tensor = { dtype, shape: actual, data: allocate(dtype, sizeOf(actual)) };
+    const write = writer(stacked);
+    let at = 0;
+    for (const piece of pieces) for (const value of numbersOf(piece)) write(at++, value);
+    await this.upload(out, stacked, bindings, "scan output");
   }
 }

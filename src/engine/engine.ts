@@ -1,17 +1,19 @@
 // An engine on a device: its weights uploaded, its pipelines compiled. Contexts run it; several share one engine.
 
+import type { HostAttributes } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { Memory } from "../gpu/buffers.ts";
 import type { Device } from "../gpu/device.ts";
 import { type CompiledPipeline, PipelineCache } from "../gpu/pipelines.ts";
 import { noHostOperator } from "../util/errors.ts";
 import { ExecutionContext } from "./context.ts";
-import { serialize } from "./format.ts";
-import type { DispatchStep, Plan, Step } from "./plan.ts";
 import { type Description, describe } from "./describe.ts";
+import { serialize } from "./format.ts";
+import { dispatchesOf } from "./lifetimes.ts";
+import type { DispatchStep, Plan } from "./plan.ts";
 
 /** Runs an operator on the host; the runtime is given those that an engine's host layers need. */
-export type HostOperator = (inputs: readonly (Tensor | undefined)[], attrs: Readonly<Record<string, unknown>>) => readonly Tensor[];
+export type HostOperator = (inputs: readonly (Tensor | undefined)[], attrs: HostAttributes) => readonly Tensor[];
 export type HostOperators = (op: string) => HostOperator | undefined;
 
 /** A compiled network on a device. Make it with `Builder.build` or `Runtime.deserialize`. */
@@ -53,18 +55,6 @@ export class Engine {
   dispose(): void {
     this.memory.dispose();
   }
-}
-
-/** Dispatch steps below a list of steps. */
-export function dispatchesOf(steps: readonly Step[]): readonly DispatchStep[] {
-  return steps.flatMap((step) => {
-    switch (step.kind) {
-      case "dispatch": return [step];
-      case "loop": return dispatchesOf(step.body);
-      case "if": return [...dispatchesOf(step.then), ...dispatchesOf(step.else)];
-      default: return [];
-    }
-  });
 }
 
 async function compileAll(plan: Plan, cache: PipelineCache): Promise<Map<DispatchStep, CompiledPipeline>> {

@@ -2,6 +2,7 @@
 // kernels and weights are numbered.
 
 import type { Storage } from "../ir/storage.ts";
+import type { HostAttributes } from "../ir/task.ts";
 import type { DType } from "../ir/types.ts";
 
 export interface Plan {
@@ -74,7 +75,7 @@ export interface HostStep {
   readonly kind: "host";
   readonly node: string;
   readonly op: string;
-  readonly attrs: Readonly<Record<string, unknown>>;
+  readonly attrs: HostAttributes;
   readonly inputs: readonly (number | null)[];
   readonly outputs: readonly number[];
 }
@@ -84,16 +85,15 @@ export interface LoopStep {
   readonly kind: "loop";
   readonly index: string;
   readonly count: string;
-  /** i64 scalar that bounds the turns, read on the host. */
   readonly trips: number | null;
-  readonly condition: { readonly initial: number | null; readonly input: number | null; readonly output: number } | null;
-  /** Symbol that is bound to the number of turns when the loop ended. */
-  readonly turns: string | null;
+  readonly condition: { readonly initial: number | null; readonly output: number } | null;
   readonly body: readonly Step[];
   readonly carried: readonly { readonly init: number; readonly input: number; readonly output: number; readonly final: number }[];
   readonly outputs: readonly number[];
+  readonly scans: readonly { readonly piece: number; readonly out: number }[];
 }
 
+/** See IfTask in ir/task.ts. */
 export interface IfStep {
   readonly kind: "if";
   readonly condition: number;

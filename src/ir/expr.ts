@@ -125,8 +125,10 @@ const scale = (e: Expr, by: Dim): Expr => {
   return linear(terms.map(([term, coefficient]) => [term, dims.mul(coefficient, by)]), dims.mul(c, by));
 };
 
-/** Symbols are sizes; where any is 0 nothing is evaluated, so proofs may take them as at least 1. */
-const AT_LEAST_ONE: dims.Ranges = { get: () => [1, Number.POSITIVE_INFINITY] } as unknown as dims.Ranges;
+/** How the symbols end that count a loop's turns, from 0. */
+export const TURN = "#turn";
+/** Other symbols are sizes; where any is 0 nothing is evaluated, so proofs may take them as at least 1. */
+const AT_LEAST_ONE: dims.Ranges = { get: (name: string) => [name.endsWith(TURN) ? 0 : 1, Number.POSITIVE_INFINITY] } as unknown as dims.Ranges;
 const nonNegative = (dim: Dim): boolean => dims.interval(dim, AT_LEAST_ONE)[0] >= 0;
 
 /** Proven inclusive bounds of an i32 expression, as dimensions; undefined where there is no proof. */

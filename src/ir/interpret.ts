@@ -4,7 +4,7 @@
 import { internal } from "../util/errors.ts";
 import { type Bindings, type Dim, evaluate } from "./dims.ts";
 import { type Combiner, type Expr, type Slot, type Var, flatten } from "./expr.ts";
-import { type HostTask, type KernelTask, type Task, asReduce, writesOf } from "./task.ts";
+import { type HostTask, type KernelTask, type LoopTask, type Task, asReduce, writesOf } from "./task.ts";
 import { type Tensor, allocate, reader, sizeOf, writer } from "./tensor.ts";
 import { dtypeFacts } from "./types.ts";
 import { fromBfloat, fromHalf, toBfloat, toHalf } from "../util/f16.ts";
@@ -20,32 +20,68 @@ export function interpret(tasks: readonly Task[], tensors: Tensors, bindings: Ma
   for (const task of tasks) {
     if (task.kind === "host") {
       const results = runHost(task, task.inputs.map((value) => value && tensorOf(value, tensors)));
-      task.outputs.forEach((value, i) => {
-        bindShape(value.shape, results[i]!.shape, bindings);
-        tensors.set(value, results[i]!);
-      });
-    } else if (task.kind === "loop") {
-      for (const value of task.outputs) tensors.set(value, zeros(value, bindings));
-      for (const { init, input } of task.carried) tensors.set(input, tensorOf(init, tensors));
-      const count = known(task.count, bindings);
-      for (let turn = 0; turn < count; turn++) {
-        bindings.set(task.index, turn);
-        interpret(task.body, tensors, bindings, runHost);
-        const next = task.carried.map(({ output }) => tensorOf(output, tensors));
-        task.carried.forEach(({ input }, i) => { tensors.set(input, next[i]!); });
-      }
-      bindings.delete(task.index);
-      for (const { input, final } of task.carried) tensors.set(final, tensorOf(input, tensors));
+      task.outputs.forEach((value, i) => settle(value, results[i]!, tensors, bindings));
+    } else if (task.kind === "loop") interpretLoop(task, tensors, bindings, runHost);
+    else if (task.kind === "if") {
+      const taken = truth(task.condition, tensors);
+      interpret(taken ? task.then : task.else, tensors, bindings, runHost);
+      for (const result of task.results) settle(result.out, tensorOf(taken ? result.then : result.else, tensors), tensors, bindings);
     } else interpretKernel(task, tensors, bindings);
   }
 }
 
-/** Binds symbols that stand alone in `shape` to the sizes of an actual shape. */
-export function bindShape(shape: readonly Dim[], actual: readonly number[], bindings: Map<string, number>): void {
+function interpretLoop(task: LoopTask, tensors: Tensors, bindings: Map<string, number>, runHost: RunHost): void {
+  const { carried, condition, scans = [] } = task;
+  for (const value of task.outputs) tensors.set(value, zeros(value, bindings));
+  const count = Math.min(known(task.count, bindings), task.trips ? reader(tensorOf(task.trips, tensors))(0) : Number.POSITIVE_INFINITY);
+  const fresh = writtenWithin(task.body).filter((value) => !task.outputs.includes(value));
+  const pieces = scans.map((): Tensor[] => []);
+  let states = carried.map(({ init }) => tensorOf(init, tensors));
+  let going = condition?.initial ? truth(condition.initial, tensors) : true;
+  for (let turn = 0; going && turn < count; turn++) {
+    for (const value of fresh) tensors.delete(value);
+    carried.forEach(({ input }, i) => settle(input, states[i]!, tensors, bindings));
+    bindings.set(task.index, turn);
+    interpret(task.body, tensors, bindings, runHost);
+    states = carried.map(({ output }) => tensorOf(output, tensors));
+    scans.forEach(({ piece }, i) => pieces[i]!.push(tensorOf(piece, tensors)));
+    going = condition ? truth(condition.output, tensors) : true;
+  }
+  bindings.delete(task.index);
+  carried.forEach(({ final }, i) => settle(final, states[i]!, tensors, bindings));
+  scans.forEach(({ out }, i) => settle(out, stack(out, pieces[i]!, bindings), tensors, bindings));
+}
+
+/** Pieces along a new first axis, in the shape of `out`. */
+function stack(out: Value, pieces: readonly Tensor[], bindings: Bindings): Tensor {
+  const shape = [pieces.length, ...(pieces[0]?.shape ?? out.shape.slice(1).map((dim) => evaluate(dim, bindings) ?? 0))];
+  const data = allocate(out.dtype, sizeOf(shape)) as Float32Array;
+  pieces.forEach((piece, i) => data.set(piece.data as Float32Array, i * piece.data.length));
+  return { dtype: out.dtype, shape, data };
+}
+
+/** Everything that tasks write, those nested in them included. */
+function writtenWithin(tasks: readonly Task[]): Value[] {
+  return tasks.flatMap((task) => [
+    ...writesOf(task),
+    ...(task.kind === "loop" ? writtenWithin(task.body) : task.kind === "if" ? [...writtenWithin(task.then), ...writtenWithin(task.else)] : []),
+  ]);
+}
+
+const truth = (value: Value, tensors: Tensors): boolean => reader(tensorOf(value, tensors))(0) !== 0;
+
+/** Gives a value its tensor, whose sizes the symbols that stand alone in the value's shape now mean. */
+function settle(value: Value, tensor: Tensor, tensors: Tensors, bindings: Map<string, number>): void {
+  bindShape(value.shape, tensor.shape, bindings, true);
+  tensors.set(value, tensor);
+}
+
+/** Binds symbols that stand alone in `shape` to the sizes of an actual shape; `again` also those that are bound. */
+export function bindShape(shape: readonly Dim[], actual: readonly number[], bindings: Map<string, number>, again = false): void {
   shape.forEach((dim, i) => {
     if (typeof dim !== "number" && dim.terms.length === 1 && dim.terms[0]!.coefficient === 1 && dim.terms[0]!.atoms.length === 1) {
       const [atom] = dim.terms[0]!.atoms;
-      if (atom!.kind === "symbol" && !bindings.has(atom!.name)) bindings.set(atom!.name, actual[i]!);
+      if (atom!.kind === "symbol" && (again || !bindings.has(atom!.name))) bindings.set(atom!.name, actual[i]!);
     }
   });
 }

@@ -1,12 +1,12 @@
 // The words in which operators say what they compute: each method appends a task and returns the value it makes.
 // The same run of an operator's `lower` gives its output types, its kernels and, interpreted, its results on the host.
 
-import { internal } from "../util/errors.ts";
-import { type Dim, isStatic, isStaticShape, symbol } from "./dims.ts";
+import { internal, shapeMismatch, typeMismatch } from "../util/errors.ts";
+import { type Dim, isStatic, isStaticShape, sameDim, shapeText, symbol, symbolsOf } from "./dims.ts";
 import * as x from "./expr.ts";
-import type { Expr, Var } from "./expr.ts";
-import { numbersOf, sizeOf, type Tensor } from "./tensor.ts";
-import type { HostAttributes, HostTask, LoopTask, Stage, StoreMode, Task } from "./task.ts";
+import { type Expr, TURN, type Var } from "./expr.ts";
+import { numbersOf, scalarTensor, sizeOf, type Tensor } from "./tensor.ts";
+import type { HostAttributes, HostTask, IfTask, LoopTask, Stage, StoreMode, Task } from "./task.ts";
 import { type DType, type Scalar, isFloat, scalarOf } from "./types.ts";
 import { type Value, makeValue } from "./value.ts";
 
@@ -37,6 +37,13 @@ export interface ReduceStage {
   readonly fn: Stage["fn"];
   /** Over the outer and inner variables and the results of earlier stages. */
   readonly body: (results: readonly Expr[]) => Expr;
+}
+
+/** What one turn of a loop leaves: `condition` (absent: go on), the next turn's carried values, pieces of the scans. */
+export interface TurnResults {
+  readonly condition?: Value;
+  readonly carried: readonly Value[];
+  readonly scans: readonly Value[];
 }
 
 export class Lowering {
@@ -168,10 +175,10 @@ export class Lowering {
    * become. `outputs` are values that the body fills piece by piece through `store`. Returns the final carried values.
    */
   loop(count: Dim, initial: readonly Value[], outputs: readonly Value[], body: (inner: Lowering, turn: Expr, carried: readonly Value[]) => readonly Value[]): Value[] {
-    const index = `${this.node}#turn${this.counter++}`;
-    const inner = new Lowering(`${this.node}/body${this.counter++}`, this.origins);
+    const inner = this.nested("body");
+    const index = `${inner.node}${TURN}`;
     const inputs = initial.map(({ dtype, shape }) => inner.value(dtype, shape));
-    const after = body(inner, x.int(symbol(index)), inputs);
+    const after = separate(inner, inputs, body(inner, x.int(symbol(index)), inputs));
     const finals = initial.map(({ dtype, shape }) => this.value(dtype, shape));
     this.push({
       kind: "loop", count, index, body: inner.tasks, outputs,
@@ -180,10 +187,66 @@ export class Lowering {
     return finals;
   }
 
+  /**
+   * Turns of `body` that only the run can count: while `limits.condition` (then the body's) holds, no more than `limits.trips`
+   * says and no more than `limits.count`. Carried values keep their rank but may change size. Returns the final carried values
+   * and the `scans`, each turn's piece along a new first axis. `body` is called again when a size turns out to change.
+   */
+  loopWhile(limits: { readonly count: Dim; readonly trips?: Value; readonly condition?: Value }, initial: readonly Value[], body: (inner: Lowering, turn: Expr, carried: readonly Value[]) => TurnResults): { carried: Value[]; scans: Value[] } {
+    const { node: name } = this.nested("body");
+    const index = `${name}${TURN}`;
+    let shapes = initial.map(({ shape }) => shape);
+    for (;;) {
+      const inner = new Lowering(name, this.origins);
+      const inputs = initial.map(({ dtype }, i) => inner.value(dtype, shapes[i]!));
+      const turn = body(inner, x.int(symbol(index)), inputs);
+      const after = { ...turn, carried: separate(inner, inputs, turn.carried) };
+      const settled = shapes.map((shape, i) => {
+        checkSame({ name: this.node, op: "Loop" }, `carried value ${i} enters a turn and leaves it`, inputs[i]!, after.carried[i]!);
+        return shape.map((dim, axis) => (sameDim(dim, after.carried[i]!.shape[axis]!) ? dim : symbol(`${name}#carried${i}.${axis}`)));
+      });
+      const changed = settled.some((shape, i) => shape.some((dim, axis) => !sameDim(dim, shapes[i]![axis]!)));
+      shapes = settled;
+      if (changed) continue;
+      const scans = after.scans.map((piece, i) => {
+        const sizes = piece.shape.map((dim, axis) => ([...symbolsOf(dim)].some((text) => text.startsWith(name)) ? symbol(`${this.node}#scan${i}.${axis}`) : dim));
+        return { piece, out: this.value(piece.dtype, [symbol(`${name}#turns`), ...sizes]) };
+      });
+      const finals = initial.map(({ dtype }, i) => this.value(dtype, shapes[i]!));
+      const output = after.condition ?? (limits.condition && this.constant(scalarTensor("bool", 1)));
+      this.push({
+        kind: "loop", count: limits.count, index, body: inner.tasks, outputs: [], scans,
+        carried: initial.map((init, i) => ({ init, input: inputs[i]!, output: after.carried[i]!, final: finals[i]! })),
+        ...(limits.trips ? { trips: limits.trips } : {}),
+        ...(output ? { condition: { ...(limits.condition ? { initial: limits.condition } : {}), output } } : {}),
+      } satisfies Unnamed<LoopTask>);
+      return { carried: finals, scans: scans.map(({ out }) => out) };
+    }
+  }
+
+  /** The results of `then` or of `otherwise`, as the bool scalar `condition` says when it is reached. Sizes may differ, ranks may not. */
+  branch(condition: Value, then: (inner: Lowering) => readonly Value[], otherwise: (inner: Lowering) => readonly Value[]): Value[] {
+    const [yes, no] = [this.nested("then"), this.nested("else")];
+    const [left, right] = [then(yes), otherwise(no)];
+    const results = left.map((value, i) => {
+      const other = right[i]!;
+      checkSame({ name: this.node, op: "If" }, `result ${i} of the two branches`, value, other);
+      const shape = value.shape.map((dim, axis) => (sameDim(dim, other.shape[axis]!) ? dim : symbol(`${this.node}#result${i}.${axis}`)));
+      return { then: value, else: other, out: this.value(value.dtype, shape) };
+    });
+    this.push({ kind: "if", condition, then: yes.tasks, else: no.tasks, results } satisfies Unnamed<IfTask>);
+    return results.map(({ out }) => out);
+  }
+
   /** Writes part of `target` (one of a loop's outputs): target[index(i)] = expr(i) for every i of `domain`. */
   store(target: Value, domain: readonly Dim[], body: (index: readonly Var[]) => { index: readonly Expr[]; expr: Expr }): void {
     const vars = x.variables("i", domain);
     this.push({ kind: "map", vars, stores: [{ value: target, mode: "set", ...body(vars) }] });
+  }
+
+  /** A lowering whose tasks go inside one of this one's. Symbols that it binds begin with its name. */
+  private nested(role: string): Lowering {
+    return new Lowering(`${this.node}/${role}${this.counter++}`, this.origins);
   }
 
   private stages(stages: readonly ReduceStage[]): Stage[] {
@@ -198,6 +261,15 @@ export class Lowering {
   private push(task: UnnamedTask): void {
     this.tasks.push({ ...task, name: this.node, origins: this.origins } as Task);
   }
+}
+
+/** Carried values as they leave a turn, with copies of those that entered it as another: no turn's copy then overwrites what the next one needs. */
+const separate = (inner: Lowering, inputs: readonly Value[], outputs: readonly Value[]): readonly Value[] =>
+  outputs.map((value, i) => (inputs.some((input, j) => input === value && i !== j) ? inner.map(value.dtype, value.shape, (at) => x.load(value, at)) : value));
+
+function checkSame(node: { name: string; op: string }, what: string, a: Value, b: Value): void {
+  if (a.dtype !== b.dtype) throw typeMismatch(node, `${what} as ${a.dtype} and ${b.dtype}`);
+  if (a.shape.length !== b.shape.length) throw shapeMismatch(node, `${what} with shapes ${shapeText(a.shape)} and ${shapeText(b.shape)}`, "the rank of a value must not depend on the run");
 }
 
 type Unnamed<T> = T extends Task ? Omit<T, "name" | "origins"> : never;

@@ -95,15 +95,38 @@ export interface ConvTask extends TaskBase {
   readonly stores: readonly Store[];
 }
 
-/** Repeats `body` `count` times with the symbol `index` bound to 0, 1, …; after each turn every `output` becomes `input`. */
+/**
+ * Repeats `body` with the symbol `index` bound to 0, 1, … : `count` turns, or fewer where `trips` or `condition` say so.
+ * Each `input` is its `init` in the first turn and the last turn's `output` in the others; `final` is what a further turn
+ * would have got. No `output` is another's `input`. Symbols that stand alone in `input.shape` are bound anew in each turn (then `final.shape` has the same).
+ * What the body writes is new in each turn, except `outputs`.
+ */
 export interface LoopTask extends TaskBase {
   readonly kind: "loop";
   readonly count: Dim;
+  /** An integer scalar that the host reads before the first turn: no more turns than it says. */
+  readonly trips?: Value;
+  /** Bool scalars that the host reads: `initial` before the first turn, the body's `output` after each; false ends the loop. */
+  readonly condition?: { readonly initial?: Value; readonly output: Value };
   readonly index: string;
   readonly body: readonly Task[];
   readonly carried: readonly { readonly init: Value; readonly input: Value; readonly output: Value; readonly final: Value }[];
   /** Values that the body's stores fill piece by piece. */
   readonly outputs: readonly Value[];
+  /** The turns' `piece`s one after the other along a new first axis; binds symbols that stand alone in `out.shape` (0 where no turn ran). */
+  readonly scans?: readonly { readonly piece: Value; readonly out: Value }[];
+}
+
+/**
+ * Runs `then` or `else` as `condition`, a bool scalar that the host reads, says. Each `out` is the result of the branch taken
+ * (which may be a constant, or a value from outside) and binds the symbols that stand alone in its shape.
+ */
+export interface IfTask extends TaskBase {
+  readonly kind: "if";
+  readonly condition: Value;
+  readonly then: readonly Task[];
+  readonly else: readonly Task[];
+  readonly results: readonly { readonly then: Value; readonly else: Value; readonly out: Value }[];
 }
 
 /** An operator that runs on the host through its reference. Its outputs' shapes may hold symbols that only it binds. */
@@ -122,7 +145,7 @@ export type HostAttributes = Readonly<Record<string, number | string | boolean |
 
 /** Tasks that become kernels. */
 export type KernelTask = MapTask | ReduceTask | GemmTask | ConvTask;
-export type Task = KernelTask | LoopTask | HostTask;
+export type Task = KernelTask | LoopTask | IfTask | HostTask;
 
 /** A whole lowered network. */
 export interface Program {
@@ -139,7 +162,8 @@ export const isKernelTask = (task: Task): task is KernelTask => task.kind === "m
 /** Values that a task writes. */
 export function writesOf(task: Task): readonly Value[] {
   if (task.kind === "host") return task.outputs;
-  if (task.kind === "loop") return [...task.outputs, ...task.carried.map(({ final }) => final)];
+  if (task.kind === "loop") return [...task.outputs, ...task.carried.map(({ final }) => final), ...(task.scans ?? []).map(({ out }) => out)];
+  if (task.kind === "if") return task.results.map(({ out }) => out);
   return [...new Set(task.stores.map(({ value }) => value))];
 }
 
@@ -158,12 +182,22 @@ export function expressionsOf(task: KernelTask): readonly Expr[] {
 export function readsOf(task: Task): readonly Value[] {
   if (task.kind === "host") return task.inputs.filter((value) => value !== undefined);
   if (task.kind === "loop") {
-    const local = new Set(task.carried.map(({ input }) => input));
-    for (const inner of task.body) for (const value of writesOf(inner)) local.add(value);
-    return [...new Set([...task.carried.map(({ init }) => init), ...task.body.flatMap((inner) => readsOf(inner).filter((value) => !local.has(value)))])];
+    const before = [...task.carried.map(({ init }) => init), task.trips, task.condition?.initial];
+    const results = [...task.carried.map(({ output }) => output), task.condition?.output, ...(task.scans ?? []).map(({ piece }) => piece)];
+    return [...new Set([...before, ...freeReads(task.body, task.carried.map(({ input }) => input), results)])].filter((value) => value !== undefined);
+  }
+  if (task.kind === "if") {
+    const branches = [freeReads(task.then, [], task.results.map(({ then }) => then)), freeReads(task.else, [], task.results.map((result) => result.else))];
+    return [...new Set([task.condition, ...branches.flat()])];
   }
   const loaded = loadsOf(expressionsOf(task)).map(({ value }) => value);
   return [...new Set([...loaded, ...task.stores.flatMap(({ init }) => (init ? [init] : []))])];
+}
+
+/** Values that nested tasks and their `results` take from outside; `local` are given to them. */
+function freeReads(tasks: readonly Task[], local: readonly Value[], results: readonly (Value | undefined)[]): readonly Value[] {
+  const own = new Set([...local, ...tasks.flatMap(writesOf)]);
+  return [...tasks.flatMap(readsOf), ...results].filter((value) => value !== undefined && !own.has(value)) as Value[];
 }
 
 /** A kernel task with every expression rebuilt by `change`. */

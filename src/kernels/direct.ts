@@ -8,6 +8,7 @@ import { tactic } from "./tactic.ts";
 export const gemmDirect = tactic("gemm", {
   name: "gemm.direct",
   applicable: () => true,
+  likelihood: () => 0.1,
   candidates: (task, caps) => reduceThread.candidates(asReduce(task), caps),
   emit: (task, config, caps) => emitThread(asReduce(task), config, caps),
 });
@@ -15,6 +16,7 @@ export const gemmDirect = tactic("gemm", {
 export const convDirect = tactic("conv", {
   name: "conv.direct",
   applicable: () => true,
+  likelihood: () => 0.1,
   candidates: (task, caps) => reduceThread.candidates(asReduce(task), caps),
   emit: (task, config, caps) => emitThread(asReduce(task), config, caps),
 });

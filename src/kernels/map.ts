@@ -13,6 +13,7 @@ import type { Caps } from "../util/caps.ts";
 export const mapElement = tactic("map", {
   name: "map.element",
   applicable: () => true,
+  likelihood: () => 0.5,
   *candidates(_task, caps) {
     for (const size of [64, 128, 256]) if (size <= caps.limits.maxComputeInvocationsPerWorkgroup) yield { size };
   },

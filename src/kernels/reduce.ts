@@ -29,6 +29,7 @@ export function serialStage(block: Block, { slot, fn, body }: Stage, loops: (inn
 export const reduceThread = tactic("reduce", {
   name: "reduce.thread",
   applicable: () => true,
+  likelihood: () => 0.5,
   *candidates(_task, caps) {
     for (const size of [64, 128, 256]) if (size <= caps.limits.maxComputeInvocationsPerWorkgroup) yield { size };
   },
@@ -59,6 +60,11 @@ export const reduceWorkgroup = tactic("reduce", {
   applicable: (task) => {
     const length = extentOf(task.inner);
     return !isStatic(length) || length >= 64;
+  },
+  likelihood: (task) => {
+    const rows = extentOf(task.vars);
+    const length = extentOf(task.inner);
+    return isStatic(length) && (length < 128 || (isStatic(rows) && rows > 64 * length)) ? 0.4 : 0.6;
   },
   *candidates(task, caps) {
     const length = extentOf(task.inner);

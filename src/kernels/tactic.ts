@@ -39,6 +39,8 @@ export interface Tactic<T extends KernelTask = KernelTask> {
   /** `kind.word`, `gemm.tiled`. */
   readonly name: string;
   readonly applicable: (task: T, caps: Caps) => boolean;
+  /** How likely it is to win, 0 to 1, before anything is measured. */
+  readonly likelihood: (task: T, caps: Caps) => number;
   /** Configurations that fit the device, the one that is likely best first. */
   readonly candidates: (task: T, caps: Caps) => Iterable<Config>;
   readonly emit: (task: T, config: Config, caps: Caps) => Kernel;

@@ -14,6 +14,11 @@ export function decideStorage(tasks: readonly Task[]): void {
       task.body.forEach(look);
       for (const { init, input, output, final } of task.carried) tied.push([init, input, output, final]);
       for (const value of task.outputs) wide.add(value);
+      for (const { piece, out } of task.scans ?? []) tied.push([piece, out]);
+    } else if (task.kind === "if") {
+      task.then.forEach(look);
+      task.else.forEach(look);
+      for (const result of task.results) tied.push([result.then, result.else, result.out]);
     } else if (isKernelTask(task)) {
       for (const { value, index, mode, init } of task.stores) {
         const whole = task.kind === "map" && mode === "set" && !init && index.length === task.vars.length && index.every((e, i) => e === task.vars[i]);

@@ -3,7 +3,7 @@
 import * as x from "../ir/expr.ts";
 import type { Expr } from "../ir/expr.ts";
 import { arrayOfBytes } from "../ir/tensor.ts";
-import { type DType, dtypeFacts, scalarOf } from "../ir/types.ts";
+import { type DType, dtypeFacts } from "../ir/types.ts";
 import { typeMismatch } from "../util/errors.ts";
 import { type Operator, defineOp, need } from "./define.ts";
 import { dtypeOfAttribute } from "./shape.ts";
@@ -35,10 +35,9 @@ function halfOfBits(bits: Expr): Expr {
   return x.select(x.ge(bits, u(0x8000)), x.unary("neg", size), size);
 }
 
-/** An element as the bits of its type, in the low bits of a u32; undefined where a kernel has no such bits. */
-function bitsOf(e: Expr, dtype: DType): Expr | undefined {
+/** An element of a type of at most 32 bits as its bits, in the low end of a u32. */
+function bitsOf(e: Expr, dtype: DType): Expr {
   const { bytes } = dtypeFacts[dtype];
-  if (bytes === 8) return undefined;
   if (dtype === "f32") return f32Bits(e);
   if (dtype === "bf16") return op("shr", f32Bits(e), 16);
   if (dtype === "f16") return halfBits(e);
@@ -63,7 +62,7 @@ export const bitcast: readonly Operator[] = [
       if (dtypeFacts[to].bytes !== dtypeFacts[value.dtype].bytes) throw typeMismatch(node, `${value.dtype} and ${to} differ in width`);
       if (to === value.dtype) return [value];
       if (dtypeFacts[to].bytes === 8) return b.host("BitCast", { to }, [value], [{ dtype: to, shape: value.shape }], "64-bit patterns do not fit a kernel's 32-bit scalars");
-      return [b.map(to, value.shape, (i) => fromBits(bitsOf(x.load(value, i), value.dtype)!, to))];
+      return [b.map(to, value.shape, (i) => fromBits(bitsOf(x.load(value, i), value.dtype), to))];
     },
     reference: ([value], { to }) => {
       const { data, shape } = value!;

@@ -17,7 +17,8 @@ export function lowerNode(b: Lowering, node: GraphNode, env: Environment): reado
   const operator = findOperator(node.domain, node.op);
   if (!operator) throw internal(node.name, `operator ${node.op} was not refused at import`);
   const facts: NodeFacts = {
-    name: node.name,
+    // The path through enclosing nodes and turns: names that a subgraph's nodes make up stay unique.
+    name: b.node,
     op: node.op,
     opset: node.opset,
     outputs: node.outputs.map((value) => value !== undefined),

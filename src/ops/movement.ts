@@ -65,7 +65,8 @@ export function cutOf(size: Dim, from: Dim, to: Dim, step: number): Cut {
     const stop = smaller(end, size);
     return { start: larger(start, 0), step, size: larger(ceilDiv(smaller(sub(stop, start), stop), step), 0) };
   }
-  const first = smaller(start, sub(size, 1));
+  if (size === 0) return { start: 0, step, size: 0 };
+  const first = larger(smaller(start, sub(size, 1)), 0);
   return { start: first, step, size: larger(ceilDiv(smaller(sub(first, end), add(first, 1)), -step), 0) };
 }
 

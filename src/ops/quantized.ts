@@ -16,7 +16,8 @@ export function integerRange(dtype: DType): readonly [number, number] {
 /** saturate(round half to even(`real`) + zero point) as `dtype`, an integer type of at most 16 bits. */
 export function requantize(real: Expr, zeroPoint: Expr | undefined, dtype: DType): Expr {
   const [low, high] = integerRange(dtype);
-  const rounded = x.unary("round", real);
+  // Through its bits, so that a host that computes in double rounds to f32 first: ties turn on it.
+  const rounded = x.unary("round", x.unary("frombits", x.unary("bits", real)));
   const shifted = zeroPoint ? x.add(rounded, x.convert(zeroPoint, "f32")) : rounded;
   return x.convert(x.minimum(x.maximum(shifted, x.float(low)), x.float(high)), dtype);
 }

@@ -2,18 +2,30 @@
 
 import type { Operator } from "./define.ts";
 import { argmax } from "./argmax.ts";
+import { bitcast } from "./bitcast.ts";
+import { attentions } from "./attention.ts";
+import { transformerParts } from "./transformer.ts";
 import { elementwise } from "./elementwise.ts";
 import { gathers } from "./gather.ts";
 import { movement } from "./movement.ts";
+import { randoms } from "./random.ts";
+import { scans } from "./scan.ts";
+import { scatters } from "./scatter.ts";
+import { selections } from "./select.ts";
 import { shape } from "./shape.ts";
+import { tfidf } from "./tfidf.ts";
+import { sorting } from "./topk.ts";
 import { convolutions } from "./conv.ts";
+import { losses } from "./losses.ts";
+import { quantizations } from "./quantize.ts";
 import { matrixProducts } from "./matmul.ts";
 import { normalizations } from "./normalization.ts";
 import { pools } from "./pool.ts";
+import { recurrents } from "./recurrent.ts";
 import { reductions } from "./reduce.ts";
 import { softmaxes } from "./softmax.ts";
 
-const FAMILIES: readonly (readonly Operator[])[] = [elementwise, convolutions, matrixProducts, normalizations, pools, reductions, softmaxes, argmax, gathers, movement, shape];
+const FAMILIES: readonly (readonly Operator[])[] = [elementwise, convolutions, matrixProducts, normalizations, pools, reductions, softmaxes, quantizations, losses, transformerParts, attentions, argmax, bitcast, gathers, movement, randoms, scans, recurrents, scatters, selections, shape, sorting, tfidf];
 
 export const OPERATORS: readonly Operator[] = FAMILIES.flat();
 

@@ -3,6 +3,7 @@
 
 import { type Dim, dimText, isStatic } from "../ir/dims.ts";
 import type { Value } from "../ir/value.ts";
+import { type Life, lifetimes } from "../engine/lifetimes.ts";
 import type { Step } from "../engine/plan.ts";
 
 export interface Tenant {
@@ -10,39 +11,6 @@ export interface Tenant {
   /** False for inputs, outputs and weights, which have memory of their own. */
   readonly shared: boolean;
   readonly bytes: Dim;
-}
-
-interface Life {
-  first: number;
-  last: number;
-}
-
-/** Buffers that a step reads or writes, its inner steps included. */
-export function buffersOf(step: Step): readonly number[] {
-  switch (step.kind) {
-    case "dispatch": return step.bindings.map(({ buffer }) => buffer);
-    case "copy": return [step.from, step.to];
-    case "host": return [...step.inputs.filter((buffer) => buffer !== null), ...step.outputs];
-    case "loop": {
-      const control = [step.trips, step.condition?.initial, step.condition?.input, step.condition?.output].filter((buffer) => buffer != null);
-      return [...control, ...step.body.flatMap(buffersOf), ...step.carried.flatMap(({ init, input, output, final }) => [init, input, output, final]), ...step.outputs];
-    }
-    case "if":
-      return [step.condition, ...step.then.flatMap(buffersOf), ...step.else.flatMap(buffersOf), ...step.results.flatMap((result) => [result.then, result.else, result.out])];
-  }
-}
-
-/** First and last step that touches each buffer. */
-export function lifetimes(steps: readonly Step[]): ReadonlyMap<number, Readonly<Life>> {
-  const lives = new Map<number, Life>();
-  steps.forEach((step, at) => {
-    for (const buffer of buffersOf(step)) {
-      const life = lives.get(buffer);
-      if (life) life.last = at;
-      else lives.set(buffer, { first: at, last: at });
-    }
-  });
-  return lives;
 }
 
 export function assignSlots(steps: readonly Step[], tenants: readonly Tenant[]): { readonly slotOf: ReadonlyMap<number, number>; readonly bytes: readonly (readonly Dim[])[] } {

@@ -127,10 +127,16 @@ class Planner {
       case "loop": {
         const carried = task.carried.map(({ init, input, output, final }) => ({ init: at(init), input: at(input), output: at(output), final: at(final) }));
         return [{
-          kind: "loop", index: task.index, count: dimText(task.count), trips: null, condition: null, turns: null,
-          carried, outputs: task.outputs.map(at), body: this.steps(task.body),
+          kind: "loop", index: task.index, count: dimText(task.count), trips: maybe(task.trips),
+          condition: task.condition ? { initial: maybe(task.condition.initial), output: at(task.condition.output) } : null,
+          carried, outputs: task.outputs.map(at), scans: (task.scans ?? []).map(({ piece, out }) => ({ piece: at(piece), out: at(out) })), body: this.steps(task.body),
         }];
       }
+      case "if":
+        return [{
+          kind: "if", condition: at(task.condition), then: this.steps(task.then), else: this.steps(task.else),
+          results: task.results.map((result) => ({ then: at(result.then), else: at(result.else), out: at(result.out) })),
+        }];
     }
   }
 

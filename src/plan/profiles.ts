@@ -40,3 +40,7 @@ export function planProfiles(inputs: readonly Value[], profiles: readonly Profil
     return { name, symbols };
   });
 }
+
+/** Each symbol's size to tune at, from the first profile that bounds it. */
+export const optimumOf = (profiles: readonly Profile[]): ReadonlyMap<string, number> =>
+  new Map([...profiles].reverse().flatMap(({ symbols }) => Object.entries(symbols).map(([symbol, { opt }]): [string, number] => [symbol, opt])));

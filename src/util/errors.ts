@@ -133,7 +133,14 @@ export const gpuInvalid = (place: string, message: string): KilnError =>
 export const internal = (place: string, what: string): KilnError =>
   error("K900", "internal", place, what, undefined, "this is a defect in Kiln: please report it with the model");
 
+/** `after`: the rewrite that came last, if one did. */
+export const brokenGraph = (place: string, what: string, after?: string): KilnError =>
+  error("K901", "broken-graph", place, what, after === undefined ? undefined : `after the rewrite "${after}"`, after === undefined ? undefined : `build with --disable ${after} to go on, and please report it with the model`);
+
 // --- K0xx: the call ------------------------------------------------------------------------------------------------------
+
+export const unknownRewrite = (name: string, known: readonly string[]): KilnError =>
+  error("K002", "unknown-rewrite", `"${name}"`, "there is no pass or rule of this name", `known: ${known.join(", ")}`);
 
 // --- K1xx: the model file ------------------------------------------------------------------------------------------------
 
@@ -149,6 +156,7 @@ export const unknownInput = (node: string, input: string): KilnError =>
   error("K106", "unknown-value", `node "${node}"`, `reads "${input}", which nothing produces`, undefined, "the model is damaged: check it with onnx.checker");
 export const cyclicGraph = (nodes: readonly string[]): KilnError =>
   error("K107", "cyclic-graph", `node "${nodes[0]}"`, "the graph has a cycle", `through ${nodes.slice(0, 8).map((name) => `"${name}"`).join(" -> ")}`, "an ONNX graph must be acyclic: export it again");
+export const badGraphText = (line: number, what: string): KilnError => error("K109", "bad-graph-text", `line ${line}`, what);
 export const duplicateValue = (node: string, value: string): KilnError => error("K108", "duplicate-value", `node "${node}"`, `writes "${value}", which another node writes too`);
 
 // --- K2xx: unsupported ---------------------------------------------------------------------------------------------------

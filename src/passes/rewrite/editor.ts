@@ -14,29 +14,22 @@ interface Link {
 }
 
 export class GraphEditor {
-  /** Newest version of ONNX's own operators that the graph uses: what new nodes follow. */
+  /** Newest version of ONNX's own operators that the graph uses, at least 13: what new nodes follow. */
   readonly opset: number;
   private readonly links = new Map<GraphNode, Link>();
   private readonly heads = new Map<Graph, { first: Link | undefined; last: Link | undefined }>();
   private readonly producers = new Map<Value, GraphNode>();
+  /** Next number to try for each name that is taken. */
+  private readonly names = new Map<string, number>();
   /** How often each node reads a value, nodes of nested graphs included. */
   private readonly readers = new Map<Value, Map<GraphNode, number>>();
   /** How often a value is a result of the graph or of a nested one. */
   private readonly results = new Map<Value, number>();
-  private readonly names = new Map<string, number>();
 
   /** `graph` is the editor's from now on: its lists are out of date until `finish`. */
   constructor(readonly graph: Graph) {
-    let opset = 0;
-    const enter = (inner: Graph): void => {
-      this.adopt(inner);
-      for (const node of inner.nodes) {
-        if (node.domain === "") opset = Math.max(opset, node.opset);
-        for (const nested of subgraphsOf(node)) enter(nested);
-      }
-    };
-    enter(graph);
-    this.opset = opset || 21;
+    this.adoptTree(graph);
+    this.opset = graph.nodes.reduce((newest, { domain, opset }) => (domain === "" ? Math.max(newest, opset) : newest), 13);
   }
 
   // --- questions ---------------------------------------------------------------------------------------------------------
@@ -86,11 +79,15 @@ export class GraphEditor {
   }
   /** A name that no node or value has: `base`, or `base` with a number. */
   freshName(base: string): string {
-    for (let n = this.names.get(base); ; n = (n ?? 0) + 1) {
-      const name = n === undefined ? base : `${base}_${n}`;
-      if (n !== undefined && this.names.has(name)) continue;
-      this.names.set(base, n === undefined ? 1 : n + 1);
-      this.names.set(name, this.names.get(name) ?? 1);
+    if (!this.names.has(base)) {
+      this.names.set(base, 1);
+      return base;
+    }
+    for (let n = this.names.get(base)!; ; n++) {
+      const name = `${base}_${n}`;
+      if (this.names.has(name)) continue;
+      this.names.set(base, n + 1);
+      this.names.set(name, 1);
       return name;
     }
   }

@@ -1,0 +1,152 @@
+// Runs candidates on the device: each must give what the first one gives, then it is timed. Inputs are random, so that
+// nothing is measured on zeros.
+
+import { type Bindings, evaluate } from "../ir/dims.ts";
+import { bytesOf, fromDevice, storageOf } from "../ir/storage.ts";
+import { type KernelTask, writesOf } from "../ir/task.ts";
+import { reader } from "../ir/tensor.ts";
+import { isFloat } from "../ir/types.ts";
+import type { Value } from "../ir/value.ts";
+import { Memory } from "../gpu/buffers.ts";
+import { BufferUsage } from "../gpu/constants.ts";
+import type { Device } from "../gpu/device.ts";
+import type { PipelineCache } from "../gpu/pipelines.ts";
+import { Timer } from "../gpu/timer.ts";
+import type { Kernel } from "../kernels/tactic.ts";
+import { toDevice } from "../ir/storage.ts";
+import { toHalf } from "../util/f16.ts";
+
+export interface Keyed<C> {
+  readonly candidate: C;
+  readonly key: string;
+}
+
+/** Relative error (to the largest magnitude) up to which two kernels count as equal. */
+const TOLERANCE = 2e-3;
+/** Outputs are compared up to this many bytes. */
+const COMPARED_BYTES = 1 << 22;
+
+export class Bench {
+  private readonly memory: Memory;
+  private readonly timer: Timer;
+
+  constructor(
+    private readonly device: Device,
+    private readonly pipelines: PipelineCache,
+    private readonly bindings: Bindings,
+  ) {
+    this.memory = new Memory(device);
+    this.timer = new Timer(device, this.memory);
+  }
+
+  dispose(): void {
+    this.timer.dispose();
+    this.memory.dispose();
+  }
+
+  /** Times candidates of one task; one that does not compile or whose result differs from the majority's first gets infinity. */
+  async compare<C extends { readonly kernel: Kernel }>(task: KernelTask, candidates: readonly Keyed<C>[]): Promise<(Keyed<C> & { readonly ns: number })[]> {
+    const buffers = new Map<Value, GPUBuffer>();
+    try {
+      const results: (Keyed<C> & { readonly ns: number })[] = [];
+      let expected: readonly number[][] | undefined;
+      let best = Number.POSITIVE_INFINITY;
+      for (const keyed of candidates) {
+        const run = await this.prepare(keyed.candidate.kernel, buffers).catch(() => undefined);
+        let ns = Number.POSITIVE_INFINITY;
+        if (run) {
+          const actual = await this.resultOf(task, run.encode, buffers);
+          expected ??= actual;
+          if (close(actual, expected)) {
+            const timing = await this.timer.measure(run.encode, Number.isFinite(best) ? { giveUpNs: 4 * best } : {});
+            ns = timing.gaveUp ? Math.max(timing.ns, 4 * best) : timing.ns;
+            best = Math.min(best, ns);
+          }
+          run.dispose();
+        }
+        results.push({ ...keyed, ns });
+      }
+      return results;
+    } finally {
+      for (const buffer of buffers.values()) this.memory.destroy(buffer);
+    }
+  }
+
+  private async prepare(kernel: Kernel, buffers: Map<Value, GPUBuffer>): Promise<{ encode: (pass: GPUComputePassEncoder, count: number) => void; dispose: () => void }> {
+    const uniforms: GPUBuffer[] = [];
+    const packed = new Map(kernel.packed.map(({ value, pack }) => [value, pack]));
+    const steps = await Promise.all(
+      kernel.steps.map(async ({ wgsl, bindings, params, workgroups }) => {
+        const compiled = await this.pipelines.compile({ label: "candidate", wgsl, bindings: [...bindings.map(({ access }) => access), ...(params.length > 0 ? (["uniform"] as const) : [])] });
+        return { ...compiled, bindings, params, counts: workgroups.map((dim) => evaluate(dim, this.bindings) ?? 1) as [number, number, number] };
+      }),
+    );
+    const ready: { pipeline: GPUComputePipeline; group: GPUBindGroup; counts: [number, number, number] }[] = [];
+    for (const { pipeline, layout, bindings, params, counts } of steps) {
+      const entries: GPUBindGroupEntry[] = [];
+      for (const { value } of bindings) entries.push({ binding: entries.length, resource: { buffer: await this.bufferOf(value, packed.get(value)?.(), buffers) } });
+      if (params.length > 0) {
+        const words = Int32Array.from({ length: Math.ceil(params.length / 4) * 4 }, (_, i) => (params[i] === undefined ? 0 : (evaluate(params[i], this.bindings) ?? 0)));
+        const uniform = await this.memory.create({ label: "params", bytes: words.byteLength, usage: BufferUsage.UNIFORM | BufferUsage.COPY_DST });
+        this.memory.write(uniform, words);
+        uniforms.push(uniform);
+        entries.push({ binding: entries.length, resource: { buffer: uniform } });
+      }
+      ready.push({ pipeline, group: this.device.device.createBindGroup({ layout, entries }), counts });
+    }
+    return {
+      encode: (pass, count) => {
+        for (let i = 0; i < count; i++) {
+          for (const { pipeline, group, counts } of ready) {
+            pass.setPipeline(pipeline);
+            pass.setBindGroup(0, group);
+            pass.dispatchWorkgroups(...counts);
+          }
+        }
+      },
+      dispose: () => { for (const uniform of uniforms) this.memory.destroy(uniform); },
+    };
+  }
+
+  private async bufferOf(value: Value, packed: Value["data"], buffers: Map<Value, GPUBuffer>): Promise<GPUBuffer> {
+    const known = buffers.get(value);
+    if (known) return known;
+    const storage = storageOf(value, this.device.caps);
+    const bytes = evaluate(bytesOf(value, storage), this.bindings) ?? 4;
+    const buffer = await this.memory.create({ label: value.name, bytes: Math.max(4, bytes) });
+    buffers.set(value, buffer);
+    const data = value.data ?? packed;
+    if (data) await this.memory.upload(buffer, toDevice(data, storage, value.name));
+    else if (storage.item === "f32") await this.memory.upload(buffer, Float32Array.from({ length: bytes / 4 }, () => Math.random() - 0.5));
+    else if (storage.item === "f16") await this.memory.upload(buffer, Uint16Array.from({ length: bytes / 2 }, () => toHalf(Math.random() - 0.5)));
+    return buffer;
+  }
+
+  private async resultOf(task: KernelTask, encode: (pass: GPUComputePassEncoder, count: number) => void, buffers: ReadonlyMap<Value, GPUBuffer>): Promise<number[][]> {
+    const { device } = this.device;
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    encode(pass, 1);
+    pass.end();
+    device.queue.submit([encoder.finish()]);
+    const results: number[][] = [];
+    for (const value of writesOf(task)) {
+      if (!isFloat(value.dtype)) continue;
+      const storage = storageOf(value, this.device.caps);
+      const bytes = Math.min(COMPARED_BYTES, evaluate(bytesOf(value, storage), this.bindings) ?? 0);
+      if (bytes === 0) continue;
+      const data = await this.memory.download(buffers.get(value)!, 0, bytes);
+      const length = Math.floor(bytes / (storage.item === "f16" ? 2 : 4));
+      const read = reader(fromDevice(data, value.dtype, [length], storage));
+      results.push(Array.from({ length }, (_, i) => read(i)));
+    }
+    return results;
+  }
+}
+
+function close(actual: readonly (readonly number[])[], expected: readonly (readonly number[])[]): boolean {
+  return expected.every((values, i) => {
+    const largest = values.reduce((most, value) => (Number.isFinite(value) ? Math.max(most, Math.abs(value)) : most), 0);
+    return values.every((value, j) => !Number.isFinite(value) || Math.abs(actual[i]![j]! - value) <= TOLERANCE * largest + 1e-6);
+  });
+}

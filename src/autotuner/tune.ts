@@ -1,0 +1,93 @@
+// Chooses a kernel for every task: candidates of all tactics → compiled → checked against the plainest one → measured →
+// remembered. Level 0 measures nothing and takes what is likely best.
+
+import { type Bindings, evaluate } from "../ir/dims.ts";
+import { type KernelTask, type Program, type Task, isKernelTask } from "../ir/task.ts";
+import type { Device } from "../gpu/device.ts";
+import { key as fingerprintKey } from "../gpu/fingerprint.ts";
+import type { PipelineCache } from "../gpu/pipelines.ts";
+import { tacticsFor } from "../kernels/index.ts";
+import type { Config, Kernel } from "../kernels/tactic.ts";
+import { internal } from "../util/errors.ts";
+import { TimingCache } from "./cache.ts";
+import { Bench } from "./measure.ts";
+
+/** A tactic with a configuration, emitted. */
+export interface Candidate {
+  readonly tactic: string;
+  readonly config: Config;
+  readonly kernel: Kernel;
+}
+export type Choices = ReadonlyMap<KernelTask, Candidate>;
+
+export interface TuneOptions {
+  readonly optimizationLevel?: 0 | 1 | 2 | 3 | 4 | 5;
+  readonly timingCache?: TimingCache;
+  readonly maxTuneTime?: number;
+  readonly onProgress?: (progress: { readonly stage: "tune"; readonly done: number; readonly total: number; readonly what: string }) => void;
+}
+
+/** How many candidates of a task each level measures. */
+const CANDIDATES = [0, 2, 4, 8, 24, Number.POSITIVE_INFINITY] as const;
+
+/** Kernel tasks, those inside loops and branches included. */
+export const kernelTasksOf = (tasks: readonly Task[]): readonly KernelTask[] =>
+  tasks.flatMap((task) => (isKernelTask(task) ? [task] : task.kind === "loop" ? kernelTasksOf(task.body) : task.kind === "if" ? [...kernelTasksOf(task.then), ...kernelTasksOf(task.else)] : []));
+
+/** All candidates, tactic by tactic, those that are likely best first. */
+export function* candidatesOf(task: KernelTask, device: Pick<Device, "caps">): Generator<Candidate> {
+  const tactics = [...tacticsFor(task, device.caps)].sort((a, b) => b.likelihood(task, device.caps) - a.likelihood(task, device.caps));
+  for (const tactic of tactics) for (const config of tactic.candidates(task, device.caps)) yield { tactic: tactic.name, config, kernel: tactic.emit(task, config, device.caps) };
+}
+
+/** Chooses kernels for all tasks of a program. `opt` binds symbols to the sizes to tune at; others count as 64. */
+export async function tune(program: Program, device: Device, pipelines: PipelineCache, opt: Bindings, options: TuneOptions): Promise<Choices> {
+  const level = options.optimizationLevel ?? 3;
+  const tasks = kernelTasksOf(program.tasks);
+  const choices = new Map<KernelTask, Candidate>();
+  if (level === 0) {
+    for (const task of tasks) choices.set(task, firstOf(task, device));
+    return choices;
+  }
+  const cache = options.timingCache ?? new TimingCache();
+  const bench = new Bench(device, pipelines, withDefaults(opt));
+  const deadline = options.maxTuneTime === undefined ? Number.POSITIVE_INFINITY : performance.now() + options.maxTuneTime * 1000;
+  const deviceKey = fingerprintKey(device.fingerprint);
+  try {
+    for (const [done, task] of tasks.entries()) {
+      const candidates: Candidate[] = [];
+      for (const candidate of candidatesOf(task, device)) {
+        candidates.push(candidate);
+        if (candidates.length >= CANDIDATES[level]!) break;
+      }
+      options.onProgress?.({ stage: "tune", done, total: tasks.length, what: `${task.kind} ${task.name}` });
+      choices.set(task, await fastest(task, candidates));
+    }
+  } finally {
+    bench.dispose();
+  }
+  return choices;
+
+  async function fastest(task: KernelTask, candidates: readonly Candidate[]): Promise<Candidate> {
+    const first = candidates[0]!;
+    if (candidates.length === 1) return first;
+    const keyed = candidates.map((candidate) => ({ candidate, key: TimingCache.key(deviceKey, candidate.kernel.steps.map(({ wgsl, workgroups }) => ({ wgsl, workgroups: workgroups.map((dim) => evaluate(dim, withDefaults(opt)) ?? 1) }))) }));
+    const missing = keyed.filter(({ key }) => !cache.get(key));
+    if (missing.length > 0 && performance.now() < deadline) {
+      for (const { candidate, ns, key } of await bench.compare(task, missing)) cache.set(key, { tactic: candidate.tactic, config: candidate.config, ns });
+    }
+    const timed = keyed.flatMap(({ candidate, key }) => {
+      const entry = cache.get(key);
+      return entry && Number.isFinite(entry.ns) ? [{ candidate, ns: entry.ns }] : [];
+    });
+    return timed.length === 0 ? first : timed.reduce((best, next) => (next.ns < best.ns ? next : best)).candidate;
+  }
+}
+
+function firstOf(task: KernelTask, device: Device): Candidate {
+  for (const candidate of candidatesOf(task, device)) return candidate;
+  throw internal(task.name, `no tactic runs a ${task.kind} task`);
+}
+
+/** Sizes for symbols that no profile bounds. */
+export const withDefaults = (opt: Bindings): Bindings => ({ get: (name: string) => opt.get(name) ?? 64 }) as Bindings;

@@ -1,0 +1,16 @@
+// The pattern engine's words, for the files that hold rules.
+
+import type { Pass } from "../pass.ts";
+import { applyRules } from "./driver.ts";
+import type { Rule } from "./rule.ts";
+
+export { type Constant, any, constant, either, number, op, optional, scalar, scalarOf } from "./pattern.ts";
+export { type Replacement, type Rule, float, int, ints, rule, text } from "./rule.ts";
+
+/** A pass that applies rules together until none matches. */
+export const rulesPass = (name: string, doc: string, rules: readonly Rule[]): Pass => ({
+  name,
+  doc,
+  rules: rules.map((rule) => rule.name),
+  run: (editor, context) => applyRules(editor, editor.graph, rules, context),
+});
