@@ -40,7 +40,7 @@ export function* candidatesOf(task: KernelTask, device: Pick<Device, "caps">): G
   for (const tactic of tactics) for (const config of tactic.candidates(task, device.caps)) yield { tactic: tactic.name, config, kernel: tactic.emit(task, config, device.caps) };
 }
 
-/** Chooses kernels for all tasks of a program. `opt` binds symbols to the sizes to tune at; others count as 64. */
+/** Chooses kernels for all tasks of a program. `opt` binds symbols to the sizes to tune at; others count as 16. */
 export async function tune(program: Program, device: Device, pipelines: PipelineCache, opt: Bindings, options: TuneOptions): Promise<Choices> {
   const level = options.optimizationLevel ?? 3;
   const tasks = kernelTasksOf(program.tasks);
@@ -90,4 +90,4 @@ function firstOf(task: KernelTask, device: Device): Candidate {
 }
 
 /** Sizes for symbols that no profile bounds. */
-export const withDefaults = (opt: Bindings): Bindings => ({ get: (name: string) => opt.get(name) ?? 64 }) as Bindings;
+export const withDefaults = (opt: Bindings): Bindings => ({ get: (name: string) => opt.get(name) ?? 16 }) as Bindings;

@@ -1,13 +1,14 @@
 // Runs an engine: binds symbols, allocates what shapes need, replays the steps. Steps whose shapes are known are resolved
 // into a flat list of GPU commands once a shape; host layers, branches and loops on data interrupt it.
 
-import { type Tensor, type TypedArray, allocate, arrayOfBytes, numbersOf, sizeOf, writer } from "../ir/tensor.ts";
+import { type Tensor, type TypedArray, allocate, numbersOf, sizeOf, writer } from "../ir/tensor.ts";
 import { fromDevice, toDevice } from "../ir/storage.ts";
 import { BufferUsage } from "../gpu/constants.ts";
 import { Memory } from "../gpu/buffers.ts";
-import { assumptionBroken, disposedContext, missingInput, unknownInputs, wrongInputData, wrongInputType } from "../util/errors.ts";
+import { assumptionBroken, disposedContext, inputShapeMismatch, missingInput, unknownInputs, wrongInputData, wrongInputType } from "../util/errors.ts";
 import type { Engine } from "./engine.ts";
-import type { DispatchStep, HostStep, IfStep, LoopStep, PlanBuffer, PlanInput, Step } from "./plan.ts";
+import type { DispatchStep, HostStep, IfStep, LoopStep, PlanInput, Step } from "./plan.ts";
+import type { Profiler } from "./profiler.ts";
 import { DimensionTable, bindInputs } from "./shapes.ts";
 
 /** An input: a tensor, or its data alone where the shape is fixed. */
@@ -26,20 +27,41 @@ interface Resolved {
 }
 
 type Bindings = Map<string, number>;
+
+/** Commands kept for shapes that may come again; the stretches used longest ago go first. */
+const KEPT_COMMANDS = 8192;
+/** Larger outputs come down in pieces. */
+const PIECE_BYTES = 8 << 20;
+
 const isDynamic = (step: Step): step is HostStep | IfStep | LoopStep =>
   step.kind === "host" || step.kind === "if" || (step.kind === "loop" && (step.trips !== null || step.condition !== null || step.scans.length > 0 || step.body.some(isDynamic)));
 
 export class ExecutionContext {
+  /** Times the runs from now on, which then wait between their phases. */
+  profiler: Profiler | undefined;
   private readonly memory: Memory;
   private readonly table = new DimensionTable();
-  private readonly own = new Map<number, GPUBuffer>();
-  private readonly slots: (GPUBuffer | undefined)[] = [];
+  /** By number those that have a buffer of their own, by -1 - slot those that share one. */
+  private readonly buffers = new Map<number, GPUBuffer>();
+  /** Those used last are at the end. */
   private readonly resolved = new Map<string, Resolved>();
+  private keptCommands = 0;
   private running: Promise<unknown> = Promise.resolve();
+  /** Runs that have been asked for and have not ended. */
+  private runs = 0;
   private disposed = false;
 
-  constructor(private readonly engine: Engine) {
+  /** `onFree` is told when the context has been disposed of and its last run has ended. */
+  constructor(
+    private readonly engine: Engine,
+    private readonly onFree: () => void,
+  ) {
     this.memory = new Memory(engine.device);
+  }
+
+  /** Bytes of GPU memory that the context holds now. */
+  get deviceMemory(): number {
+    return this.memory.live;
   }
 
   /**
@@ -47,16 +69,26 @@ export class ExecutionContext {
    * Errors: K602 missing or K603 unknown inputs, K604–K607 shapes, K608 types, K601 values that the GPU cannot hold, K408 device lost.
    */
   execute(inputs: Inputs): Promise<Outputs> {
-    const result = this.running.then(() => this.run(inputs));
+    this.runs++;
+    const result = this.running.then(() => this.run(inputs)).finally(() => {
+      this.runs--;
+      if (this.disposed && this.runs === 0) this.free();
+    });
     this.running = result.catch(() => undefined);
     return result;
   }
 
-  /** Frees the context's memory at once. */
+  /** Frees the context's memory: at once, or when the run in progress has ended. Runs that wait for it fail with K610. */
   dispose(): void {
+    if (this.disposed) return;
     this.disposed = true;
+    if (this.runs === 0) this.free();
+  }
+
+  private free(): void {
     this.memory.dispose();
     this.resolved.clear();
+    this.onFree();
   }
 
   private async run(inputs: Inputs): Promise<Outputs> {
@@ -65,21 +97,27 @@ export class ExecutionContext {
     const { plan } = this.engine;
     const tensors = this.checkedInputs(inputs);
     const bindings = bindInputs(plan, this.table, new Map([...tensors].map(([name, { shape }]) => [name, shape])));
+    this.profiler?.begin();
     for (const input of plan.inputs) await this.upload(input.buffer, tensors.get(input.name)!, bindings, `input "${input.name}"`);
+    await this.profiler?.phase();
     await this.runSteps(plan.steps, bindings, "");
+    await this.profiler?.phase();
     const { device } = this.engine.device;
     const encoder = device.createCommandEncoder();
     const readbacks = [];
     for (const output of plan.outputs) {
       const bytes = this.bytesOf(output.buffer, bindings);
-      readbacks.push(bytes === 0 ? undefined : this.memory.readback(encoder, await this.buffer(output.buffer, bindings), 0, bytes));
+      const buffer = await this.buffer(output.buffer, bindings);
+      if (bytes > PIECE_BYTES) readbacks.push({ read: () => this.memory.download(buffer, 0, bytes) });
+      else readbacks.push(this.memory.readback(encoder, buffer, 0, bytes));
     }
     device.queue.submit([encoder.finish()]);
     const outputs: Outputs = {};
     for (const [i, output] of plan.outputs.entries()) {
-      const bytes = (await readbacks[i]?.read()) ?? new Uint8Array(0);
+      const bytes = await readbacks[i]!.read();
       outputs[output.name] = fromDevice(bytes, output.dtype, this.table.shape(output.shape, bindings), plan.buffers[output.buffer]!.storage);
     }
+    await this.profiler?.phase();
     this.engine.device.check();
     return outputs;
   }
@@ -94,13 +132,15 @@ export class ExecutionContext {
   }
 
   private checkedInput(input: PlanInput, given: Input | undefined): Tensor {
-    if (given === undefined) throw missingInput(input.name, `${input.dtype}[${input.shape.join(", ")}]`);
-    const expected = arrayOfBytes(input.dtype, new Uint8Array(0)).constructor.name;
+    if (given == null) throw missingInput(input.name, `${input.dtype}[${input.shape.join(", ")}]`);
+    const expected = allocate(input.dtype, 0)[Symbol.toStringTag];
     const bare = ArrayBuffer.isView(given);
     const data = bare ? given : given.data;
     if (!bare && given.dtype !== undefined && given.dtype !== input.dtype) throw wrongInputType(input.name, given.dtype, input.dtype);
-    if (!ArrayBuffer.isView(data) || data.constructor.name !== expected) throw wrongInputData(input.name, data?.constructor?.name ?? typeof data, expected, input.dtype);
+    // By its tag: a Node Buffer is a Uint8Array, and so is one of another window.
+    if (data?.[Symbol.toStringTag] !== expected) throw wrongInputData(input.name, (data as object | undefined)?.constructor.name ?? typeof given, expected, input.dtype);
     const shape = bare ? this.table.shape(input.shape, new Map()) : given.shape;
+    if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0)) throw inputShapeMismatch(input.name, shape, input.shape);
     if (sizeOf(shape) !== data.length) throw wrongInputData(input.name, `${data.length} elements`, `${sizeOf(shape)} for shape [${shape.join(", ")}]`, input.dtype);
     const tensor: Tensor = { dtype: input.dtype, shape, data };
     if (input.assumed && input.assumed.join() !== Array.from(data, String).join()) throw assumptionBroken(input.name, input.assumed.join(", "), Array.from(data, String).join(", "));
@@ -127,29 +167,34 @@ export class ExecutionContext {
 
   /** The GPU buffer of a numbered buffer, large enough for the shapes bound. */
   private async buffer(number: number, bindings: Bindings): Promise<GPUBuffer> {
-    const spec = this.engine.plan.buffers[number]!;
-    if (spec.home.kind === "weight") return this.engine.weightBuffers.get(number)!;
-    const bytes = Math.max(4, this.bytesOf(number, bindings));
-    if (spec.home.kind === "activation") {
-      const { slot } = spec.home;
-      const made = await this.grown(this.slots[slot], bytes, spec);
-      this.slots[slot] = made;
-      return made;
-    }
-    const made = await this.grown(this.own.get(number), bytes, spec);
-    this.own.set(number, made);
-    return made;
+    const { buffers, slots } = this.engine.plan;
+    const { home, name } = buffers[number]!;
+    if (home.kind === "weight") return this.engine.weightBuffers.get(number)!;
+    const bytes = this.bytesOf(number, bindings);
+    if (home.kind !== "activation") return this.bufferOf(number, name, bytes);
+    const tenants = slots[home.slot]!.bytes.map((text) => this.table.tryEvaluate(text, bindings) ?? 0);
+    return this.bufferOf(-1 - home.slot, name, Math.max(bytes, ...tenants));
   }
 
-  private async grown(old: GPUBuffer | undefined, bytes: number, { name }: PlanBuffer): Promise<GPUBuffer> {
+  private async bufferOf(place: number, label: string, bytes: number): Promise<GPUBuffer> {
+    const old = this.buffers.get(place);
     if (old && old.size >= bytes) return old;
     if (old) {
       // Every resolved stretch may hold the old buffer in a bind group.
-      for (const { params } of this.resolved.values()) if (params) this.memory.destroy(params);
-      this.resolved.clear();
+      for (const key of this.resolved.keys()) this.forget(key);
+      this.buffers.delete(place);
       this.memory.destroy(old);
     }
-    return this.memory.create({ label: name, bytes });
+    const made = await this.memory.create({ label, bytes });
+    this.buffers.set(place, made);
+    return made;
+  }
+
+  private forget(key: string): void {
+    const { commands, params } = this.resolved.get(key)!;
+    this.resolved.delete(key);
+    this.keptCommands -= commands.length;
+    if (params) this.memory.destroy(params);
   }
 
   // --- steps -------------------------------------------------------------------------------------------------------------
@@ -172,12 +217,19 @@ export class ExecutionContext {
   private async runStretch(steps: readonly Step[], bindings: Bindings, path: string): Promise<void> {
     const key = `${path}?${[...bindings].map(([name, value]) => `${name}=${value}`).join("&")}`;
     let stretch = this.resolved.get(key);
-    if (!stretch) {
+    if (stretch) this.resolved.delete(key);
+    else {
       stretch = await this.resolve(steps, bindings);
-      this.resolved.set(key, stretch);
+      this.keptCommands += stretch.commands.length;
+    }
+    this.resolved.set(key, stretch);
+    for (const oldest of this.resolved.keys()) {
+      if (this.keptCommands <= KEPT_COMMANDS || oldest === key) break;
+      this.forget(oldest);
     }
     const { device } = this.engine.device;
     const encoder = device.createCommandEncoder();
+    this.profiler?.open(encoder);
     let pass: GPUComputePassEncoder | undefined;
     for (const command of stretch.commands) {
       if (command.kind === "copy") {
@@ -185,10 +237,14 @@ export class ExecutionContext {
         pass = undefined;
         encoder.copyBufferToBuffer(command.from, 0, command.to, 0, command.bytes);
       } else {
-        pass ??= encoder.beginComputePass();
+        pass ??= encoder.beginComputePass(this.profiler?.pass(command.step));
         pass.setPipeline(command.pipeline);
         pass.setBindGroup(0, command.group);
         pass.dispatchWorkgroups(...command.counts);
+        if (this.profiler?.everyKernel) {
+          pass.end();
+          pass = undefined;
+        }
       }
     }
     pass?.end();
@@ -214,7 +270,7 @@ export class ExecutionContext {
       paramBytes += Math.ceil(block.bytes / alignment) * alignment;
       return block;
     });
-    const params = paramBytes > 0 ? await this.memory.create({ label: "params", bytes: paramBytes, usage: BufferUsage.UNIFORM | BufferUsage.COPY_DST }) : undefined;
+    const params = paramBytes > 0 ? await this.memory.create({ label: "params", bytes: paramBytes, usage: BufferUsage.UNIFORM | BufferUsage.COPY_DST, boundInParts: true }) : undefined;
     if (params) {
       const all = new Int32Array(paramBytes / 4);
       for (const { offset, words } of blocks) all.set(words, offset / 4);
@@ -224,7 +280,7 @@ export class ExecutionContext {
     for (const [i, { step, bindings: at }] of flat.entries()) {
       if (step.kind === "copy") {
         const bytes = this.bytesOf(step.from, at);
-        if (bytes > 0) commands.push({ kind: "copy", from: await this.buffer(step.from, at), to: await this.buffer(step.to, at), bytes });
+        if (bytes > 0 && step.from !== step.to) commands.push({ kind: "copy", from: await this.buffer(step.from, at), to: await this.buffer(step.to, at), bytes });
         continue;
       }
       const counts = step.workgroups.map((text) => this.table.evaluate(text, at)) as [number, number, number];
@@ -281,7 +337,7 @@ export class ExecutionContext {
   /** Copies all of one buffer over another; each has its size under its own bindings. */
   private async copy(from: number, fromBindings: Bindings, to: number, toBindings: Bindings): Promise<void> {
     const bytes = this.bytesOf(from, fromBindings);
-    if (bytes === 0) return;
+    if (bytes === 0 || from === to) return;
     const { device } = this.engine.device;
     const [source, target] = [await this.buffer(from, fromBindings), await this.buffer(to, toBindings)];
     const encoder = device.createCommandEncoder();

@@ -4,10 +4,11 @@ import type { HostAttributes } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { Memory } from "../gpu/buffers.ts";
 import type { Device } from "../gpu/device.ts";
+import type { Fingerprint } from "../gpu/fingerprint.ts";
 import { type CompiledPipeline, PipelineCache } from "../gpu/pipelines.ts";
-import { noHostOperator } from "../util/errors.ts";
+import { disposedEngine, noHostOperator } from "../util/errors.ts";
 import { ExecutionContext } from "./context.ts";
-import { type Description, describe } from "./describe.ts";
+import { type Description, contextBytes, describe } from "./describe.ts";
 import { serialize } from "./format.ts";
 import { dispatchesOf } from "./lifetimes.ts";
 import type { DispatchStep, Plan } from "./plan.ts";
@@ -27,23 +28,57 @@ export class Engine {
     readonly weightBuffers: ReadonlyMap<number, GPUBuffer>,
     readonly pipelines: ReadonlyMap<DispatchStep, CompiledPipeline>,
     readonly hostOperators: HostOperators,
+    /** The device that the engine was built for. */
+    private readonly builtFor: Fingerprint,
   ) {}
 
+  private readonly contexts = new Set<ExecutionContext>();
+  private disposed = false;
+
   /** Uploads weights while pipelines compile. Errors: K404–K408 of the device, K508 for a host layer that this runtime lacks. */
-  static async load(device: Device, plan: Plan, weights: Uint8Array, hostOperators: HostOperators, cache: PipelineCache = new PipelineCache(device)): Promise<Engine> {
+  static async load(
+    device: Device,
+    plan: Plan,
+    weights: Uint8Array,
+    hostOperators: HostOperators,
+    cache: PipelineCache = new PipelineCache(device),
+    builtFor: Fingerprint = device.fingerprint,
+  ): Promise<Engine> {
     for (const { node, op } of plan.hostLayers) if (!hostOperators(op)) throw noHostOperator(node, op);
     const memory = new Memory(device);
-    const [pipelines, buffers] = await Promise.all([compileAll(plan, cache), uploadWeights(memory, plan, weights)]);
-    return new Engine(device, plan, weights, memory, buffers, pipelines, hostOperators);
+    const uploading = uploadWeights(memory, plan, weights);
+    try {
+      const [pipelines, buffers] = await Promise.all([compileAll(plan, cache), uploading]);
+      return new Engine(device, plan, weights, memory, buffers, pipelines, hostOperators, builtFor);
+    } catch (failure) {
+      await uploading.catch(() => undefined);
+      memory.dispose();
+      throw failure;
+    }
   }
 
+  /** A context of its own memory; several may run at the same time. Error K610 when the engine was disposed of. */
   createExecutionContext(): ExecutionContext {
-    return new ExecutionContext(this);
+    if (this.disposed) throw disposedEngine();
+    const context = new ExecutionContext(this, () => {
+      this.contexts.delete(context);
+      if (this.disposed && this.contexts.size === 0) this.memory.dispose();
+    });
+    this.contexts.add(context);
+    return context;
+  }
+
+  /**
+   * Bytes of GPU memory that a context needs at the largest shapes of a profile (by its number), known before it allocates
+   * any; weights are not among them. Error K606 where no profile bounds the shapes.
+   */
+  deviceMemory(profile = 0): number {
+    return contextBytes(this.plan, profile);
   }
 
   /** The engine file's bytes. */
   serialize(): Uint8Array {
-    return serialize(this.plan, this.weights, this.device.fingerprint);
+    return serialize(this.plan, this.weights, this.builtFor);
   }
 
   /** Kernels, memory, tactics and host layers: what `kiln inspect --json` prints. */
@@ -51,9 +86,11 @@ export class Engine {
     return describe(this.plan, this.device);
   }
 
-  /** Frees the weights. Contexts that still live fail afterwards. */
+  /** Disposes of the contexts, and frees the weights when the last run has ended: at once if there is none. */
   dispose(): void {
-    this.memory.dispose();
+    this.disposed = true;
+    for (const context of this.contexts) context.dispose();
+    if (this.contexts.size === 0) this.memory.dispose();
   }
 }
 
@@ -68,10 +105,12 @@ async function compileAll(plan: Plan, cache: PipelineCache): Promise<Map<Dispatc
 }
 
 async function uploadWeights(memory: Memory, plan: Plan, weights: Uint8Array): Promise<Map<number, GPUBuffer>> {
+  const made = plan.buffers.map(({ home, name }) => (home.kind === "weight" ? memory.create({ label: name, bytes: home.length }) : undefined));
+  await Promise.allSettled(made);
   const buffers = new Map<number, GPUBuffer>();
-  for (const [number, { home, name }] of plan.buffers.entries()) {
+  for (const [number, { home }] of plan.buffers.entries()) {
     if (home.kind !== "weight") continue;
-    const buffer = await memory.create({ label: name, bytes: home.length });
+    const buffer = (await made[number])!;
     await memory.upload(buffer, weights.subarray(home.offset, home.offset + home.length));
     buffers.set(number, buffer);
   }

@@ -1,6 +1,6 @@
 // Shapes at run time: binds an engine's symbols from the shapes of its inputs and checks them against the profile.
 
-import { type Bindings, type Dim, evaluate, parseDim } from "../ir/dims.ts";
+import { type Bindings, type Dim, evaluate, loneSymbol, parseDim } from "../ir/dims.ts";
 import { inconsistentSymbol, inputShapeMismatch, outsideProfile, unboundSymbol } from "../util/errors.ts";
 import type { Plan } from "./plan.ts";
 
@@ -32,42 +32,48 @@ export class DimensionTable {
 
   /** The symbol's name when the text is one symbol alone. */
   symbolOf(text: string): string | undefined {
-    const dim = this.dim(text);
-    if (typeof dim === "number" || dim.terms.length !== 1) return undefined;
-    const [{ coefficient, atoms }] = dim.terms as [(typeof dim.terms)[number]];
-    const [atom] = atoms;
-    return coefficient === 1 && atoms.length === 1 && atom!.kind === "symbol" ? atom!.name : undefined;
+    return loneSymbol(this.dim(text));
   }
 }
 
 /** Binds the plan's symbols from input shapes. Errors: K604 rank or size differs, K605 outside the profile, K607 two inputs disagree. */
 export function bindInputs(plan: Plan, table: DimensionTable, shapes: ReadonlyMap<string, readonly number[]>): Map<string, number> {
   const bindings = new Map<string, number>();
-  const boundBy = new Map<string, string>();
+  const boundBy = new Map<string, Place>();
   for (const { name, shape } of plan.inputs) {
     const given = shapes.get(name)!;
     if (given.length !== shape.length) throw inputShapeMismatch(name, given, shape);
     shape.forEach((text, axis) => {
       const symbol = table.symbolOf(text);
-      if (symbol === undefined || !bindings.has(symbol)) {
-        if (symbol !== undefined) {
-          bindings.set(symbol, given[axis]!);
-          boundBy.set(symbol, name);
-          checkProfile(plan, name, axis, symbol, given[axis]!);
-        }
-      } else if (bindings.get(symbol) !== given[axis]) throw inconsistentSymbol(symbol, boundBy.get(symbol)!, bindings.get(symbol)!, name, given[axis]!);
+      if (symbol === undefined) return;
+      const before = bindings.get(symbol) ?? given[axis]!;
+      if (before !== given[axis]) throw inconsistentSymbol(symbol, boundBy.get(symbol)!.input, before, name, given[axis]!);
+      if (!boundBy.has(symbol)) boundBy.set(symbol, { input: name, axis });
+      bindings.set(symbol, before);
     });
   }
   for (const { name, shape } of plan.inputs) {
     const expected = table.shape(shape, bindings);
     if (shapes.get(name)!.some((dim, axis) => dim !== expected[axis])) throw inputShapeMismatch(name, shapes.get(name)!, shape);
   }
+  checkProfiles(plan, bindings, boundBy);
   return bindings;
 }
 
-function checkProfile(plan: Plan, input: string, axis: number, symbol: string, value: number): void {
-  const bounds = plan.profiles.map((profile) => ({ profile: profile.name, ...profile.symbols[symbol] })).filter((bound) => bound.min !== undefined);
-  if (bounds.length === 0 || bounds.some(({ min, max }) => min! <= value && value <= max!)) return;
-  const [{ profile, min, max }] = bounds as unknown as [{ profile: string; min: number; max: number }];
-  throw outsideProfile(input, axis, value, min, max, profile);
+/** The dimension of an input. */
+interface Place {
+  readonly input: string;
+  readonly axis: number;
+}
+
+/** One profile must hold all that was bound; the error names the profile that fails in the fewest dimensions. */
+function checkProfiles(plan: Plan, bindings: Bindings, boundBy: ReadonlyMap<string, Place>): void {
+  const failures = plan.profiles.map(({ name, symbols }) =>
+    [...boundBy].flatMap(([symbol, { input, axis }]) => {
+      const [value, bounds] = [bindings.get(symbol)!, symbols[symbol]];
+      return bounds && (value < bounds.min || value > bounds.max) ? [outsideProfile(input, axis, value, bounds.min, bounds.max, name)] : [];
+    }),
+  );
+  const [fewest] = failures.sort((a, b) => a.length - b.length);
+  if (fewest?.[0]) throw fewest[0];
 }

@@ -50,6 +50,10 @@ export const fingerprintOf = (
   matrixDialect: caps.matrixDialect,
 });
 
+/** The device in a few words for people: what WebGPU names first of it. */
+export const deviceName = ({ vendor, architecture, device, description }: Fingerprint): string =>
+  device || description || `${vendor} ${architecture}`.trim() || "an unnamed device";
+
 /** 32 hex digits; equal for fingerprints that compare as "same", whatever the order of their fields. */
 export const key = (fingerprint: Fingerprint): string => hash(JSON.stringify(sorted(fingerprint)));
 

@@ -1,6 +1,6 @@
 // TensorProto → Tensor: raw bytes, typed fields and external data, all element types that Kiln holds.
 
-import { type Tensor, allocate, arrayOfBytes, sizeOf } from "../ir/tensor.ts";
+import { type Tensor, allocate, arrayOfBytes, sizeOf, writer } from "../ir/tensor.ts";
 import { type DType, ONNX_TYPE_NAMES, dtypeFacts, dtypeOfOnnx } from "../ir/types.ts";
 import { badTensor, missingExternal, unsupportedType } from "../util/errors.ts";
 import { type TensorProto, toBigInt, toNumber } from "./proto.ts";
@@ -37,8 +37,14 @@ export function decodeTensor(proto: TensorProto, readExternal: ReadExternal): Te
   const field = dtype === "f32" ? proto.floatData : dtype === "f64" ? proto.doubleData : dtype === "i64" ? proto.int64Data : dtype === "u64" || dtype === "u32" ? proto.uint64Data : proto.int32Data;
   const values = field ?? [];
   check(values.length, "elements");
-  if (data instanceof BigInt64Array || data instanceof BigUint64Array) for (let i = 0; i < length; i++) data[i] = toBigInt(values[i]);
-  else for (let i = 0; i < length; i++) data[i] = toNumber(values[i]);
+  // Where protobuf has no 64-bit integers, they come as doubles: the largest one then lies outside of its type and saturates.
+  const write = writer({ dtype, data });
+  for (let i = 0; i < length; i++) {
+    const value: unknown = values[i];
+    if (typeof value !== "number" && (data instanceof BigInt64Array || data instanceof BigUint64Array)) data[i] = toBigInt(value);
+    else if (dtype === "f16" || dtype === "bf16") data[i] = toNumber(value);
+    else write(i, toNumber(value));
+  }
   return { dtype, shape, data };
 }
 

@@ -78,9 +78,10 @@ export function mul(a: Dim, b: Dim): Dim {
 export const product = (dims: readonly Dim[]): Dim => dims.reduce(mul, 1);
 
 const atomic = (kind: "/" | "%" | "max" | "min", a: Dim, b: Dim): Dim => {
-  const text = kind === "max" || kind === "min" ? `${kind}(${dimText(a)}, ${dimText(b)})` : `(${dimText(a)}${kind}${wrap(b)})`;
+  const text = kind === "max" || kind === "min" ? `${kind}(${dimText(a)}, ${dimText(b)})` : `(${wrapSum(a)}${kind}${wrap(b)})`;
   return normalize([{ coefficient: 1, atoms: [{ kind, text, a, b }] }]);
 };
+const wrapSum = (dim: Dim): string => (isStatic(dim) || dim.terms.length === 1 ? dimText(dim) : `(${dim.text})`);
 const wrap = (dim: Dim): string => (isStatic(dim) && dim >= 0 ? String(dim) : `(${dimText(dim)})`);
 
 /** `a / b` when every term of `a` holds all of monomial `b`; undefined otherwise. */
@@ -155,6 +156,14 @@ export function symbolsOf(dim: Dim, into: Set<string> = new Set()): Set<string> 
       }
     }
   return into;
+}
+
+/** The name of the symbol that a dimension is, if it is one alone. */
+export function loneSymbol(dim: Dim): string | undefined {
+  if (isStatic(dim) || dim.terms.length !== 1) return undefined;
+  const { coefficient, atoms } = dim.terms[0]!;
+  const [atom] = atoms;
+  return coefficient === 1 && atoms.length === 1 && atom!.kind === "symbol" ? atom!.name : undefined;
 }
 
 /** Puts dimensions in the place of symbols; unknown symbols stay. */

@@ -128,8 +128,10 @@ const scale = (e: Expr, by: Dim): Expr => {
 /** How the symbols end that count a loop's turns, from 0. */
 export const TURN = "#turn";
 /** Other symbols are sizes; where any is 0 nothing is evaluated, so proofs may take them as at least 1. */
-const AT_LEAST_ONE: dims.Ranges = { get: (name: string) => [name.endsWith(TURN) ? 0 : 1, Number.POSITIVE_INFINITY] } as unknown as dims.Ranges;
+export const AT_LEAST_ONE: dims.Ranges = { get: (name: string) => [name.endsWith(TURN) ? 0 : 1, Number.POSITIVE_INFINITY] } as unknown as dims.Ranges;
 const nonNegative = (dim: Dim): boolean => dims.interval(dim, AT_LEAST_ONE)[0] >= 0;
+/** Where only dimensions meet no index runs, and a size may be 0: `Equal(Shape(x)[0], 0)` is not false. */
+const provenOf = (gap: Expr) => (dim: Dim): boolean => (gap.kind === "dim" ? dims.interval(dim, new Map())[0] >= 0 : nonNegative(dim));
 
 /** Proven inclusive bounds of an i32 expression, as dimensions; undefined where there is no proof. */
 export function boundsOf(e: Expr): { readonly low: Dim | undefined; readonly high: Dim | undefined } {
@@ -278,17 +280,19 @@ function simplifyBinary(fn: BinaryFn, a: Expr, b: Expr): Expr | undefined {
         return undefined;
       case "lt":
       case "le": {
-        const gap = boundsOf(add(b, scale(a, -1)));
+        const difference = add(b, scale(a, -1));
+        const [gap, proven] = [boundsOf(difference), provenOf(difference)];
         const least = fn === "lt" ? 1 : 0;
-        if (gap.low !== undefined && nonNegative(dims.sub(gap.low, least))) return bool(true);
-        if (gap.high !== undefined && nonNegative(dims.sub(least - 1, gap.high))) return bool(false);
+        if (gap.low !== undefined && proven(dims.sub(gap.low, least))) return bool(true);
+        if (gap.high !== undefined && proven(dims.sub(least - 1, gap.high))) return bool(false);
         return undefined;
       }
       case "eq":
       case "ne": {
-        const gap = boundsOf(add(b, scale(a, -1)));
+        const difference = add(b, scale(a, -1));
+        const [gap, proven] = [boundsOf(difference), provenOf(difference)];
         if (gap.low === 0 && gap.high === 0) return bool(fn === "eq");
-        const apart = (gap.low !== undefined && nonNegative(dims.sub(gap.low, 1))) || (gap.high !== undefined && nonNegative(dims.sub(-1, gap.high)));
+        const apart = (gap.low !== undefined && proven(dims.sub(gap.low, 1))) || (gap.high !== undefined && proven(dims.sub(-1, gap.high)));
         return apart ? bool(fn === "ne") : undefined;
       }
       default:

@@ -2,7 +2,9 @@
 
 import type { KernelTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
-import { convDirect, gemmDirect } from "./direct.ts";
+import { convBlocked, gemmBlocked } from "./blocked.ts";
+import { convDirect, gemmDirect, gemmDot } from "./direct.ts";
+import { convImplicitGemm, gemmTiled } from "./gemm-tiled.ts";
 import { mapElement } from "./map.ts";
 import { reduceThread, reduceWorkgroup } from "./reduce.ts";
 import type { Tactic } from "./tactic.ts";
@@ -10,8 +12,8 @@ import type { Tactic } from "./tactic.ts";
 const TACTICS = {
   map: [mapElement],
   reduce: [reduceThread, reduceWorkgroup],
-  gemm: [gemmDirect],
-  conv: [convDirect],
+  gemm: [gemmDirect, gemmDot, gemmBlocked, gemmTiled],
+  conv: [convDirect, convBlocked, convImplicitGemm],
 } as const;
 
 export const allTactics: readonly Tactic[] = Object.values(TACTICS).flat() as unknown as readonly Tactic[];

@@ -75,7 +75,7 @@ export const reduceWorkgroup = tactic("reduce", {
   emit: emitWorkgroup,
 });
 
-function emitWorkgroup(task: ReduceTask, config: Config, caps: Caps): Kernel {
+export function emitWorkgroup(task: ReduceTask, config: Config, caps: Caps): Kernel {
   const size = config.size as number;
   const module = new Module(caps);
   const block = new Block(module);

@@ -147,12 +147,22 @@ export class Block {
 
   /** Runs `body` inside braces after `head`. */
   nest(head: string, body: () => void, conditional = false): void {
+    const lines = this.capture(body, conditional);
+    this.line(`${head} {`.trimStart());
+    for (const line of lines) this.line(line);
+    this.line("}");
+  }
+
+  /** Runs `body` in braces of its own, so that names bound there end there. */
+  scope(body: () => void): void {
+    this.nest("", body, true);
+  }
+
+  /** The indented lines that `body` writes in a scope of its own. */
+  private capture(body: () => void, conditional: boolean): string[] {
     this.scopes.push({ lines: [], names: new Map(), conditional });
     body();
-    const { lines } = this.scopes.pop()!;
-    this.line(`${head} {`);
-    for (const line of lines) this.line(`  ${line}`);
-    this.line("}");
+    return this.scopes.pop()!.lines.map((line) => `  ${line}`);
   }
 
   /** A counted loop that binds `v` to 0, step, 2·step… */
@@ -297,8 +307,8 @@ export class Block {
       case "min": case "max": case "atan2": return `${e.fn}(${a}, ${b})`;
       case "and": case "or": return type === "bool" ? `${a} ${e.fn === "and" ? "&&" : "||"} ${b}` : `${a} ${e.fn === "and" ? "&" : "|"} ${b}`;
       case "xor": return type === "bool" ? `${a} != ${b}` : `${a} ^ ${b}`;
-      case "shl": return `${a} << (u32(${b}) & 31u)`;
-      case "shr": return `${a} >> (u32(${b}) & 31u)`;
+      case "shl": return `select(${a} << (u32(${b}) & 31u), ${literal(type, 0)}, u32(${b}) > 31u)`;
+      case "shr": return type === "i32" ? `${a} >> min(u32(${b}), 31u)` : `select(${a} >> (u32(${b}) & 31u), 0u, u32(${b}) > 31u)`;
       default: return `${a} ${OPERATORS[e.fn]} ${b}`;
     }
   }
@@ -329,8 +339,13 @@ export class Block {
     }
     const made = this.fresh();
     this.line(`var ${made}: ${SCALARS[e.type]};`);
-    this.nest(`if (${condition})`, () => this.line(`${made} = ${this.value(e.a)};`), true);
-    this.nest("else", () => this.line(`${made} = ${this.value(e.b)};`), true);
+    // Both branches before either is written: what moves out of them must come before the `if`.
+    const branches = [e.a, e.b].map((branch) => this.capture(() => this.line(`${made} = ${this.value(branch)};`), true));
+    this.line(`if (${condition}) {`);
+    for (const line of branches[0]!) this.line(line);
+    this.line("} else {");
+    for (const line of branches[1]!) this.line(line);
+    this.line("}");
     return made;
   }
 

@@ -21,7 +21,7 @@ export interface Heads {
 }
 
 /** A [batch, heads, length, size] value, or with `count` a [batch, length, heads · size] one. */
-export function headsOf(node: NodeFacts, value: Value, count: number | undefined): Heads {
+export function headsOf(node: NodeFacts, value: Value, count: Dim | undefined): Heads {
   const { shape } = value;
   if (shape.length === 4) return { shape: shape as readonly Dim[] as Heads["shape"], read: (i) => x.load(value, i) };
   if (shape.length !== 3) throw shapeMismatch(node, `"${value.name}" is ${dims.shapeText(shape)}`, "expected [batch, heads, length, size] or [batch, length, heads * size]");
@@ -39,6 +39,12 @@ export function appended(b: Lowering, dtype: DType, past: Value | undefined, now
     const here = now.read([n!, h!, x.sub(s!, x.int(before)), d!]);
     return past ? x.select(x.lt(s!, x.int(before)), x.load(past, [n!, h!, s!, d!]), here) : here;
   });
+}
+
+/** The factor of Q·Kᵀ: `given`, or 1 / √size. */
+export function scaleOf(given: number | undefined, size: Dim): Expr {
+  if (given !== undefined) return x.float(given);
+  return dims.isStatic(size) ? x.float(1 / Math.sqrt(size)) : x.div(x.float(1), x.unary("sqrt", x.convert(x.int(size), "f32")));
 }
 
 const minusInfinity = x.float(Number.NEGATIVE_INFINITY);
@@ -70,7 +76,7 @@ export function attend(b: Lowering, parts: AttentionParts): { readonly out: Valu
   const [batch, heads, queries, size] = q.shape;
   const keys = k.shape[2];
   const shared = (of: Heads, head: Expr): Expr => (dims.sameDim(of.shape[1], heads) ? head : x.floorDiv(head, x.int(dims.floorDiv(heads, of.shape[1]))));
-  const scale = parts.scale === undefined ? x.div(x.float(1), x.unary("sqrt", x.convert(x.int(size), "f32"))) : x.float(parts.scale);
+  const scale = scaleOf(parts.scale, size);
   const capped = (e: Expr): Expr => (softcap ? x.mul(x.float(softcap), x.unary("tanh", x.div(e, x.float(softcap)))) : e);
   const biased = (e: Expr, index: readonly Expr[]): Expr => {
     const sum = parts.bias ? x.add(e, parts.bias(index)) : e;

@@ -1,12 +1,11 @@
 // The larger and the smaller of two dimensions, decided where the difference is proven. Symbols count as at least 1: where
 // one is 0 there is nothing to compute.
 
-import { type Dim, type Ranges, interval, max, min, sub } from "../ir/dims.ts";
-
-const SIZES: Ranges = { get: (): readonly [number, number] => [1, Number.POSITIVE_INFINITY] } as unknown as Ranges;
+import { type Dim, interval, max, min, sub } from "../ir/dims.ts";
+import { AT_LEAST_ONE } from "../ir/expr.ts";
 
 /** Inclusive bounds of a dimension whatever its symbols are. */
-export const boundsOfDim = (dim: Dim): readonly [number, number] => interval(dim, SIZES);
+export const boundsOfDim = (dim: Dim): readonly [number, number] => interval(dim, AT_LEAST_ONE);
 
 export function larger(a: Dim, b: Dim): Dim {
   const [low, high] = boundsOfDim(sub(a, b));

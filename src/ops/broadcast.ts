@@ -35,3 +35,12 @@ export function broadcastIndex(shape: readonly Dim[], index: readonly Expr[], ta
 
 /** Element of `value` that meets element `index` of the broadcast `target`. */
 export const loadBroadcast = (value: Value, index: readonly Expr[], target: readonly Dim[]): Expr => load(value, broadcastIndex(value.shape, index, target));
+
+/** Reads elements of `value` by the index of `shape`, to which it must broadcast without widening it. */
+export function readBroadcast(node: { name: string; op: string }, value: Value, shape: readonly Dim[]): (index: readonly Expr[]) => Expr {
+  const joint = broadcastShapes(node, shape, value.shape);
+  if (joint.length !== shape.length || joint.some((dim, i) => isStatic(dim) && isStatic(shape[i]!) && dim !== shape[i])) {
+    throw shapeMismatch(node, `"${value.name}" ${shapeText(value.shape)} does not broadcast to ${shapeText(shape)}`);
+  }
+  return (index) => loadBroadcast(value, index, shape);
+}

@@ -7,7 +7,7 @@ import type { Expr } from "../ir/expr.ts";
 import type { ConvGeometry, Lowering } from "../ir/lower.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch, typeMismatch } from "../util/errors.ts";
-import { type AttributeReader, type NodeFacts, type Operator, defineOp, need } from "./define.ts";
+import { type AttributeReader, type NodeFacts, type Operator, checkVector, defineOp, need } from "./define.ts";
 import { centered, perChannel, requantize } from "./quantized.ts";
 import { type Window, type WindowAttributes, padsOf, perAxis, placeWindows, readWindow, span } from "./window.ts";
 
@@ -31,6 +31,11 @@ export function convGeometry(node: NodeFacts, input: Value, weights: Value, attr
   return { groups: attrs.groups, strides: window.strides, dilations: window.dilations, pads: window.before, out: window.out };
 }
 
+function checkTypes(node: NodeFacts, input: Value, weights: Value, bias: Value | undefined, channels: Dim): void {
+  if (weights.dtype !== input.dtype || (bias && bias.dtype !== input.dtype)) throw typeMismatch(node, `input is ${input.dtype}, weights ${weights.dtype}${bias ? `, bias ${bias.dtype}` : ""}`);
+  if (bias) checkVector(node, bias, channels);
+}
+
 function checkRanks(node: NodeFacts, input: Value, weights: Value): void {
   if (input.shape.length < 3 || input.shape.length !== weights.shape.length) {
     throw shapeMismatch(node, `input ${dims.shapeText(input.shape)} and weights ${dims.shapeText(weights.shape)} must have the same rank, 3 or more`);
@@ -47,8 +52,8 @@ function checkKernel(node: NodeFacts, attrs: WindowAttributes, kernel: readonly 
 /** Floating-point convolution; `result` gets the sum with its bias and the index [n, oc, o…]. */
 export function conv(b: Lowering, node: NodeFacts, inputs: readonly (Value | undefined)[], attrs: ConvAttributes, result: (sum: Expr, index: readonly Expr[]) => Expr = (sum) => sum): Value {
   const [input, weights, bias] = [need(node, inputs, 0), need(node, inputs, 1), inputs[2]];
-  if (weights.dtype !== input.dtype || (bias && bias.dtype !== input.dtype)) throw typeMismatch(node, `input is ${input.dtype}, weights ${weights.dtype}${bias ? `, bias ${bias.dtype}` : ""}`);
   const geometry = convGeometry(node, input, weights, attrs);
+  checkTypes(node, input, weights, bias, weights.shape[0]!);
   return b.conv(input.dtype, input, weights, geometry, undefined, (acc, index) => result(bias ? x.add(acc, x.load(bias, [index[1]!])) : acc, index));
 }
 
@@ -82,7 +87,6 @@ function transposeGeometry(node: NodeFacts, size: readonly Dim[], kernel: readon
  */
 function convTranspose(b: Lowering, node: NodeFacts, inputs: readonly (Value | undefined)[], attrs: TransposeAttributes): Value {
   const [input, weights, bias] = [need(node, inputs, 0), need(node, inputs, 1), inputs[2]];
-  if (weights.dtype !== input.dtype || (bias && bias.dtype !== input.dtype)) throw typeMismatch(node, `input is ${input.dtype}, weights ${weights.dtype}${bias ? `, bias ${bias.dtype}` : ""}`);
   checkRanks(node, input, weights);
   const [channels, perGroup, ...kernel] = weights.shape as [Dim, Dim, ...Dim[]];
   checkKernel(node, attrs, kernel);
@@ -91,6 +95,7 @@ function convTranspose(b: Lowering, node: NodeFacts, inputs: readonly (Value | u
   const { strides, dilations, before, out } = transposeGeometry(node, input.shape.slice(2), kernel, attrs);
   const phases = dims.product(strides);
   const oc = dims.mul(perGroup, attrs.groups);
+  checkTypes(node, input, weights, bias, oc);
   const taps = kernel.map((k, axis) => dims.ceilDiv(span(k, dilations[axis]!), strides[axis]!));
   const first = before.map((pad, axis) => dims.floorDiv(pad, strides[axis]!));
   const count = out.map((extent, axis) => dims.max(0, dims.sub(dims.add(dims.floorDiv(dims.add(extent, before[axis]!, -1), strides[axis]!), 1), first[axis]!)));

@@ -9,7 +9,7 @@ import type { Tensor } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
 import { unknownAttribute, badAttribute, shapeMismatch, valueNeeded } from "../util/errors.ts";
 import { contentsOf, knownTensor } from "../ir/lower.ts";
-import { isStatic } from "../ir/dims.ts";
+import { dimText, isStatic, shapeText } from "../ir/dims.ts";
 
 /** What `lower` may ask about the node besides inputs and attributes. */
 export interface NodeFacts {
@@ -84,6 +84,11 @@ export class AttributeReader {
   graph(name: string): Graph | undefined {
     return this.read(name, "graph");
   }
+  requiredGraph(name: string): Graph {
+    const graph = this.graph(name);
+    if (!graph) throw badAttribute(this.node, name, "missing", "a graph");
+    return graph;
+  }
   /** Attributes that older files carry and that change nothing here. */
   ignore(...names: string[]): void {
     for (const name of names) this.asked.add(name);
@@ -143,4 +148,12 @@ export function tensorOf(node: NodeFacts, value: Value, role: string): Tensor {
   const known = knownTensor(value);
   if (!known) throw valueNeeded(node, value.name, role);
   return known;
+}
+
+/** Refuses a value that is not a vector of `length` elements. */
+export function checkVector(node: NodeFacts, value: Value, length: Dim): void {
+  const [given, more] = value.shape;
+  if (given === undefined || more !== undefined || (isStatic(length) && isStatic(given) && given !== length)) {
+    throw shapeMismatch(node, `"${value.name}" is ${shapeText(value.shape)}`, `expected [${dimText(length)}]`);
+  }
 }

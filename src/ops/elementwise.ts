@@ -135,7 +135,7 @@ export const elementwise: readonly Operator[] = [
   compare("Greater", [7, 9, 13], x.gt),
   compare("LessOrEqual", [12, 16], x.le),
   compare("GreaterOrEqual", [12, 16], x.ge),
-  broadcasting<boolean>("Mod", [10, 13], ([a, b], dtype, fmod) => (fmod || isFloat(dtype) ? x.binary("rem", a!, b!) : x.binary("floormod", a!, b!)), { attrs: (read) => read.flag("fmod") }),
+  broadcasting<boolean>("Mod", [10, 13], ([a, b], _, fmod) => x.binary(fmod ? "rem" : "floormod", a!, b!), { attrs: (read) => read.flag("fmod") }),
   binary("PRelu", [7, 9, 16], (a, slope) => x.select(x.lt(a, zero(a)), x.mul(a, slope), a)),
 
   variadic("Sum", [6, 8, 13], x.add),

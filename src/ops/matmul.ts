@@ -1,7 +1,7 @@
 // Matrix products: MatMul over broadcast batches and Gemm. Operands are views (a shape and how to read an element), so
 // that transposes and zero points are index swaps and expressions of the one product. ONNX: https://onnx.ai/onnx/operators/
 
-import { type Dim, dimText, isStatic, sameDim, shapeText } from "../ir/dims.ts";
+import { type Dim, dimText, isStatic, shapeText } from "../ir/dims.ts";
 import * as x from "../ir/expr.ts";
 import type { Expr, Var } from "../ir/expr.ts";
 import type { Lowering } from "../ir/lower.ts";
@@ -9,7 +9,7 @@ import { loadAs } from "../ir/task.ts";
 import { type DType, type Scalar, scalarOf } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { shapeMismatch, typeMismatch } from "../util/errors.ts";
-import { broadcastIndex, broadcastShapes, loadBroadcast } from "./broadcast.ts";
+import { broadcastIndex, broadcastShapes, readBroadcast } from "./broadcast.ts";
 import { type NodeFacts, type Operator, defineOp, need } from "./define.ts";
 
 /** A tensor that is read through an expression: one i32 index a dimension, in bounds. */
@@ -79,15 +79,6 @@ export interface GemmAttributes {
   readonly transB: boolean;
 }
 
-/** The bias of a matrix product: element [m, n] of what broadcasts to the result's `shape`. */
-export function gemmBias(node: NodeFacts, bias: Value, shape: readonly Dim[]): (index: readonly Expr[]) => Expr {
-  const joint = broadcastShapes(node, shape, bias.shape);
-  if (joint.length !== shape.length || joint.some((dim, i) => isStatic(dim) && isStatic(shape[i]!) && !sameDim(dim, shape[i]!))) {
-    throw shapeMismatch(node, `bias ${shapeText(bias.shape)} does not broadcast to the product's ${shapeText(shape)}`);
-  }
-  return (index) => loadBroadcast(bias, index, shape);
-}
-
 /** alpha · A' · B' + beta · C over matrices. */
 export function gemm(b: Lowering, node: NodeFacts, inputs: readonly (Value | undefined)[], { alpha, beta, transA, transB }: GemmAttributes): Value {
   const [left, right, bias] = [need(node, inputs, 0), need(node, inputs, 1), inputs[2]];
@@ -95,7 +86,7 @@ export function gemm(b: Lowering, node: NodeFacts, inputs: readonly (Value | und
   for (const { shape } of [left, right]) if (shape.length !== 2) throw shapeMismatch(node, `operand ${shapeText(shape)} is not a matrix`);
   const [leftView, rightView] = [transposed(operand(left), transA), transposed(operand(right), transB)];
   const shape = [leftView.shape[0]!, rightView.shape[1]!];
-  const readBias = bias && beta !== 0 ? gemmBias(node, bias, shape) : undefined;
+  const readBias = bias && beta !== 0 ? readBroadcast(node, bias, shape) : undefined;
   return matmul(b, node, left.dtype, leftView, rightView, (acc, index) => {
     const product = scaled(acc, alpha);
     return readBias ? x.add(product, scaled(readBias(index), beta)) : product;
@@ -114,8 +105,12 @@ export const matrixProducts: readonly Operator[] = [
   }),
   defineOp<GemmAttributes>({
     name: "Gemm",
-    since: [7, 9, 11, 13],
-    attrs: (read) => ({ alpha: read.float("alpha", 1), beta: read.float("beta", 1), transA: read.flag("transA"), transB: read.flag("transB") }),
+    since: [1, 6, 7, 9, 11, 13],
+    attrs: (read) => {
+      // Before version 7 the bias broadcast only when told to.
+      read.ignore("broadcast");
+      return { alpha: read.float("alpha", 1), beta: read.float("beta", 1), transA: read.flag("transA"), transB: read.flag("transB") };
+    },
     lower: (b, inputs, attrs, node) => [gemm(b, node, inputs, attrs)],
   }),
 ];

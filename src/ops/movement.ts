@@ -17,7 +17,10 @@ export function transpose(b: Lowering, value: Value, perm: readonly number[]): V
   return b.map(value.dtype, perm.map((from) => value.shape[from]!), (i) => x.load(value, perm.map((_, axis) => i[perm.indexOf(axis)]!)));
 }
 
-/** Values one after the other along an axis; the others must be equal. */
+/** Most inputs of one kernel: WebGPU promises eight storage buffers, and one is the result. */
+const MAX_PARTS = 7;
+
+/** Values one after the other along an axis; the other axes must be equal. More than a kernel can read are joined in groups. */
 export function concat(b: Lowering, node: NodeFacts, values: readonly Value[], axis: number): Value {
   const first = values[0]!;
   const odd = values.find((value) => value.dtype !== first.dtype);
@@ -27,6 +30,11 @@ export function concat(b: Lowering, node: NodeFacts, values: readonly Value[], a
   if (other) throw shapeMismatch(node, `${shapeText(first.shape)} and ${shapeText(other.shape)} do not concatenate along axis ${axis}`);
   const parts = values.filter(({ shape }) => shape[axis] !== 0);
   if (parts.length === 1) return parts[0]!;
+  if (parts.length > MAX_PARTS) {
+    const each = Math.ceil(parts.length / Math.ceil(parts.length / MAX_PARTS));
+    const groups = Array.from({ length: Math.ceil(parts.length / each) }, (_, k) => concat(b, node, parts.slice(k * each, (k + 1) * each), axis));
+    return concat(b, node, groups, axis);
+  }
   const starts = parts.map((_, k) => add(...parts.slice(0, k).map(({ shape }) => shape[axis]!)));
   const shape = first.shape.map((dim, k) => (k === axis ? add(...parts.map((part) => part.shape[k]!)) : (values.map((value) => value.shape[k]!).find(isStatic) ?? dim)));
   if (parts.length === 0) return first;
@@ -87,7 +95,7 @@ export const sliceAxis = (b: Lowering, value: Value, axis: number, start: Dim, s
 const PAD_MODES = ["constant", "reflect", "edge", "wrap"] as const;
 type PadMode = (typeof PAD_MODES)[number];
 
-/** Where element `at` of an axis padded by `before` comes from: an index into what `crop` leaves of the axis. */
+/** The element of an axis of `size` that position `at`, perhaps outside of it, repeats. */
 function paddedIndex(mode: PadMode, at: Expr, size: Dim): Expr {
   if (mode === "edge") return x.minimum(x.maximum(at, x.int(0)), x.int(sub(size, 1)));
   if (mode === "wrap") return x.floorMod(at, x.int(size));
@@ -98,9 +106,7 @@ function paddedIndex(mode: PadMode, at: Expr, size: Dim): Expr {
   return x.minimum(phase, x.sub(x.int(period), phase));
 }
 
-/**
- * Pads every axis (negative pads crop before anything is added). `fill` is the constant's expression.
- */
+/** Pads every axis; negative pads crop, before anything is added. `fill` is what the constant mode adds. */
 export function pad(b: Lowering, node: NodeFacts, value: Value, before: readonly Dim[], after: readonly Dim[], mode: PadMode, fill: Expr): Value {
   const cropped = (by: Dim): Dim => (boundsOfDim(by)[1] < 0 ? mul(by, -1) : 0);
   const added = (by: Dim): Dim => (boundsOfDim(by)[1] < 0 ? 0 : by);

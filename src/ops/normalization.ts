@@ -10,8 +10,8 @@ import type { DType } from "../ir/types.ts";
 import { dtypeOfOnnx } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch } from "../util/errors.ts";
-import { loadBroadcast } from "./broadcast.ts";
-import { type NodeFacts, type Operator, axisIn, defineOp, need } from "./define.ts";
+import { readBroadcast } from "./broadcast.ts";
+import { type NodeFacts, type Operator, axisIn, checkVector, defineOp, need } from "./define.ts";
 import { type Reduction, reductionOver } from "./reduce.ts";
 
 type Read = (index: readonly Expr[]) => Expr;
@@ -62,10 +62,13 @@ export function layerStatistics(b: Lowering, shape: readonly Dim[], axes: readon
 }
 
 /** Scale and shift by values that broadcast to `shape`. */
-export const affine = (shape: readonly Dim[], scale: Value | undefined, shift: Value | undefined) => (e: Expr, index: readonly Expr[]): Expr => {
-  const grown = scale ? x.mul(e, loadBroadcast(scale, index, shape)) : e;
-  return shift ? x.add(grown, loadBroadcast(shift, index, shape)) : grown;
-};
+export function affine(node: NodeFacts, shape: readonly Dim[], scale: Value | undefined, shift: Value | undefined): (e: Expr, index: readonly Expr[]) => Expr {
+  const [readScale, readShift] = [scale && readBroadcast(node, scale, shape), shift && readBroadcast(node, shift, shape)];
+  return (e, index) => {
+    const grown = readScale ? x.mul(e, readScale(index)) : e;
+    return readShift ? x.add(grown, readShift(index)) : grown;
+  };
+}
 
 const stashType = (code: number): DType => dtypeOfOnnx(code) ?? "f32";
 
@@ -82,13 +85,7 @@ function batchNormalization(b: Lowering, node: NodeFacts, inputs: readonly (Valu
   const perElement = !attrs.spatial && input.shape.length > 1;
   const at = (value: Value, index: readonly Expr[]): Expr => x.load(value, perElement ? index.slice(1) : [index[1] ?? x.int(0)]);
   const channels = input.shape[1] ?? 1;
-  if (!perElement) {
-    for (const value of [scale, shift, mean, variance]) {
-      if (value.shape.length !== 1 || (dims.isStatic(channels) && dims.isStatic(value.shape[0]!) && value.shape[0] !== channels)) {
-        throw shapeMismatch(node, `"${value.name}" is ${dims.shapeText(value.shape)}`, `there are ${dims.dimText(channels)} channels`);
-      }
-    }
-  }
+  if (!perElement) for (const value of [scale, shift, mean, variance]) checkVector(node, value, channels);
   const apply = (center: Value, spread: Value): Value => {
     const factor = b.map("f32", scale.shape, (i) => x.div(x.load(scale, i), x.unary("sqrt", x.add(x.load(spread, i), x.float(attrs.epsilon)))));
     return b.map(input.dtype, input.shape, (i) => x.add(x.mul(x.sub(x.load(input, i), at(center, i)), at(factor, i)), at(shift, i)));
@@ -115,6 +112,7 @@ function groupNormalization(b: Lowering, node: NodeFacts, inputs: readonly (Valu
   const [input, scale, shift] = [need(node, inputs, 0), need(node, inputs, 1), need(node, inputs, 2)];
   const [batch, channels, ...size] = input.shape as [Dim, Dim, ...Dim[]];
   if (groups === undefined || (dims.isStatic(channels) && channels % groups !== 0)) throw badAttribute(node, "num_groups", String(groups), `a divisor of ${dims.dimText(channels)} channels`);
+  for (const value of [scale, shift]) checkVector(node, value, node.opset < 21 ? groups : channels);
   const width = dims.floorDiv(channels, groups);
   const shape = [batch, groups, width, ...size];
   const channelOf = ([, group, member]: readonly Expr[]): Expr => x.flatten([group!, member!], [groups, width]);
@@ -133,8 +131,12 @@ interface LayerAttributes {
 export const normalizations: readonly Operator[] = [
   defineOp<BatchAttributes>({
     name: "BatchNormalization",
-    since: [7, 9, 14, 15],
-    attrs: (read) => ({ epsilon: read.float("epsilon", 1e-5), momentum: read.float("momentum", 0.9), training: read.flag("training_mode"), spatial: read.flag("spatial", true) }),
+    since: [1, 6, 7, 9, 14, 15],
+    attrs: (read) => {
+      // Before version 7; the number of outputs says the same as is_test.
+      read.ignore("consumed_inputs", "is_test");
+      return { epsilon: read.float("epsilon", 1e-5), momentum: read.float("momentum", 0.9), training: read.flag("training_mode"), spatial: read.flag("spatial", true) };
+    },
     lower: (b, inputs, attrs, node) => batchNormalization(b, node, inputs, attrs),
   }),
   defineOp<number>({
@@ -144,6 +146,8 @@ export const normalizations: readonly Operator[] = [
     lower: (b, inputs, epsilon, node) => {
       const [input, scale, shift] = [need(node, inputs, 0), need(node, inputs, 1), need(node, inputs, 2)];
       const { shape } = input;
+      if (shape.length < 2) throw shapeMismatch(node, `input ${dims.shapeText(shape)} has no channel axis`);
+      for (const value of [scale, shift]) checkVector(node, value, shape[1]!);
       return [normalize(b, input.dtype, shape, axesFrom(2, shape.length), (i) => x.load(input, i), epsilon, (e, i) => x.add(x.mul(e, x.load(scale, [i[1]!])), x.load(shift, [i[1]!])))];
     },
   }),
@@ -156,7 +160,7 @@ export const normalizations: readonly Operator[] = [
       const { shape } = input;
       const axes = axesFrom(axisIn(node, axis, shape.length), shape.length);
       const read: Read = (i) => x.load(input, i);
-      const out = normalize(b, input.dtype, shape, axes, read, epsilon, affine(shape, scale, shift));
+      const out = normalize(b, input.dtype, shape, axes, read, epsilon, affine(node, shape, scale, shift));
       return [out, ...layerStatistics(b, shape, axes, read, epsilon, { mean: node.outputs[1] ?? false, inverse: node.outputs[2] ?? false }, stash)];
     },
   }),
@@ -173,7 +177,7 @@ export const normalizations: readonly Operator[] = [
     lower: (b, inputs, { axis, epsilon }, node) => {
       const [input, scale] = [need(node, inputs, 0), need(node, inputs, 1)];
       const { shape } = input;
-      return [rmsNormalize(b, input.dtype, shape, axesFrom(axisIn(node, axis, shape.length), shape.length), (i) => x.load(input, i), epsilon, affine(shape, scale, undefined))];
+      return [rmsNormalize(b, input.dtype, shape, axesFrom(axisIn(node, axis, shape.length), shape.length), (i) => x.load(input, i), epsilon, affine(node, shape, scale, undefined))];
     },
   }),
   defineOp<{ readonly axis: number; readonly p: number }>({

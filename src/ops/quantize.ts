@@ -13,17 +13,20 @@ import { badAttribute, shapeMismatch, unsupportedType } from "../util/errors.ts"
 import { broadcastIndex } from "./broadcast.ts";
 import { type AttributeReader, type NodeFacts, type Operator, axisIn, defineOp, need } from "./define.ts";
 import { type Operand, matmul } from "./matmul.ts";
-import { requantize } from "./quantized.ts";
+import { perChannel, requantize } from "./quantized.ts";
 
 interface QuantizeAttributes {
   readonly axis: number;
   readonly block: number;
   readonly outputType: number;
+  /** TensorProto's number of the type in which to divide; 0 for the scale's own. */
+  readonly precision: number;
 }
 
 const readQuantize = (read: AttributeReader): QuantizeAttributes => {
-  read.ignore("saturate", "precision");
-  return { axis: read.int("axis", 1), block: read.int("block_size", 0), outputType: read.int("output_dtype", 0) };
+  // Saturation is a matter of 8-bit floats.
+  read.ignore("saturate");
+  return { axis: read.int("axis", 1), block: read.int("block_size", 0), outputType: read.int("output_dtype", 0), precision: read.int("precision", 0) };
 };
 
 const isSingle = (value: Value): boolean => value.shape.every((dim) => dim === 1);
@@ -41,8 +44,8 @@ function factorIndex(node: NodeFacts, scale: Value, shape: readonly Dim[], { axi
   return (index) => index.map((at, i) => (i === along ? x.floorDiv(at, x.int(block)) : at));
 }
 
-/** The element type that attribute `output_dtype` names; undefined when it names none. */
-function outputType(node: NodeFacts, code: number): DType | undefined {
+/** The element type of a TensorProto number; undefined for 0. */
+function namedType(node: NodeFacts, code: number): DType | undefined {
   if (code === 0) return undefined;
   const dtype = dtypeOfOnnx(code);
   if (!dtype) throw unsupportedType(`${node.op} "${node.name}"`, ONNX_TYPE_NAMES[code] ?? `number ${code}`);
@@ -66,7 +69,7 @@ export function dynamicRange(b: Lowering, input: Value): { readonly scale: Value
 
 /** Element of a scale or zero point for [.., m, n]: one for all, a vector along axis `axis` (counted from the end), or broadcast. */
 function factorAt(value: Value, index: readonly Expr[], axis: number, target: readonly Dim[]): Expr {
-  if (value.shape.length <= 1) return x.load(value, value.shape.map(() => index.at(axis)!));
+  if (value.shape.length <= 1) return perChannel(value, index.at(axis)!);
   return x.load(value, broadcastIndex(value.shape, index, target));
 }
 
@@ -83,12 +86,13 @@ export const quantizations: readonly Operator[] = [
     attrs: readQuantize,
     lower: (b, inputs, attrs, node) => {
       const [input, scale, zeroPoint] = [need(node, inputs, 0), need(node, inputs, 1), inputs[2]];
-      const dtype = zeroPoint?.dtype ?? outputType(node, attrs.outputType) ?? "u8";
+      const dtype = zeroPoint?.dtype ?? namedType(node, attrs.outputType) ?? "u8";
       if (dtype !== "i8" && dtype !== "u8" && dtype !== "i16" && dtype !== "u16") throw badAttribute(node, "output_dtype", dtype, "an integer type of 8 or 16 bits");
       const at = factorIndex(node, scale, input.shape, attrs);
+      const precision = namedType(node, attrs.precision) ?? scale.dtype;
       return [b.map(dtype, input.shape, (i) => {
         const zero = zeroPoint && x.load(zeroPoint, isSingle(zeroPoint) ? zeroPoint.shape.map(() => x.int(0)) : at(i));
-        return requantize(x.div(x.convert(x.load(input, i), "f32"), x.load(scale, at(i))), zero, dtype);
+        return requantize(x.convert(x.div(x.convert(x.load(input, i), "f32"), x.load(scale, at(i))), precision), zero, dtype);
       })];
     },
   }),
@@ -98,7 +102,7 @@ export const quantizations: readonly Operator[] = [
     attrs: readQuantize,
     lower: (b, inputs, attrs, node) => {
       const [input, scale, zeroPoint] = [need(node, inputs, 0), need(node, inputs, 1), inputs[2]];
-      const dtype = outputType(node, attrs.outputType) ?? scale.dtype;
+      const dtype = namedType(node, attrs.outputType) ?? scale.dtype;
       if (!isFloat(dtype)) throw badAttribute(node, "output_dtype", dtype, "a floating-point type");
       const at = factorIndex(node, scale, input.shape, attrs);
       return [b.map(dtype, input.shape, (i) => {

@@ -12,7 +12,7 @@ import type { Value } from "../ir/value.ts";
 import { shapeMismatch, typeMismatch } from "../util/errors.ts";
 import { Hasher } from "../util/hash.ts";
 import { argExtreme } from "./argmax.ts";
-import { type AttributeReader, type NodeFacts, type Operator, defineOp, need, tensorOf } from "./define.ts";
+import { type AttributeReader, type NodeFacts, type Operator, defineOp, intsOf, need } from "./define.ts";
 import { uniforms } from "./mersenne.ts";
 import { dtypeOfAttribute, loadScalar } from "./shape.ts";
 
@@ -136,7 +136,7 @@ export const randoms: readonly Operator[] = [
     since: [7, 10, 12, 13, 22],
     random: true,
     attrs: (read) => {
-      read.ignore("ratio");
+      read.ignore("ratio", "is_test", "consumed_inputs");
       return read.int("seed");
     },
     lower: (b, inputs, seed, node) => {
@@ -144,7 +144,7 @@ export const randoms: readonly Operator[] = [
       const [, ratio, training] = inputs;
       const maskType: DType = node.opset < 10 ? value.dtype : "bool";
       const idle = ratio && knownTensor(ratio) && numbersOf(knownTensor(ratio)!)[0] === 0;
-      if (!training || idle || numbersOf(tensorOf(node, training, "training_mode"))[0] === 0) {
+      if (!training || idle || intsOf(node, training, "training_mode")[0] === 0) {
         return [value, node.outputs[1] ? b.map(maskType, value.shape, () => x.constant(scalarOf(maskType), 1)) : undefined];
       }
       const mask = keepMask(b, node, value, ratio, seed);

@@ -5,10 +5,15 @@ import { argmax } from "./argmax.ts";
 import { bitcast } from "./bitcast.ts";
 import { attentions } from "./attention.ts";
 import { transformerParts } from "./transformer.ts";
+import { controls } from "./control.ts";
+import { col2ims } from "./col2im.ts";
+import { deformables } from "./deform.ts";
+import { einsums } from "./einsum.ts";
 import { elementwise } from "./elementwise.ts";
 import { gathers } from "./gather.ts";
 import { movement } from "./movement.ts";
 import { randoms } from "./random.ts";
+import { resizes } from "./resize.ts";
 import { scans } from "./scan.ts";
 import { scatters } from "./scatter.ts";
 import { selections } from "./select.ts";
@@ -18,14 +23,18 @@ import { sorting } from "./topk.ts";
 import { convolutions } from "./conv.ts";
 import { losses } from "./losses.ts";
 import { quantizations } from "./quantize.ts";
+import { gridSamples } from "./gridsample.ts";
 import { matrixProducts } from "./matmul.ts";
+import { microsoftQuantized } from "./microsoft-quantized.ts";
+import { microsoftAttentions } from "./microsoft-attention.ts";
+import { microsoft } from "./microsoft.ts";
 import { normalizations } from "./normalization.ts";
 import { pools } from "./pool.ts";
 import { recurrents } from "./recurrent.ts";
 import { reductions } from "./reduce.ts";
 import { softmaxes } from "./softmax.ts";
 
-const FAMILIES: readonly (readonly Operator[])[] = [elementwise, convolutions, matrixProducts, normalizations, pools, reductions, softmaxes, quantizations, losses, transformerParts, attentions, argmax, bitcast, gathers, movement, randoms, scans, recurrents, scatters, selections, shape, sorting, tfidf];
+const FAMILIES: readonly (readonly Operator[])[] = [elementwise, convolutions, matrixProducts, normalizations, pools, reductions, softmaxes, quantizations, losses, microsoft, microsoftAttentions, microsoftQuantized, transformerParts, attentions, argmax, bitcast, gathers, movement, randoms, scans, controls, einsums, gridSamples, deformables, col2ims, recurrents, resizes, scatters, selections, shape, sorting, tfidf];
 
 export const OPERATORS: readonly Operator[] = FAMILIES.flat();
 

@@ -50,7 +50,7 @@ const unique: Reference = ([source], attrs) => {
       const [a, c] = [read(offset + p * inner), read(offset + q * inner)];
       if (a < c) return -1;
       if (a > c) return 1;
-      const nans = Number(a !== a) - Number(c !== c);
+      const nans = Number(Number.isNaN(a)) - Number(Number.isNaN(c));
       if (nans !== 0) return nans;
     }
     return 0;

@@ -11,8 +11,8 @@ import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch } from "../util/errors.ts";
 import { type Operator, axisIn, defineOp, dimsOf, need } from "./define.ts";
 
-/** Elements a chunk holds where the axis is thinned. */
-const CHUNK = 512;
+/** Elements that a chunk holds at least where the axis is thinned. */
+const MIN_CHUNK = 512;
 
 /** Candidates along `axis` of `value`: all of it, or those whose positions `at` lists (-1: none). */
 interface Candidates {
@@ -70,8 +70,9 @@ function firstOfRuns(b: Lowering, { value, axis, at, size }: Candidates, chunk: 
 export function topPositions(b: Lowering, value: Value, axis: number, k: Dim, largest: boolean): Value {
   if (k === 0) return b.map("i32", value.shape.toSpliced(axis, 1, 0), () => x.int(0));
   let candidates: Candidates = { value, axis, at: undefined, size: value.shape[axis]! };
-  while (isStatic(candidates.size) && isStatic(k) && k <= CHUNK / 4 && candidates.size > 2 * CHUNK) {
-    const at = firstOfRuns(b, candidates, CHUNK, k, largest);
+  const chunk = isStatic(k) ? Math.max(MIN_CHUNK, 4 * k) : Number.POSITIVE_INFINITY;
+  while (isStatic(candidates.size) && candidates.size > 2 * chunk) {
+    const at = firstOfRuns(b, candidates, chunk, k, largest);
     candidates = { value, axis, at, size: at.shape[axis]! };
   }
   return firstOfRuns(b, candidates, candidates.size, k, largest);

@@ -8,7 +8,7 @@ import type { Expr } from "../ir/expr.ts";
 import type { Lowering } from "../ir/lower.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch } from "../util/errors.ts";
-import { headsOf } from "./attention.ts";
+import { headsOf, scaleOf } from "./attention.ts";
 import { type NodeFacts, type Operator, defineOp, need } from "./define.ts";
 import { broadcasting, sigmoid } from "./elementwise.ts";
 
@@ -30,7 +30,7 @@ export function rotated(read: (d: Expr) => Expr, d: Expr, width: Dim, interleave
 }
 
 /** Turns every head of a [batch, heads, length, size] or [batch, length, heads · size] input; `angle` reads a cache for (batch, position, pair). */
-export function rotate(b: Lowering, node: NodeFacts, input: Value, heads: number | undefined, width: number, interleaved: boolean, angle: (cache: "cos" | "sin", n: Expr, s: Expr, pair: Expr) => Expr): Value {
+export function rotate(b: Lowering, node: NodeFacts, input: Value, heads: Dim | undefined, width: number, interleaved: boolean, angle: (cache: "cos" | "sin", n: Expr, s: Expr, pair: Expr) => Expr): Value {
   const view = headsOf(node, input, heads);
   const size = view.shape[3];
   return b.map(input.dtype, input.shape, (index) => {
@@ -69,7 +69,7 @@ function linearAttention(b: Lowering, node: NodeFacts, inputs: readonly (Value |
   const [batch, , length, size] = q.shape;
   const width = v.shape[3];
   const shape = [batch, kvHeads, size, width];
-  const scale = attrs.scale === 0 ? x.div(x.float(1), x.unary("sqrt", x.convert(x.int(size), "f32"))) : x.float(attrs.scale);
+  const scale = scaleOf(attrs.scale === 0 ? undefined : attrs.scale, size);
   // One element a head, or one a head and key element.
   const decays = decay && headsOf(node, decay, kvHeads);
   const kept = (state: Value, [n, h, d, m]: readonly Expr[], t: Expr): Expr => {

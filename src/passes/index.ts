@@ -3,16 +3,34 @@
 import type { Graph } from "../ir/graph.ts";
 import { verifyGraph } from "../ir/verify.ts";
 import { unknownRewrite } from "../util/errors.ts";
+import { commonSubexpressions } from "./common-subexpressions.ts";
 import { copyGraph } from "./copy.ts";
+import { foldChannels } from "./fold-channels.ts";
 import { foldConstants, foldContents } from "./fold-constants.ts";
+import { foldPad } from "./fold-pad.ts";
+import { mergeChains } from "./merge-chains.ts";
 import type { Pass, PassContext } from "./pass.ts";
+import { recognizeActivations } from "./recognize-activations.ts";
+import { recognizeNorms } from "./recognize-norms.ts";
 import { removeDead } from "./remove-dead.ts";
+import { removeIdentity } from "./remove-identity.ts";
 import { GraphEditor } from "./rewrite/editor.ts";
 import { type RewriteLog, rewriteLog } from "./rewrite/log.ts";
 
 export { type RewriteLog, rewriteLog } from "./rewrite/log.ts";
 
-export const PASSES: readonly Pass[] = [foldConstants, foldContents, removeDead];
+export const PASSES: readonly Pass[] = [
+  removeDead,
+  foldConstants,
+  foldContents,
+  removeIdentity,
+  commonSubexpressions,
+  mergeChains,
+  recognizeActivations,
+  recognizeNorms,
+  foldPad,
+  foldChannels,
+];
 
 /** Names that `disable` takes: every pass and every rule. */
 export const REWRITE_NAMES: readonly string[] = [...new Set(PASSES.flatMap(({ name, rules }) => [name, ...(rules ?? [])]))];

@@ -1,7 +1,7 @@
 // Optimization profiles: shapes by input → bounds by symbol. TensorRT's rules: equal ranks, min ≤ opt ≤ max, fixed
 // dimensions equal; an input that a profile leaves out keeps what other inputs say of its symbols.
 
-import { isStatic } from "../ir/dims.ts";
+import { isStatic, loneSymbol } from "../ir/dims.ts";
 import type { Value } from "../ir/value.ts";
 import type { Profile } from "../engine/plan.ts";
 import { badProfile } from "../util/errors.ts";
@@ -32,9 +32,11 @@ export function planProfiles(inputs: readonly Value[], profiles: readonly Profil
           if (bounds.min !== dim || bounds.max !== dim) throw badProfile(name, input, `dimension ${axis} is fixed at ${dim}, the profile says ${bounds.min} to ${bounds.max}`);
           return;
         }
-        const before = symbols[dim.text];
-        if (before && (before.min !== bounds.min || before.max !== bounds.max)) throw badProfile(name, input, `dimension ${axis} ("${dim.text}") is ${bounds.min} to ${bounds.max} here and ${before.min} to ${before.max} in another input`);
-        symbols[dim.text] = bounds;
+        const symbol = loneSymbol(dim);
+        if (symbol === undefined) return;
+        const before = symbols[symbol];
+        if (before && (before.min !== bounds.min || before.max !== bounds.max)) throw badProfile(name, input, `dimension ${axis} ("${symbol}") is ${bounds.min} to ${bounds.max} here and ${before.min} to ${before.max} in another input`);
+        symbols[symbol] = bounds;
       });
     }
     return { name, symbols };

@@ -139,6 +139,15 @@ export const brokenGraph = (place: string, what: string, after?: string): KilnEr
 
 // --- K0xx: the call ------------------------------------------------------------------------------------------------------
 
+/** `flag`: as the user wrote it, "--shapes x:1xA". */
+export const badFlag = (flag: string, what: string, expected?: string): KilnError => error("K001", "bad-flag", flag, what, undefined, expected === undefined ? undefined : `expected: ${expected}`);
+export const cannotRead = (file: string, what: string, hint?: string): KilnError => error("K003", "cannot-read", file, what, undefined, hint);
+export const cannotWrite = (file: string, cause: string): KilnError => error("K004", "cannot-write", file, "it cannot be written", cause);
+export const badNpy = (file: string, what: string): KilnError => error("K005", "bad-npy", file, what, undefined, "write it with numpy.save: a plain array of numbers or bools");
+export const noReference = (cause: string): KilnError =>
+  error("K006", "no-reference", "onnxruntime-node", "it cannot be loaded", cause, "`kiln verify` compares against it: npm install onnxruntime-node");
+export const referenceFailed = (file: string, cause: string): KilnError => error("K007", "reference-failed", file, "onnxruntime refused the model or its inputs", cause);
+
 export const unknownRewrite = (name: string, known: readonly string[]): KilnError =>
   error("K002", "unknown-rewrite", `"${name}"`, "there is no pass or rule of this name", `known: ${known.join(", ")}`);
 
@@ -206,10 +215,41 @@ export const wrongInputData = (input: string, given: string, expected: string, d
   error("K608", "input-type", `input "${input}" (${dtype})`, `its data is ${given}, expected ${expected}`);
 export const assumptionBroken = (input: string, built: string, given: string): KilnError =>
   error("K609", "assumption-broken", `input "${input}"`, `the engine was built for its contents [${built}], it holds [${given}]`, "shapes inside the engine depend on it", "build another engine for these contents");
+export const disposedEngine = (): KilnError => error("K610", "disposed", "engine", "it was disposed of", undefined, "load or build it again");
 export const disposedContext = (): KilnError => error("K610", "disposed", "execution context", "it was disposed of", undefined, "create a new one from the engine");
 
 // --- K5xx: the engine file -----------------------------------------------------------------------------------------------
 
+const REBUILD = "build it again with this version: `kiln build`";
+const FETCH_AGAIN = "copy or download the file again, or build it again: `kiln build`";
+
+/** `looksLike`: what the file seems to be instead, a whole clause. */
+export const notEngine = (file: string, looksLike: string, hint = "give the file that `kiln build` wrote"): KilnError =>
+  error("K501", "not-an-engine", file, `this is not a Kiln engine: ${looksLike}`, undefined, hint);
+export const truncatedEngine = (file: string, has: number, wants: number): KilnError =>
+  error("K502", "truncated-engine", file, `the engine is cut off: ${has} of ${wants} bytes are there`, undefined, FETCH_AGAIN);
+export const damagedEngine = (file: string, cause: string): KilnError => error("K503", "damaged-engine", file, "the engine is damaged", cause, FETCH_AGAIN);
+/** `part`: "format" or "compiler". */
+export const wrongEngineVersion = (file: string, part: string, built: string, here: string, newer: boolean): KilnError =>
+  error(
+    "K504",
+    "engine-version",
+    file,
+    `the engine is too ${newer ? "new" : "old"}: its ${part} version is ${built}, this Kiln reads ${here}`,
+    undefined,
+    newer ? `update Kiln, or ${REBUILD}` : REBUILD,
+  );
+export const otherDevice = (file: string, built: string, here: string, differences: readonly string[]): KilnError =>
+  error(
+    "K505",
+    "other-device",
+    file,
+    `the engine was built for ${built}, this device is ${here}`,
+    differences.join("\n"),
+    'build it again on this device, or build it with hardwareCompatibility: "portable", which loads anywhere',
+  );
+/** The checksum is right, so that not chance but a program wrote it so. */
+export const invalidPlan = (file: string, cause: string): KilnError => error("K506", "invalid-plan", file, "the engine's plan does not hold together", cause, REBUILD);
 export const noHostOperator = (node: string, op: string): KilnError =>
   error("K508", "host-layer", `${op} "${node}"`, "this engine has a host layer, and the lean runtime has no operators", undefined, 'load it with the Runtime of "kiln-webgpu" or "kiln-webgpu/node"');
 export const hostFallbackRefused = (node: string, op: string, reason: string): KilnError =>

@@ -10,7 +10,7 @@ import { runInterpreted } from "../support/interpret-model.ts";
 import { type AttributeSpec, type ModelSpec, type NodeSpec, model } from "../support/onnx-model.ts";
 import { runOnnxRuntime } from "../support/onnxruntime.ts";
 
-const RUNS = { numRuns: 300 };
+const RUNS = { numRuns: Number(process.env.RUNS ?? 300) };
 const i64 = (...values: number[]): Tensor => tensor("i64", [values.length], values);
 const scalar = (value: number): Tensor => tensor("i64", [], [value]);
 /** 0, 1, 2, … in a shape. */
@@ -78,7 +78,7 @@ describe("symbolic shapes", () => {
 
   test("Range, Expand and ConstantOfShape take symbols", () => {
     const length = [node("Shape", ["x"], ["s"]), node("Squeeze", ["s"], ["n"])];
-    expect(infer(symbolic(["N"], [...length, node("Range", ["zero", "n", "two"], ["y"])], { zero: scalar(0), two: scalar(2) }))).toBe("[(N+1/2)]");
+    expect(infer(symbolic(["N"], [...length, node("Range", ["zero", "n", "two"], ["y"])], { zero: scalar(0), two: scalar(2) }))).toBe("[((N+1)/2)]");
     expect(infer(symbolic(["N"], [...length, node("ConstantOfShape", ["s"], ["y"])]))).toBe("[N]");
     expect(infer(symbolic(["N", 1], [node("Expand", ["x", "to"], ["y"])], { to: i64(4, 1, 5) }))).toBe("[4, N, 5]");
   });
@@ -146,7 +146,8 @@ describe("agrees with ONNX Runtime", () => {
   };
 
   property("Slice", shapeOf(1, 3).chain((shape) => distinctAxes(shape.length).chain((axes) => {
-    const position = fc.oneof(fc.integer({ min: -8, max: 8 }), fc.constantFrom(-(2 ** 40), 2 ** 40, 2 ** 31 - 1, -(2 ** 31)));
+    // INT_MAX is left out: backward, ONNX Runtime takes it for the front, where ONNX and NumPy clamp it to the back.
+    const position = fc.oneof(fc.integer({ min: -8, max: 8 }), fc.constantFrom(-(2 ** 40), 2 ** 40, -(2 ** 31)));
     const step = fc.integer({ min: -3, max: 3 }).filter((by) => by !== 0);
     return fc.record({ shape: fc.constant(shape), axes: fc.constant(axes), starts: manyOf(position, axes.length), ends: manyOf(position, axes.length), steps: manyOf(step, axes.length), symbolic: fc.boolean() });
   })), ({ shape, axes, starts, ends, steps, symbolic }) =>
@@ -218,6 +219,38 @@ describe("agrees with ONNX Runtime", () => {
     return agrees(single("TopK", x, { k: i64(k) }, { axis, largest }, { symbolic, outputs: ["y", "indices"] }), { x });
   });
 
+  property("GatherND with batches", fc.tuple(shapeOf(2, 4, { min: 1, max: 4 }), fc.nat(), fc.nat(), fc.boolean()), ([shape, seed, depthSeed, symbolic]) => {
+    const batch = 1 + (seed % (shape.length - 1));
+    const depth = 1 + (depthSeed % (shape.length - batch));
+    const places = [...shape.slice(0, batch), 2, depth];
+    const indices = Array.from({ length: sizeOf(places) }, (_, flat) => (flat * 7 + seed) % shape[batch + (flat % depth)]!);
+    return agrees(single("GatherND", iota(shape), { indices: tensor("i64", places, indices) }, { batch_dims: batch }, { symbolic }), { x: iota(shape) });
+  });
+
+  property("OneHot", fc.record({ shape: shapeOf(1, 3), axis: fc.integer({ min: -2, max: 1 }), depth: fc.integer({ min: 1, max: 5 }), symbolic: fc.boolean() }), ({ shape, axis, depth, symbolic }) => {
+    const x = tensor("i64", shape, numbersOf(iota(shape)).map((e) => (e % (2 * depth + 3)) - depth - 1));
+    return agrees(single("OneHot", x, { depth: scalar(depth), values: tensor("f32", [2], [-1, 5]) }, { axis }, { symbolic }), { x });
+  });
+
+  property("Split", fc.tuple(shapeOf(1, 3, { max: 9 }), fc.nat(), fc.integer({ min: 1, max: 4 })), ([others, at, count]) => {
+    const axis = at % others.length;
+    const shape = others.with(axis, Math.max(others[axis]!, count * count));
+    const outputs = Array.from({ length: count }, (_, k) => `y${k}`);
+    return agrees(single("Split", iota(shape), {}, { axis, num_outputs: count }, { outputs }), { x: iota(shape) });
+  });
+
+  property("Expand and Tile", fc.tuple(shapeOf(1, 3, { max: 3 }), fc.nat(), fc.boolean()), async ([shape, seed, symbolic]) => {
+    const to = [2, ...shape.map((dim, axis) => ((seed >> axis) & 1 ? 1 : dim))];
+    const narrow = shape.map((dim, axis) => ((seed >> (axis + 3)) & 1 ? 1 : dim));
+    await agrees(single("Expand", iota(narrow), { to: i64(...to) }, {}, { symbolic }), { x: iota(narrow) });
+    await agrees(single("Tile", iota(shape), { repeats: i64(...shape.map((_, axis) => ((seed >> (2 * axis)) & 3) % 3)) }, {}, { symbolic }), { x: iota(shape) });
+  });
+
+  property("Hardmax, before opset 13 and after", fc.tuple(shapeOf(1, 3), fc.nat(), fc.constantFrom(11, 13)), ([shape, at, opset]) => {
+    const x = tensor("f32", shape, Array.from({ length: sizeOf(shape) }, (_, i) => (i * 5 + at) % 4));
+    return agrees(single("Hardmax", x, {}, { axis: at % shape.length }, { opset }), { x });
+  });
+
   test("TopK thins long axes", async () => {
     const x = tensor("f32", [2, 2600], Array.from({ length: 5200 }, (_, i) => (i * 7919) % 1013));
     await agrees(single("TopK", x, { k: i64(70) }, {}, { outputs: ["y", "indices"] }), { x });
@@ -259,6 +292,15 @@ describe("agrees with ONNX Runtime", () => {
   });
 });
 
+test("BitCast between binary16 and its bits keeps every number", () => {
+  const numbers = Array.from({ length: 65536 }, (_, i) => i).filter((bits) => (bits & 0x7fff) <= 0x7c00);
+  const bits = tensor("u16", [numbers.length], numbers);
+  const cast = (x: Tensor, to: number): Tensor => runInterpreted(model(single("BitCast", x, {}, { to }, { opset: 26 })), { x }).y!;
+  const halves = cast(bits, 10);
+  expect(halves.data).toEqual(bits.data);
+  expect(cast(halves, 4).data).toEqual(bits.data);
+});
+
 describe("random numbers", () => {
   const drawn = (op: string, attributes: Record<string, AttributeSpec>, name = "r"): number[] =>
     numbersOf(runInterpreted(model({ opset: 18, inputs: {}, outputs: ["y"], nodes: [{ ...node(op, [], ["y"], { shape: [32, 64], ...attributes }), name }] }), {}).y!);
@@ -280,9 +322,10 @@ describe("random numbers", () => {
   });
 
   test("a seed repeats, another name or seed does not", () => {
-    expect(drawn("RandomUniform", { seed: { float: 1 } }, "p")).toEqual(drawn("RandomUniform", { seed: { float: 1 } }, "q"));
-    expect(drawn("RandomUniform", {}, "p")).not.toEqual(drawn("RandomUniform", {}, "q"));
-    expect(drawn("RandomUniform", { seed: { float: 1 } })).not.toEqual(drawn("RandomUniform", { seed: { float: 2 } }));
+    const few = (attributes: Record<string, AttributeSpec>, name: string): number[] => drawn("RandomUniform", { shape: [8], ...attributes }, name);
+    expect(few({ seed: { float: 1 } }, "p")).toEqual(few({ seed: { float: 1 } }, "q"));
+    expect(few({}, "p")).not.toEqual(few({}, "q"));
+    expect(few({ seed: { float: 1 } }, "p")).not.toEqual(few({ seed: { float: 2 } }, "p"));
   });
 
   test("Multinomial and Bernoulli follow their probabilities", () => {

@@ -14,6 +14,8 @@ interface Link {
 }
 
 export class GraphEditor {
+  /** The nodes that a node took the place of: their origins are gathered when the graph is finished. */
+  private readonly sources = new Map<GraphNode, readonly GraphNode[]>();
   /** Newest version of ONNX's own operators that the graph uses, at least 13: what new nodes follow. */
   readonly opset: number;
   private readonly links = new Map<GraphNode, Link>();
@@ -116,6 +118,11 @@ export class GraphEditor {
     this.unregister(link);
   }
 
+  /** Says that `node` stands for what `sources` stood for. */
+  inherit(node: GraphNode, sources: readonly GraphNode[]): void {
+    this.sources.set(node, sources);
+  }
+
   setInputs(node: GraphNode, inputs: readonly (Value | undefined)[]): void {
     for (const value of node.inputs) this.count(value, node, -1);
     node.inputs = inputs;
@@ -167,7 +174,7 @@ export class GraphEditor {
 
   /** The graph, its lists up to date. The editor stays usable. */
   finish(): Graph {
-    for (const graph of this.heads.keys()) graph.nodes = this.nodesOf(graph);
+    for (const graph of this.heads.keys()) graph.nodes = this.nodesOf(graph).map((node) => this.withOrigins(node));
     return this.graph;
   }
 

@@ -1,0 +1,20 @@
+// What the browser's and Node's entry points have in common: all of the public names but Builder and Runtime, which know
+// where a GPU comes from.
+
+export { TimingCache, type TimingEntry } from "./autotuner/cache.ts";
+export type { BuildOptions, BuildProgress, Stage } from "./builder.ts";
+export { ExecutionContext, type Input, type Inputs, type Outputs } from "./engine/context.ts";
+export type { Description, KernelDescription, MemoryDescription, Size, TensorDescription } from "./engine/describe.ts";
+export { Engine, type HostOperator, type HostOperators } from "./engine/engine.ts";
+export type { Plan, PlanInput, PlanOutput, Profile } from "./engine/plan.ts";
+export { Profiler, type RunProfile } from "./engine/profiler.ts";
+export { type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";
+export type { Fingerprint } from "./gpu/fingerprint.ts";
+export type { ReadExternal } from "./importer/tensors.ts";
+export type { Tensor, TypedArray } from "./ir/tensor.ts";
+export type { DType } from "./ir/types.ts";
+export type { ProfileShapes, ShapeRange } from "./plan/profiles.ts";
+export type { RuntimeOptions } from "./runtime.ts";
+export type { Caps } from "./util/caps.ts";
+export { KilnError } from "./util/errors.ts";
+export { VERSION } from "./util/version.ts";

@@ -1,0 +1,148 @@
+// The .engine file. Little-endian; the first 64 bytes keep this layout in every version of the format:
+//    0  "KILN"            8  length of the file (u64)      32  length of the manifest (u64)
+//    4  format (u32)     16  checksum of all else          40  version of the compiler (text)
+// Then the manifest (plan and fingerprint as JSON) and, from the next multiple of 256 to the end, the weights.
+
+import { compare, deviceName, type Fingerprint } from "../gpu/fingerprint.ts";
+import { coreCaps, coreLimits, type LimitName, limitNames } from "../util/caps.ts";
+import { damagedEngine, invalidPlan, notEngine, otherDevice, truncatedEngine, wrongEngineVersion } from "../util/errors.ts";
+import { Hasher } from "../util/hash.ts";
+import { VERSION } from "../util/version.ts";
+import { checkManifest } from "./check-manifest.ts";
+import type { Plan } from "./plan.ts";
+
+export interface EngineFile {
+  readonly plan: Plan;
+  /** A view of the file's bytes. */
+  readonly weights: Uint8Array;
+  /** The device that it was built for. */
+  readonly fingerprint: Fingerprint;
+}
+
+/** Rises whenever an engine that older readers accept would not run there as meant. */
+const FORMAT = 1;
+const MAGIC = "KILN";
+const HEADER_BYTES = 64;
+const CHECKSUM = { at: 16, bytes: 16 } as const;
+const COMPILER = { at: 40, bytes: 24 } as const;
+const ALIGNMENT = 256;
+
+const weightsAt = (manifestBytes: number): number => Math.ceil((HEADER_BYTES + manifestBytes) / ALIGNMENT) * ALIGNMENT;
+
+/** The file for a plan and its weights, built for the device of `fingerprint`. Equal arguments give equal bytes. */
+export function serialize(plan: Plan, weights: Uint8Array, fingerprint: Fingerprint): Uint8Array<ArrayBuffer> {
+  const text = new TextEncoder();
+  const manifest = text.encode(JSON.stringify({ fingerprint, plan }, writeNumber));
+  const file = new Uint8Array(weightsAt(manifest.length) + weights.length);
+  const header = new DataView(file.buffer);
+  text.encodeInto(MAGIC, file);
+  header.setUint32(4, FORMAT, true);
+  header.setBigUint64(8, BigInt(file.length), true);
+  header.setBigUint64(32, BigInt(manifest.length), true);
+  text.encodeInto(VERSION, file.subarray(COMPILER.at, COMPILER.at + COMPILER.bytes));
+  file.set(manifest, HEADER_BYTES);
+  file.set(weights, weightsAt(manifest.length));
+  file.set(checksumOf(file), CHECKSUM.at);
+  return file;
+}
+
+/**
+ * Reads what `serialize` wrote; `file` names it in errors. Errors, in the order of the checks: K501 not an engine, K502 cut off,
+ * K503 damaged, K504 format or compiler too new or old, K506 a plan that points nowhere.
+ */
+export function parseEngine(bytes: Uint8Array, file = "engine"): EngineFile {
+  checkMagic(bytes, file);
+  if (bytes.length < HEADER_BYTES) throw truncatedEngine(file, bytes.length, HEADER_BYTES);
+  const header = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const length = Number(header.getBigUint64(8, true));
+  if (bytes.length < length) throw truncatedEngine(file, bytes.length, length);
+  if (bytes.length > length) throw damagedEngine(file, `it holds ${bytes.length} bytes, its header says ${length}`);
+  const said = bytes.subarray(CHECKSUM.at, CHECKSUM.at + CHECKSUM.bytes);
+  if (checksumOf(bytes).some((byte, i) => byte !== said[i])) throw damagedEngine(file, "its checksum does not match its contents");
+  checkVersions(header.getUint32(4, true), latin(bytes.subarray(COMPILER.at, COMPILER.at + COMPILER.bytes)).replace(/\0+$/, ""), file);
+  try {
+    const manifestBytes = Number(header.getBigUint64(32, true));
+    const manifest: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(HEADER_BYTES, HEADER_BYTES + manifestBytes)), readNumber);
+    const weights = bytes.subarray(weightsAt(manifestBytes));
+    return { ...checkManifest(manifest, weights.length), weights };
+  } catch (cause) {
+    throw invalidPlan(file, cause instanceof Error ? cause.message : String(cause));
+  }
+}
+
+/**
+ * Whether an engine built for one device may run on another: warnings for people when it may (other versions of the driver),
+ * error K505 when not. An engine that needs nothing beyond WebGPU's core runs anywhere.
+ */
+export function checkDevice(built: Fingerprint, here: Fingerprint, file = "engine"): readonly string[] {
+  if (isPortable(built)) return [];
+  const comparison = compare(built, here);
+  switch (comparison.verdict) {
+    case "same": return [];
+    case "driver": return comparison.differences.map((difference) => `${file}: ${difference}: it may run slower than it could, build it again to tune it`);
+    case "different": throw otherDevice(file, deviceName(built), deviceName(here), comparison.differences);
+  }
+}
+
+/** True when what was built has kept to WebGPU's core: no features, and no more of any limit than every device has. */
+function isPortable({ features, matrix, dot4, subgroupMaxSize, limits }: Fingerprint): boolean {
+  const within = (name: LimitName): boolean => (name.startsWith("min") ? limits[name] >= coreLimits[name] : limits[name] <= coreLimits[name]);
+  return features.length === 0 && matrix.length === 0 && dot4 === coreCaps.dot4 && subgroupMaxSize === coreCaps.subgroupMaxSize && limitNames.every(within);
+}
+
+// --- checks --------------------------------------------------------------------------------------------------------------
+
+const latin = (bytes: Uint8Array): string => String.fromCharCode(...bytes);
+
+/** First bytes of files that are given by mistake, and what they are. */
+const OTHERS: readonly (readonly [RegExp, string, string?])[] = [
+  [/^\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]/, "this is an ONNX file", "run `kiln build` on it"],
+  [/^\x89PNG/, "it begins like a PNG picture"],
+  [/^\xff\xd8\xff/, "it begins like a JPEG picture"],
+  [/^PK[\x03\x05]/, "it begins like a zip archive"],
+  [/^\x1f\x8b/, "it begins like a gzip archive", "unpack it first"],
+  [/^version https:\/\/git-lfs/, "it is a Git LFS pointer, not the file itself", "fetch the file: git lfs pull"],
+  [/^\s*[{[]/, "it begins like JSON text"],
+  [/^\s*</, "it begins like a web page or XML", "the download may have failed: fetch the file again"],
+];
+
+function checkMagic(bytes: Uint8Array, file: string): void {
+  if (bytes.length === 0) throw notEngine(file, "it is empty");
+  const start = latin(bytes.subarray(0, 32));
+  if (start.startsWith(MAGIC) || (bytes.length < MAGIC.length && MAGIC.startsWith(start))) return;
+  const [, looksLike, hint] = OTHERS.find(([signature]) => signature.test(start)) ?? [];
+  throw notEngine(file, looksLike ?? `it does not begin with "${MAGIC}"`, hint);
+}
+
+function checkVersions(format: number, compiler: string, file: string): void {
+  if (format !== FORMAT) throw wrongEngineVersion(file, "format", String(format), String(FORMAT), format > FORMAT);
+  const order = compareVersions(compiler, VERSION);
+  if (order !== 0) throw wrongEngineVersion(file, "compiler", compiler, `${series(VERSION).join(".")}.x`, order > 0);
+}
+
+/** The numbers in which compatible versions agree: the major one, and before 1.0 the minor one too. */
+const series = (version: string): readonly number[] => {
+  const [major = 0, minor = 0] = version.split(".").map((part) => Number.parseInt(part, 10) || 0);
+  return major === 0 ? [major, minor] : [major];
+};
+
+const compareVersions = (a: string, b: string): number => {
+  const [left, right] = [series(a), series(b)];
+  return left[0]! - right[0]! || (left[1] ?? 0) - (right[1] ?? 0);
+};
+
+/** Of everything but the checksum's own place. */
+function checksumOf(file: Uint8Array): Uint8Array {
+  const digest = new Hasher().update(file.subarray(0, CHECKSUM.at)).update(file.subarray(CHECKSUM.at + CHECKSUM.bytes)).digest();
+  return Uint8Array.from(digest.match(/../g)!, (pair) => Number.parseInt(pair, 16));
+}
+
+// --- JSON with all numbers -----------------------------------------------------------------------------------------------
+
+const writeNumber = (_key: string, value: unknown): unknown =>
+  typeof value === "number" && (!Number.isFinite(value) || Object.is(value, -0)) ? { number: Object.is(value, -0) ? "-0" : String(value) } : value;
+
+const readNumber = (_key: string, value: unknown): unknown => {
+  const { number } = (value ?? {}) as { number?: unknown };
+  return typeof number === "string" && Object.keys(value as object).length === 1 ? Number(number) : value;
+};

@@ -1,0 +1,64 @@
+// GEMM and convolution in one form: results over batch, m and n; a sum over some inner variables of a product of two
+// operands. What the tactics that block or tile a product start from.
+
+import { type Dim, product } from "../ir/dims.ts";
+import { type Expr, type Var, flatten, loadsOf, substitute, unflatten, variable } from "../ir/expr.ts";
+import { type ConvTask, type GemmTask, type Store, asReduce } from "../ir/task.ts";
+
+export interface Product {
+  readonly batch: readonly Var[];
+  readonly m: Var;
+  readonly n: Var;
+  /** Outermost first. */
+  readonly inner: readonly Var[];
+  /** Over batch, m and inner. */
+  readonly a: Expr;
+  /** Over batch, n and inner. */
+  readonly b: Expr;
+  readonly acc: GemmTask["acc"];
+  readonly stores: readonly Store[];
+}
+
+/** m: batch and positions; n: output channels of one group; inner: input channels of a group and taps. */
+export function asProduct(task: GemmTask | ConvTask): Product {
+  if (task.kind === "gemm") return { ...task, inner: [task.k] };
+  const perGroup = (task.oc.extent as number) / task.groups;
+  const group = variable("g", task.groups);
+  const positions = [task.batch, ...task.out];
+  const m = variable("m", sizeOf(positions));
+  const n = variable("n", perGroup);
+  const index = unflatten(m, positions.map(({ extent }) => extent));
+  const at = new Map<Expr, Expr>(positions.map((v, i) => [v, index[i]!]));
+  at.set(task.oc, task.groups === 1 ? n : flatten([group, n], [task.groups, perGroup]));
+  const { stages, stores, inner } = asReduce(task);
+  const body = stages[0]!.body;
+  if (body.kind !== "binary") throw new TypeError("a convolution multiplies its operands");
+  const move = (e: Expr): Expr => substitute(e, at);
+  return {
+    batch: task.groups === 1 ? [] : [group], m, n, inner, a: move(body.a), b: move(body.b), acc: task.acc,
+    stores: stores.map((store): Store => ({ ...store, index: store.index.map(move), expr: move(store.expr) })),
+  };
+}
+
+/** The product with all inner variables as one. */
+export function asGemm(task: GemmTask | ConvTask): GemmTask {
+  if (task.kind === "gemm") return task;
+  const { inner, a, b, ...rest } = asProduct(task);
+  const k = variable("k", sizeOf(inner));
+  const index = unflatten(k, inner.map(({ extent }) => extent));
+  const at = new Map<Expr, Expr>(inner.map((v, i) => [v, index[i]!]));
+  return { kind: "gemm", name: task.name, origins: task.origins, ...rest, k, a: substitute(a, at), b: substitute(b, at) };
+}
+
+const sizeOf = (vars: readonly Var[]): Dim => product(vars.map(({ extent }) => extent));
+
+const movesBy1 = (offset: Expr, v: Var): boolean => {
+  const moves = (term: Expr): boolean => term === v || (term.kind === "binary" && term.fn === "floormod" && term.a === v);
+  return moves(offset) || (offset.kind === "linear" && offset.terms.some(([term, coefficient]) => coefficient === 1 && moves(term)));
+};
+
+/** True when neighbours along `v` are neighbours in memory for some load. */
+export const isContiguous = (expressions: readonly Expr[], v: Var): boolean => loadsOf(expressions).some(({ value, index }) => movesBy1(flatten(index, value.shape), v));
+
+/** True when neighbouring results along m are stored side by side. */
+export const storesAlongM = ({ stores, m }: Pick<Product, "stores" | "m">): boolean => stores.some(({ value, index }) => movesBy1(flatten(index, value.shape), m));

@@ -1,0 +1,94 @@
+// The lean runtime: small, free of compiler parts, and loads engines or says why not.
+
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Engine } from "../../src/engine/engine.ts";
+import type { Plan } from "../../src/engine/plan.ts";
+import { serialize } from "../../src/engine/format.ts";
+import type { Device } from "../../src/gpu/device.ts";
+import { Runtime } from "../../src/runtime.ts";
+import { nullDevice, rejection } from "../gpu/open.ts";
+import { doubling, someWeights } from "./plans.ts";
+
+let device: Device;
+beforeAll(async () => {
+  device = await nullDevice();
+});
+afterAll(() => device.destroy());
+
+const file = (plan: Plan = doubling()): Uint8Array<ArrayBuffer> => serialize(plan, someWeights(), device.fingerprint);
+
+describe("the lean runtime's bundle", () => {
+  it("is at most 30 kB and holds nothing of the compiler", async () => {
+    const { outputFiles, metafile } = await build({
+      entryPoints: ["src/runtime.ts"],
+      bundle: true,
+      minify: true,
+      write: false,
+      metafile: true,
+      format: "esm",
+      target: "es2023",
+      platform: "browser",
+      loader: { ".wgsl": "text" },
+    });
+    const bytes = gzipSync(outputFiles[0]!.contents, { level: 9 }).length;
+    expect(bytes).toBeLessThanOrEqual(30_000);
+    const folders = new Set(Object.keys(metafile.inputs).map((path) => path.split("/").slice(0, -1).join("/")));
+    expect([...folders].sort()).toEqual(["src", "src/engine", "src/gpu", "src/ir", "src/util"]);
+  });
+});
+
+describe("Runtime.deserialize", () => {
+  it("loads from a Uint8Array or an ArrayBuffer and writes the same file again", async () => {
+    const runtime = new Runtime(device);
+    const bytes = file();
+    for (const given of [bytes, bytes.buffer]) {
+      const engine = await runtime.deserialize(given);
+      expect(engine).toBeInstanceOf(Engine);
+      expect(engine.serialize()).toEqual(bytes);
+      engine.dispose();
+    }
+    expect((await Runtime.create(device)).device).toBe(device);
+  });
+
+  it("warns of another driver, and keeps saying which device the engine was built for", async () => {
+    const warnings: string[] = [];
+    const runtime = new Runtime(device, { onWarning: (message) => warnings.push(message) });
+    const bytes = serialize(doubling(), someWeights(), { ...device.fingerprint, implementation: "dawn.node 0.0.1" });
+    const engine = await runtime.deserialize(bytes, "net.engine");
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0]).toContain('net.engine: WebGPU implementation: built for "dawn.node 0.0.1"');
+    expect(engine.serialize()).toEqual(bytes);
+    engine.dispose();
+  });
+
+  it("refuses what is no engine, and an engine of another device", async () => {
+    const runtime = new Runtime(device);
+    expect((await rejection(runtime.deserialize(Uint8Array.of(8, 7, 18, 4), "model.onnx"))).message).toContain("K501 not-an-engine  model.onnx");
+    expect((await rejection(runtime.deserialize(file().slice(0, 700)))).code).toBe("K502");
+    const elsewhere = serialize(doubling(), someWeights(), { ...device.fingerprint, device: "Voodoo 2", features: ["glide"] });
+    const error = await rejection(runtime.deserialize(elsewhere));
+    expect(error.code).toBe("K505");
+    expect(error.message).toContain("built for Voodoo 2");
+    expect(error.why).toContain('feature "glide": built with it, not here');
+  });
+
+  it("refuses a host layer without its operator, and takes one with it", async () => {
+    const plan: Plan = {
+      ...doubling(),
+      steps: [{ kind: "host", node: "/nz", op: "NonZero", attrs: {}, inputs: [0], outputs: [1] }],
+      hostLayers: [{ node: "/nz", op: "NonZero", reason: "the shape depends on the data" }],
+    };
+    expect((await rejection(new Runtime(device).deserialize(file(plan)))).message).toContain('K508 host-layer  NonZero "/nz"');
+    const able = new Runtime(device, { hostOperators: (op) => (op === "NonZero" ? (inputs) => [inputs[0]!] : undefined) });
+    (await able.deserialize(file(plan))).dispose();
+  });
+
+  it("frees what it had uploaded when a kernel does not compile", async () => {
+    const broken = file({ ...doubling(), shaders: ["fn main( {"] });
+    expect((await rejection(new Runtime(device).deserialize(broken))).code).toBe("K405");
+    await device.queue.onSubmittedWorkDone();
+    device.check();
+  });
+});

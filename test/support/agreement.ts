@@ -1,0 +1,77 @@
+// Property tests against ONNX Runtime: a case is one node and its tensors, drawn from a seed so that shapes shrink well.
+
+import { expect } from "vitest";
+import { difference } from "../../src/cli/cases.ts";
+import { type Tensor, numbersOf, sizeOf, tensor } from "../../src/ir/tensor.ts";
+import { type DType, isFloat } from "../../src/ir/types.ts";
+import { runInterpreted } from "./interpret-model.ts";
+import { type AttributeSpec, model } from "./onnx-model.ts";
+import { runOnnxRuntime } from "./onnxruntime.ts";
+
+/** A linear congruential generator in [0, 1) (Numerical Recipes). */
+export function generator(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+/** Floats in [low, high) or whole numbers in [low, high]. */
+export function filled(dtype: DType, shape: readonly number[], next: () => number, low = -2, high = 2): Tensor {
+  const draw = isFloat(dtype) ? () => low + (high - low) * next() : () => Math.floor(low + (high - low + 1) * next());
+  return tensor(dtype, shape, Array.from({ length: sizeOf(shape) }, draw));
+}
+
+export interface Case {
+  readonly op: string;
+  readonly domain?: string;
+  readonly opset?: number;
+  readonly attributes?: Readonly<Record<string, AttributeSpec>>;
+  /** By name, in the order of the node's inputs; an absent one is left out. */
+  readonly inputs: Readonly<Record<string, Tensor | undefined>>;
+  /** Names of inputs that are initializers of the model. */
+  readonly constants?: readonly string[];
+  /** "" leaves an output out. */
+  readonly outputs?: readonly string[];
+  /** Sizes of the model's inputs are symbols: `x.0`, `x.1`, … */
+  readonly symbolic?: boolean;
+}
+
+/** The model of a case, the tensors that are its inputs, and its outputs' names. */
+export function modelOf({ op, domain = "", opset = 17, attributes = {}, inputs, constants = [], outputs = ["y"], symbolic }: Case): { bytes: Uint8Array; fed: Record<string, Tensor>; names: readonly string[] } {
+  const given = Object.entries(inputs).filter((entry): entry is [string, Tensor] => entry[1] !== undefined);
+  const fed = Object.fromEntries(given.filter(([name]) => !constants.includes(name)));
+  const names = outputs.filter((name) => name !== "");
+  const wired = Object.entries(inputs).map(([name, value]) => (value ? name : ""));
+  while (wired.at(-1) === "") wired.pop();
+  const bytes = model({
+    opset,
+    inputs: Object.fromEntries(Object.entries(fed).map(([name, { dtype, shape }]) => [name, { dtype, shape: symbolic ? shape.map((_, axis) => `${name}.${axis}`) : shape }])),
+    initializers: Object.fromEntries(given.filter(([name]) => constants.includes(name))),
+    outputs: names,
+    nodes: [{ op, domain, attributes, inputs: wired, outputs }],
+  });
+  return { bytes, fed, names };
+}
+
+export interface Slack {
+  readonly rtol?: number;
+  readonly atol?: number;
+  /** How far integers may be apart: 1 where a rounding tie turns on the last bit of a float. */
+  readonly steps?: number;
+}
+
+/** Fails unless the case gives the same here as in ONNX Runtime. */
+export async function agrees(spec: Case, { rtol = 1e-4, atol = 1e-5, steps = 0 }: Slack = {}): Promise<void> {
+  const { bytes, fed, names } = modelOf(spec);
+  const expected = await runOnnxRuntime(bytes, fed);
+  const actual = runInterpreted(bytes, fed);
+  for (const name of names) {
+    const [a, e] = [actual[name]!, expected[name]!];
+    if (steps > 0 && !isFloat(e.dtype) && a.dtype === e.dtype && a.shape.join() === e.shape.join()) {
+      const [mine, theirs] = [numbersOf(a), numbersOf(e)];
+      expect(Math.max(0, ...mine.map((value, i) => Math.abs(value - theirs[i]!))), name).toBeLessThanOrEqual(steps);
+    } else expect(difference(a, e, { rtol, atol }), name).toBeUndefined();
+  }
+}
