@@ -46,7 +46,11 @@ export async function runCase(folder: string, device: Device | undefined): Promi
   } catch (failure) {
     return { ...judge(failure), hostLayers };
   } finally {
-    prepared?.dispose();
+    try {
+      prepared?.dispose();
+    } catch {
+      // The case's own failure is the one to tell.
+    }
   }
 }
 

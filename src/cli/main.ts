@@ -24,7 +24,7 @@ for (const add of [addBuild, addRun, addBench, addVerify, addConformance, addIns
 for (const command of program.commands) command.copyInheritedSettings(program);
 
 /** Errors of running that come from what the caller gave: names, types and shapes of inputs and profiles. */
-const CALLERS_FAULT = /^K(0\d\d|60[2-9]|612)$/;
+const CALLERS_FAULT = /^K(00[1-5]|60[2-9]|612)$/;
 
 try {
   await program.parseAsync();

@@ -99,8 +99,8 @@ function liveBytes(plan: Plan, bytes: readonly Dim[]): readonly Dim[] {
     changes[first] = add(changes[first]!, bytes[buffer]!);
     changes[last + 1] = sub(changes[last + 1]!, bytes[buffer]!);
   }
-  let live: Dim = 0;
-  return changes.map((change) => (live = add(live, change)));
+  for (let step = 1; step < changes.length; step++) changes[step] = add(changes[step - 1]!, changes[step]!);
+  return changes;
 }
 
 /** The largest of several sizes; keeps only those that symbols could make the largest. */

@@ -19,6 +19,9 @@ export type HostOperators = (op: string) => HostOperator | undefined;
 
 /** A compiled network on a device. Make it with `Builder.build` or `Runtime.deserialize`. */
 export class Engine {
+  private readonly contexts = new Set<ExecutionContext>();
+  private disposed = false;
+
   private constructor(
     readonly device: Device,
     readonly plan: Plan,
@@ -31,9 +34,6 @@ export class Engine {
     /** The device that the engine was built for. */
     private readonly builtFor: Fingerprint,
   ) {}
-
-  private readonly contexts = new Set<ExecutionContext>();
-  private disposed = false;
 
   /** Uploads weights while pipelines compile. Errors: K404–K408 of the device, K508 for a host layer that this runtime lacks. */
   static async load(

@@ -94,25 +94,28 @@ function isPortable({ features, matrix, dot4, subgroupMaxSize, limits }: Fingerp
 
 const latin = (bytes: Uint8Array): string => String.fromCharCode(...bytes);
 
-/** First bytes of files that are given by mistake, and what they are. */
-const OTHERS: readonly (readonly [RegExp, string, string?])[] = [
-  [/^\x08[\x01-\x20][\x12\x1a\x22\x28\x32\x3a\x42]/, "this is an ONNX file", "run `kiln build` on it"],
-  [/^\x89PNG/, "it begins like a PNG picture"],
-  [/^\xff\xd8\xff/, "it begins like a JPEG picture"],
-  [/^PK[\x03\x05]/, "it begins like a zip archive"],
-  [/^\x1f\x8b/, "it begins like a gzip archive", "unpack it first"],
-  [/^version https:\/\/git-lfs/, "it is a Git LFS pointer, not the file itself", "fetch the file: git lfs pull"],
-  [/^\s*[{[]/, "it begins like JSON text"],
-  [/^\s*</, "it begins like a web page or XML", "the download may have failed: fetch the file again"],
+/** First bytes of files that are given by mistake, what they are, and what to do. */
+const OTHERS: readonly (readonly [string, string, string?])[] = [
+  ["\x89PNG", "it begins like a PNG picture"],
+  ["\xff\xd8\xff", "it begins like a JPEG picture"],
+  ["PK\x03\x04", "it begins like a zip archive"],
+  ["\x1f\x8b", "it begins like a gzip archive", "unpack it first"],
+  ["version https://git-lfs", "it is a Git LFS pointer, not the file itself", "fetch the file: git lfs pull"],
+  ["{", "it begins like JSON text"],
+  ["<", "it begins like a web page or XML", "the download may have failed: fetch the file again"],
 ];
 
 function checkMagic(bytes: Uint8Array, file: string): void {
   if (bytes.length === 0) throw notEngine(file, "it is empty");
   const start = latin(bytes.subarray(0, 32));
   if (start.startsWith(MAGIC) || (bytes.length < MAGIC.length && MAGIC.startsWith(start))) return;
-  const [, looksLike, hint] = OTHERS.find(([signature]) => signature.test(start)) ?? [];
+  if (isOnnx(bytes)) throw notEngine(file, "this is an ONNX file", "run `kiln build` on it");
+  const [, looksLike, hint] = OTHERS.find(([signature]) => start.trimStart().startsWith(signature)) ?? [];
   throw notEngine(file, looksLike ?? `it does not begin with "${MAGIC}"`, hint);
 }
+
+/** A ModelProto as exporters write it: ir_version, then the tag of another of its fields. */
+const isOnnx = ([first, version, next]: Uint8Array): boolean => first === 8 && version! <= 32 && [0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42].includes(next!);
 
 function checkVersions(format: number, compiler: string, file: string): void {
   if (format !== FORMAT) throw wrongEngineVersion(file, "format", String(format), String(FORMAT), format > FORMAT);

@@ -9,8 +9,10 @@ export class DimensionTable {
   private readonly parsed = new Map<string, Dim>();
 
   dim(text: string): Dim {
-    let dim = this.parsed.get(text);
-    if (dim === undefined) this.parsed.set(text, (dim = parseDim(text)));
+    const known = this.parsed.get(text);
+    if (known !== undefined) return known;
+    const dim = parseDim(text);
+    this.parsed.set(text, dim);
     return dim;
   }
 

@@ -27,9 +27,10 @@ const bytesOf = (data: TypedArray): Uint8Array => new Uint8Array(data.buffer, da
 
 /** The shortest decimal that `round` takes back to `x`. */
 function shortest(x: number, round: (a: number) => number): string {
+  if (Object.is(x, -0)) return "-0";
   for (let digits = 1; digits < 17; digits++) {
     const text = String(Number(x.toPrecision(digits)));
-    if (Object.is(round(Number(text)), x)) return Object.is(x, -0) ? "-0" : text;
+    if (round(Number(text)) === x) return text;
   }
   return String(x);
 }

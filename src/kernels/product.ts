@@ -29,7 +29,7 @@ export function asProduct(task: GemmTask | ConvTask): Product {
   const n = variable("n", perGroup);
   const index = unflatten(m, positions.map(({ extent }) => extent));
   const at = new Map<Expr, Expr>(positions.map((v, i) => [v, index[i]!]));
-  at.set(task.oc, task.groups === 1 ? n : flatten([group, n], [task.groups, perGroup]));
+  at.set(task.oc, task.groups === 1 ? n : perGroup === 1 ? group : flatten([group, n], [task.groups, perGroup]));
   const { stages, stores, inner } = asReduce(task);
   const body = stages[0]!.body;
   if (body.kind !== "binary") throw new TypeError("a convolution multiplies its operands");

@@ -2,7 +2,7 @@
 // statements, gives every shared expression a name once and moves what does not depend on a loop out of it.
 
 import { type Dim, dimText, isStatic } from "../ir/dims.ts";
-import { type Expr, type Load, type Reduce, type Slot, type Var, flatten, operands, provablyNonNegative } from "../ir/expr.ts";
+import { type Expr, type Load, type Reduce, type Slot, type Var, flatten, operands, provablyNonNegative, visit } from "../ir/expr.ts";
 import { storageOf } from "../ir/storage.ts";
 import type { Store } from "../ir/task.ts";
 import { type DType, type Scalar, dtypeFacts } from "../ir/types.ts";
@@ -103,6 +103,8 @@ interface Scope {
   readonly names: Map<Expr, string>;
   /** Evaluated only under a condition: loads must not leave it. */
   readonly conditional: boolean;
+  /** Evaluated always, but loads must read element 0 unless this bool holds. */
+  readonly guard?: string;
 }
 
 /** Free variables and slots of an expression. */
@@ -119,6 +121,19 @@ function freeOf(e: Expr, memo: Map<Expr, ReadonlySet<Expr>>): ReadonlySet<Expr> 
   }
   memo.set(e, free);
   return free;
+}
+
+/** Few enough loads and operations to evaluate whether needed or not. */
+function isCheap(e: Expr): boolean {
+  let loads = 0;
+  let nodes = 0;
+  let loops = false;
+  visit([e], (node) => {
+    nodes++;
+    if (node.kind === "load") loads++;
+    if (node.kind === "reduce") loops = true;
+  });
+  return !loops && loads <= 4 && nodes <= 24;
 }
 
 /** Writes the statements of one function. */
@@ -256,7 +271,11 @@ export class Block {
 
   private load(e: Load): string {
     const offset = this.value(flatten(e.index, e.value.shape));
-    return this.element(e.value, offset);
+    const guard = this.scopes.findLast(({ conditional }) => conditional)?.guard;
+    if (guard === undefined) return this.element(e.value, offset);
+    const safe = this.fresh();
+    this.line(`let ${safe} = select(0, ${offset}, ${guard});`);
+    return this.element(e.value, safe);
   }
 
   /** Element at `offset` (i32 text) of a value's buffer as its scalar type. */
@@ -337,6 +356,7 @@ export class Block {
       this.line(`let ${made} = select(${b}, ${a}, ${condition});`);
       return made;
     }
+    if (isCheap(e.a) && isCheap(e.b)) return this.speculate(condition, e);
     const made = this.fresh();
     this.line(`var ${made}: ${SCALARS[e.type]};`);
     // Both branches before either is written: what moves out of them must come before the `if`.
@@ -346,6 +366,25 @@ export class Block {
     this.line("} else {");
     for (const line of branches[1]!) this.line(line);
     this.line("}");
+    return made;
+  }
+
+  /** Both branches without a jump: loads of a branch not taken go to element 0, which every buffer has. */
+  private speculate(condition: string, e: Extract<Expr, { kind: "select" }>): string {
+    const outer = this.scopes.findLast(({ guard }) => guard !== undefined)?.guard;
+    const results = [[e.a, condition], [e.b, `!${condition}`]].map(([branch, holds]) => {
+      const value = branch as Expr;
+      if (!this.needsGuard(value)) return this.value(value);
+      const guard = this.fresh();
+      this.line(`let ${guard} = ${outer === undefined ? holds : `${outer} && ${holds}`};`);
+      this.scopes.push({ lines: [], names: new Map(), conditional: true, guard });
+      const text = this.value(value);
+      this.top.lines.forEach((line) => this.scopes.at(-2)!.lines.push(line));
+      this.scopes.pop();
+      return text;
+    });
+    const made = this.fresh();
+    this.line(`let ${made} = select(${results[1]}, ${results[0]}, ${condition});`);
     return made;
   }
 

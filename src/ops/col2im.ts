@@ -1,9 +1,10 @@
 // Col2Im: every pixel of the image gathers what the blocks over it hold, so no two threads write one element.
 // ONNX: https://onnx.ai/onnx/operators/onnx__Col2Im.html
 
-import { type Dim, add, floorDiv, isStatic, product, sameDim, shapeText, sub } from "../ir/dims.ts";
+import { type Dim, add, dimText, floorDiv, product, shapeText, sub } from "../ir/dims.ts";
 import * as x from "../ir/expr.ts";
 import { shapeMismatch } from "../util/errors.ts";
+import { differ } from "./bounds.ts";
 import { type Operator, defineOp, dimsOf, need } from "./define.ts";
 import { wrap } from "./elementwise.ts";
 import { padsOf, perAxis, span } from "./window.ts";
@@ -30,7 +31,7 @@ export const col2ims: readonly Operator[] = [
       const { before, after } = padsOf(node, attrs.pads, rank);
       /** Blocks along each axis. */
       const counts = image.map((size, axis): Dim => add(floorDiv(sub(add(size, before[axis]! + after[axis]!), span(kernel[axis]!, dilations[axis]!)), strides[axis]!), 1));
-      if (isStatic(blocks.shape[2]!) && isStatic(product(counts)) && !sameDim(blocks.shape[2]!, product(counts))) throw shapeMismatch(node, `${blocks.shape[2]} blocks are given`, `an image of ${shapeText(image)} has ${shapeText(counts)}`);
+      if (differ(blocks.shape[2]!, product(counts))) throw shapeMismatch(node, `${dimText(blocks.shape[2]!)} blocks are given`, `an image of ${shapeText(image)} has ${shapeText(counts)}`);
       const channels = floorDiv(blocks.shape[1]!, product(kernel));
       return [b.reduce(blocks.dtype, [blocks.shape[0]!, channels, ...image], kernel, ([n, c, ...pixel], k) => {
         const starts = pixel.map((at, axis) => x.sub(x.add(at, x.int(before[axis]!)), x.mul(k[axis]!, x.int(dilations[axis]!))));

@@ -10,7 +10,7 @@ import type { Task } from "../ir/task.ts";
 import { scalarTensor, sizeOf } from "../ir/tensor.ts";
 import { type Value, makeValue } from "../ir/value.ts";
 import { KilnError, shapeMismatch, typeMismatch } from "../util/errors.ts";
-import { larger } from "./bounds.ts";
+import { differ, larger } from "./bounds.ts";
 import { type NodeFacts, type Operator, axisIn, defineOp, need } from "./define.ts";
 import { concat } from "./movement.ts";
 import { loadScalar, unsqueeze } from "./shape.ts";
@@ -162,7 +162,7 @@ interface Source {
 /** Runs the body along the sources' axes; where `length` is given it ends there, and what it did not make is 0. */
 function scan(b: Lowering, node: NodeFacts, body: Graph, states: readonly Value[], sources: readonly Source[], length?: Expr): Results {
   const count = sources[0]!.value.shape[sources[0]!.axis]!;
-  const odd = sources.find(({ value, axis }) => isStatic(count) && isStatic(value.shape[axis]!) && value.shape[axis] !== count);
+  const odd = sources.find(({ value, axis }) => differ(value.shape[axis]!, count));
   if (odd) throw shapeMismatch(node, `the scanned axes have lengths ${shapeText(sources.map(({ value, axis }) => value.shape[axis]!))}: all must be equal`);
   return repeat(b, node, { count }, states, (inner, turn, carried) => {
     const last = x.sub(length ?? x.int(count), x.int(1));

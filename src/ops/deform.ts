@@ -1,10 +1,11 @@
 // DeformConv: the pixels that a kernel meets are sampled at offsets that an input gives; a matrix product does the rest.
 // ONNX: https://onnx.ai/onnx/operators/onnx__DeformConv.html
 
-import { type Dim, isStatic, mul, product, sameDim, shapeText } from "../ir/dims.ts";
+import { type Dim, floorDiv, isStatic, mul, product, shapeText } from "../ir/dims.ts";
 import * as x from "../ir/expr.ts";
 import type { Expr } from "../ir/expr.ts";
 import { shapeMismatch } from "../util/errors.ts";
+import { differ } from "./bounds.ts";
 import { type Operator, defineOp, need } from "./define.ts";
 import { sumTaps, tapsAt } from "./interpolation.ts";
 import { inside, padsOf, perAxis } from "./window.ts";
@@ -17,7 +18,7 @@ interface Attributes {
   readonly offsetGroups: number;
 }
 
-const perGroup = (channels: Dim, groups: number): Dim | undefined => (isStatic(channels) && channels % groups === 0 ? channels / groups : undefined);
+const perGroup = (channels: Dim, groups: number): Dim | undefined => (isStatic(channels) && channels % groups !== 0 ? undefined : floorDiv(channels, groups));
 
 export const deformables: readonly Operator[] = [
   defineOp<Attributes>({
@@ -30,20 +31,21 @@ export const deformables: readonly Operator[] = [
     lower: (b, inputs, { groups, offsetGroups, ...attrs }, node) => {
       const [image, weights, offset] = [need(node, inputs, 0), need(node, inputs, 1), need(node, inputs, 2)];
       const [, , , bias, mask] = inputs;
-      const [batch, channels, ...sizes] = image.shape;
+      const [batch, given, ...sizes] = image.shape;
       const [filters, depth, ...kernel] = weights.shape;
+      const channels = mul(depth ?? 1, groups);
       const rank = sizes.length;
       const out = offset.shape.slice(2);
-      const [rows, shared] = [perGroup(filters!, groups), perGroup(channels!, offsetGroups)];
+      const [rows, shared] = [perGroup(filters!, groups), perGroup(channels, offsetGroups)];
       if (rank < 1 || weights.shape.length !== rank + 2 || offset.shape.length !== rank + 2) throw shapeMismatch(node, `X ${shapeText(image.shape)}, W ${shapeText(weights.shape)} and offset ${shapeText(offset.shape)} must have one rank of 3 or more`);
-      if (rows === undefined || shared === undefined || !sameDim(mul(depth!, groups), channels!)) throw shapeMismatch(node, `X ${shapeText(image.shape)} and W ${shapeText(weights.shape)} do not fit ${groups} groups and ${offsetGroups} offset groups`);
+      if (rows === undefined || shared === undefined || differ(channels, given!)) throw shapeMismatch(node, `X ${shapeText(image.shape)} and W ${shapeText(weights.shape)} do not fit ${groups} groups and ${offsetGroups} offset groups`);
       const points = product(kernel);
-      if (!sameDim(offset.shape[1]!, mul(points, offsetGroups * rank))) throw shapeMismatch(node, `offset has ${shapeText(offset.shape)}, expected ${offsetGroups}·${shapeText(kernel)}·${rank} channels`);
+      if (differ(offset.shape[1]!, mul(points, offsetGroups * rank))) throw shapeMismatch(node, `offset has ${shapeText(offset.shape)}, expected ${offsetGroups}·${shapeText(kernel)}·${rank} channels`);
       const strides = perAxis(node, "strides", attrs.strides, rank);
       const dilations = perAxis(node, "dilations", attrs.dilations, rank);
       const { before } = padsOf(node, attrs.pads, rank);
 
-      const columns = b.map(image.dtype, [batch!, channels!, ...kernel, ...out], ([n, c, ...rest]) => {
+      const columns = b.map(image.dtype, [batch!, channels, ...kernel, ...out], ([n, c, ...rest]) => {
         const [k, o] = [rest.slice(0, rank), rest.slice(rank)];
         const point = x.add(x.mul(x.floorDiv(c!, x.int(shared)), x.int(points)), x.flatten(k, kernel));
         const positions = sizes.map((_, axis) => {

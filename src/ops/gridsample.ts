@@ -1,11 +1,12 @@
 // GridSample reads an image where a grid says; AffineGrid makes such grids. Any number of spatial axes.
 // ONNX: https://onnx.ai/onnx/operators/onnx__GridSample.html https://onnx.ai/onnx/operators/onnx__AffineGrid.html
 
-import { type Dim, sameDim, shapeText } from "../ir/dims.ts";
+import { type Dim, shapeText } from "../ir/dims.ts";
 import * as x from "../ir/expr.ts";
 import type { Expr } from "../ir/expr.ts";
 import { type DType, isFloat } from "../ir/types.ts";
 import { shapeMismatch } from "../util/errors.ts";
+import { differ } from "./bounds.ts";
 import { type Operator, defineOp, dimsOf, need } from "./define.ts";
 import { clampIndex, sumTaps, tapsAt } from "./interpolation.ts";
 import { inside } from "./window.ts";
@@ -63,7 +64,7 @@ export const gridSamples: readonly Operator[] = [
       const [image, grid] = [need(node, inputs, 0), need(node, inputs, 1)];
       const [batch, channels, ...sizes] = image.shape;
       const rank = sizes.length;
-      if (rank < 1 || grid.shape.length !== rank + 2 || !sameDim(grid.shape.at(-1)!, rank)) throw shapeMismatch(node, `a grid of shape ${shapeText(grid.shape)} does not fit an input of shape ${shapeText(image.shape)}`, "it has the batch, the output's spatial axes and one coordinate for each of the input's");
+      if (rank < 1 || grid.shape.length !== rank + 2 || differ(grid.shape.at(-1)!, rank)) throw shapeMismatch(node, `a grid of shape ${shapeText(grid.shape)} does not fit an input of shape ${shapeText(image.shape)}`, "it has the batch, the output's spatial axes and one coordinate for each of the input's");
       const mode = MODES[attrs.mode];
       return [b.map(image.dtype, [batch!, channels!, ...grid.shape.slice(1, -1)], ([n, c, ...o]) => {
         // Coordinates are listed from the last axis to the first.
@@ -89,7 +90,7 @@ export const gridSamples: readonly Operator[] = [
       const theta = need(node, inputs, 0);
       const [batch, , ...sizes] = dimsOf(node, need(node, inputs, 1), "size");
       const rank = sizes.length;
-      if (rank < 1 || theta.shape.length !== 3 || !sameDim(theta.shape[1]!, rank) || !sameDim(theta.shape[2]!, rank + 1)) throw shapeMismatch(node, `theta of shape ${shapeText(theta.shape)} does not fit ${rank} spatial axes`, `expected [N, ${rank}, ${rank + 1}]`);
+      if (rank < 1 || theta.shape.length !== 3 || differ(theta.shape[1]!, rank) || differ(theta.shape[2]!, rank + 1)) throw shapeMismatch(node, `theta of shape ${shapeText(theta.shape)} does not fit ${rank} spatial axes`, `expected [N, ${rank}, ${rank + 1}]`);
       const coordinate = (at: Expr, size: Dim): Expr => {
         const [i, n] = [x.convert(at, "f32"), asFloat(size)];
         if (!alignCorners) return x.sub(x.div(x.add(x.mul(i, x.float(2)), one), n), one);

@@ -2,15 +2,15 @@
 // that transposes and zero points are index swaps and expressions of the one product. ONNX: https://onnx.ai/onnx/operators/
 
 import { type Dim, dimText, isStatic, shapeText } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
 import type { Expr, Var } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import type { Lowering } from "../ir/lower.ts";
 import { loadAs } from "../ir/task.ts";
 import { type DType, type Scalar, scalarOf } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { shapeMismatch, typeMismatch } from "../util/errors.ts";
 import { broadcastIndex, broadcastShapes, readBroadcast } from "./broadcast.ts";
-import { type NodeFacts, type Operator, defineOp, need } from "./define.ts";
+import { defineOp, type NodeFacts, need, type Operator } from "./define.ts";
 
 /** A tensor that is read through an expression: one i32 index a dimension, in bounds. */
 export interface Operand {
@@ -19,7 +19,10 @@ export interface Operand {
 }
 
 /** A value as it is, widened to the scalar type `type`. */
-export const operand = (value: Value, type: Scalar = scalarOf(value.dtype)): Operand => ({ shape: value.shape, read: (i) => loadAs(value, i, type) });
+export const operand = (value: Value, type: Scalar = scalarOf(value.dtype)): Operand => ({
+  shape: value.shape,
+  read: (i) => loadAs(value, i, type),
+});
 
 /** The operand with its axes permuted: axis i of the result is axis `order[i]` of `source`. */
 export const permuted = (source: Operand, order: readonly number[]): Operand => ({
@@ -38,14 +41,26 @@ export const transposed = (source: Operand, swap: boolean): Operand => {
  * NumPy's matmul: [..., m, k] · [..., k, n] with broadcast batches; a vector on the left is a row, on the right a column,
  * and its axis of size 1 is dropped from the result. `result` turns the sum at [batch..., m, n] into what is stored.
  */
-export function matmul(b: Lowering, node: NodeFacts, dtype: DType, left: Operand, right: Operand, result?: (acc: Expr, index: readonly Var[]) => Expr): Value {
-  if (left.shape.length === 0 || right.shape.length === 0) throw shapeMismatch(node, "operands of a matrix product cannot be scalars");
+export function matmul(
+  b: Lowering,
+  node: NodeFacts,
+  dtype: DType,
+  left: Operand,
+  right: Operand,
+  result?: (acc: Expr, index: readonly Var[]) => Expr,
+): Value {
+  if (left.shape.length === 0 || right.shape.length === 0)
+    throw shapeMismatch(node, "operands of a matrix product cannot be scalars");
   const rowVector = left.shape.length === 1;
   const columnVector = right.shape.length === 1;
   const [m, k] = rowVector ? [1, left.shape[0]!] : [left.shape.at(-2)!, left.shape.at(-1)!];
   const [inner, n] = columnVector ? [right.shape[0]!, 1] : [right.shape.at(-2)!, right.shape.at(-1)!];
   if (isStatic(k) && isStatic(inner) && k !== inner) {
-    throw shapeMismatch(node, `shapes ${shapeText(left.shape)} and ${shapeText(right.shape)} do not multiply`, `${dimText(k)} columns against ${dimText(inner)} rows`);
+    throw shapeMismatch(
+      node,
+      `shapes ${shapeText(left.shape)} and ${shapeText(right.shape)} do not multiply`,
+      `${dimText(k)} columns against ${dimText(inner)} rows`,
+    );
   }
   const [leftBatch, rightBatch] = [left.shape.slice(0, -2), right.shape.slice(0, -2)];
   const batch = broadcastShapes(node, leftBatch, rightBatch);
@@ -69,7 +84,8 @@ export function scaled(e: Expr, factor: number): Expr {
 
 const oneType = (node: NodeFacts, ...values: readonly (Value | undefined)[]): void => {
   const types = values.flatMap((value) => (value ? [value.dtype] : []));
-  if (types.some((type) => type !== types[0])) throw typeMismatch(node, `inputs are ${types.join(", ")}: all must have one type`);
+  if (types.some((type) => type !== types[0]))
+    throw typeMismatch(node, `inputs are ${types.join(", ")}: all must have one type`);
 };
 
 export interface GemmAttributes {
@@ -80,10 +96,16 @@ export interface GemmAttributes {
 }
 
 /** alpha · A' · B' + beta · C over matrices. */
-export function gemm(b: Lowering, node: NodeFacts, inputs: readonly (Value | undefined)[], { alpha, beta, transA, transB }: GemmAttributes): Value {
+export function gemm(
+  b: Lowering,
+  node: NodeFacts,
+  inputs: readonly (Value | undefined)[],
+  { alpha, beta, transA, transB }: GemmAttributes,
+): Value {
   const [left, right, bias] = [need(node, inputs, 0), need(node, inputs, 1), inputs[2]];
   oneType(node, left, right, bias);
-  for (const { shape } of [left, right]) if (shape.length !== 2) throw shapeMismatch(node, `operand ${shapeText(shape)} is not a matrix`);
+  for (const { shape } of [left, right])
+    if (shape.length !== 2) throw shapeMismatch(node, `operand ${shapeText(shape)} is not a matrix`);
   const [leftView, rightView] = [transposed(operand(left), transA), transposed(operand(right), transB)];
   const shape = [leftView.shape[0]!, rightView.shape[1]!];
   const readBias = bias && beta !== 0 ? readBroadcast(node, bias, shape) : undefined;
@@ -109,7 +131,12 @@ export const matrixProducts: readonly Operator[] = [
     attrs: (read) => {
       // Before version 7 the bias broadcast only when told to.
       read.ignore("broadcast");
-      return { alpha: read.float("alpha", 1), beta: read.float("beta", 1), transA: read.flag("transA"), transB: read.flag("transB") };
+      return {
+        alpha: read.float("alpha", 1),
+        beta: read.float("beta", 1),
+        transA: read.flag("transA"),
+        transB: read.flag("transB"),
+      };
     },
     lower: (b, inputs, attrs, node) => [gemm(b, node, inputs, attrs)],
   }),

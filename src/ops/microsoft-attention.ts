@@ -1,31 +1,28 @@
 // com.microsoft's attentions: packed projections, padding masks by length, and caches that are written in place.
 // https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 
-import * as dims from "../ir/dims.ts";
 import type { Dim } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
+import * as dims from "../ir/dims.ts";
 import type { Expr } from "../ir/expr.ts";
-import { type Lowering, contentsOf } from "../ir/lower.ts";
+import * as x from "../ir/expr.ts";
+import type { Lowering } from "../ir/lower.ts";
 import type { Value } from "../ir/value.ts";
-import { badAttribute, shapeMismatch, unsupportedAttribute } from "../util/errors.ts";
-import { type AttentionParts, type Heads, appended, attend, bothAllowed, headsOf, mergeHeads, windowed } from "./attention.ts";
-import { type AttributeReader, type NodeFacts, type Operator, defineOp, need } from "./define.ts";
-import { matmul, operand } from "./matmul.ts";
+import { shapeMismatch, unsupportedAttribute } from "../util/errors.ts";
+import { type AttentionParts, appended, attend, type Heads, headsFrom, headsOf, mergeHeads, windowed } from "./attend.ts";
 import { loadBroadcast } from "./broadcast.ts";
-import { rotated } from "./transformer.ts";
+import { type AttributeReader, defineOp, type NodeFacts, need, type Operator } from "./define.ts";
+import { GroupQueryAttention } from "./group-query-attention.ts";
+import { matmul, operand } from "./matmul.ts";
 
 const domain = "com.microsoft";
-
-/** Heads that lie side by side from column `from` on in a [batch, length, columns] value. */
-const headsFrom = (value: Value, from: Dim, count: number, size: Dim): Heads => ({
-  shape: [value.shape[0]!, count, value.shape[1]!, size],
-  read: ([n, h, s, d]) => x.load(value, [n!, s!, x.add(x.int(from), x.flatten([h!, d!], [count, size]))]),
-});
 
 /** Heads plus a bias that starts at element `from` of a vector. */
 const withBias = (heads: Heads, bias: Value | undefined, from: Dim): Heads => ({
   shape: heads.shape,
-  read: (i) => (bias ? x.add(heads.read(i), x.load(bias, [x.add(x.int(from), x.flatten([i[1]!, i[3]!], [heads.shape[1], heads.shape[3]]))])) : heads.read(i)),
+  read: (i) =>
+    bias
+      ? x.add(heads.read(i), x.load(bias, [x.add(x.int(from), x.flatten([i[1]!, i[3]!], [heads.shape[1], heads.shape[3]]))]))
+      : heads.read(i),
 });
 
 const addBoth = (first: AttentionParts["bias"], second: AttentionParts["bias"]): AttentionParts["bias"] =>
@@ -47,7 +44,11 @@ function paddingBias(node: NodeFacts, mask: Value, batch: Dim, target: readonly 
   const [count] = mask.shape;
   const twice = dims.sameDim(count!, dims.mul(batch, 2));
   if (mask.shape.length === 1 && dims.isStatic(count!) && dims.isStatic(batch) && count !== batch && !twice) {
-    throw shapeMismatch(node, `mask is ${dims.shapeText(mask.shape)}`, `expected [batch], [2 * batch], [batch, keys] or more, with a batch of ${dims.dimText(batch)}`);
+    throw shapeMismatch(
+      node,
+      `mask is ${dims.shapeText(mask.shape)}`,
+      `expected [batch], [2 * batch], [batch, keys] or more, with a batch of ${dims.dimText(batch)}`,
+    );
   }
   return (index) => x.select(keep(index), x.float(0), x.float(filter));
 }
@@ -61,16 +62,29 @@ interface CommonAttributes {
 
 const readCommon = (read: AttributeReader): CommonAttributes => {
   const scale = read.float("scale", 0);
-  return { heads: read.int("num_heads", 0), scale: scale === 0 ? undefined : scale, filter: read.float("mask_filter_value", -10000), causal: read.flag("unidirectional") };
+  return {
+    heads: read.int("num_heads", 0),
+    scale: scale === 0 ? undefined : scale,
+    filter: read.float("mask_filter_value", -10000),
+    causal: read.flag("unidirectional"),
+  };
 };
 
 /** Input [batch, length, channels] through one weight matrix to queries, keys and values side by side, then attention. */
-function packedAttention(b: Lowering, node: NodeFacts, inputs: readonly (Value | undefined)[], attrs: CommonAttributes & { readonly sizes: readonly number[] | undefined }): (Value | undefined)[] {
+function packedAttention(
+  b: Lowering,
+  node: NodeFacts,
+  inputs: readonly (Value | undefined)[],
+  attrs: CommonAttributes & { readonly sizes: readonly number[] | undefined },
+): (Value | undefined)[] {
   const [input, weights, bias, mask, past, extra] = [need(node, inputs, 0), need(node, inputs, 1), ...inputs.slice(2)];
   const total = weights!.shape[1]!;
   const third = dims.floorDiv(total, 3);
-  const [qWidth, kWidth, vWidth] = attrs.sizes?.length === 3 ? (attrs.sizes as readonly [Dim, Dim, Dim]) : ([third, third, third] as const);
-  const projected = matmul(b, node, input!.dtype, operand(input!), operand(weights!), (acc, index) => (bias ? x.add(acc, x.load(bias, [index.at(-1)!])) : acc));
+  const [qWidth, kWidth, vWidth] =
+    attrs.sizes?.length === 3 ? (attrs.sizes as readonly [Dim, Dim, Dim]) : ([third, third, third] as const);
+  const projected = matmul(b, node, input!.dtype, operand(input!), operand(weights!), (acc, index) =>
+    bias ? x.add(acc, x.load(bias, [index.at(-1)!])) : acc,
+  );
   const part = (from: Dim, width: Dim): Heads => headsFrom(projected, from, attrs.heads, dims.floorDiv(width, attrs.heads));
   const [q, newK, newV] = [part(0, qWidth), part(qWidth, kWidth), part(dims.add(qWidth, kWidth), vWidth)];
   const before = past ? past.shape[3]! : 0;
@@ -82,20 +96,42 @@ function packedAttention(b: Lowering, node: NodeFacts, inputs: readonly (Value |
     },
   });
   const [allK, allV] = [joined(0, newK), joined(1, newV)];
-  const present = past || node.outputs[1]
-    ? b.map(input!.dtype, [2, ...allK.shape], ([side, ...at]) => x.select(x.eq(side!, x.int(0)), allK.read(at), allV.read(at)))
-    : undefined;
-  const half = (side: number, all: Heads): Heads => (present ? { shape: all.shape, read: (i) => x.load(present, [x.int(side), ...i]) } : all);
+  const present =
+    past || node.outputs[1]
+      ? b.map(input!.dtype, [2, ...allK.shape], ([side, ...at]) =>
+          x.select(x.eq(side!, x.int(0)), allK.read(at), allV.read(at)),
+        )
+      : undefined;
+  const half = (side: number, all: Heads): Heads =>
+    present ? { shape: all.shape, read: (i) => x.load(present, [x.int(side), ...i]) } : all;
   const [k, v] = [half(0, allK), half(1, allV)];
-  const { out } = attend(b, { q, k, v, dtype: input!.dtype, scale: attrs.scale, ...maskParts(node, attrs, q, k, mask, extra, before) });
+  const { out } = attend(b, {
+    q,
+    k,
+    v,
+    dtype: input!.dtype,
+    scale: attrs.scale,
+    ...maskParts(node, attrs, q, k, mask, extra, before),
+  });
   return [mergeHeads(b, out), present];
 }
 
 /** Padding mask, attention bias and causality together; queries stand after `before` cached keys. */
-function maskParts(node: NodeFacts, attrs: CommonAttributes, q: Heads, k: Heads, mask: Value | undefined, extra: Value | undefined, before: Dim): Pick<AttentionParts, "bias" | "allowed"> {
+function maskParts(
+  node: NodeFacts,
+  attrs: CommonAttributes,
+  q: Heads,
+  k: Heads,
+  mask: Value | undefined,
+  extra: Value | undefined,
+  before: Dim,
+): Pick<AttentionParts, "bias" | "allowed"> {
   const target = [q.shape[0], q.shape[1], q.shape[2], k.shape[2]];
   return {
-    bias: addBoth(extra && ((index) => loadBroadcast(extra, index, target)), mask && paddingBias(node, mask, q.shape[0], target, attrs.filter)),
+    bias: addBoth(
+      extra && ((index) => loadBroadcast(extra, index, target)),
+      mask && paddingBias(node, mask, q.shape[0], target, attrs.filter),
+    ),
     allowed: windowed((index) => x.add(index[2]!, x.int(before)), attrs.causal, -1, -1),
   };
 }
@@ -117,72 +153,6 @@ function multiHeads(node: NodeFacts, inputs: readonly (Value | undefined)[], hea
   return [withBias(q, bias, 0), cached ? k : withBias(k, bias, width), cached ? v : withBias(v, bias, dims.mul(width, 2))];
 }
 
-interface GroupAttributes {
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly scale: number | undefined;
-  readonly softcap: number;
-  readonly rotary: boolean;
-  readonly interleaved: boolean;
-  /** How many keys a query sees, its own included; -1 for all. */
-  readonly window: number;
-  readonly smooth: boolean;
-}
-
-/**
- * GroupQueryAttention: causal, with a cache in which sequence b holds seqlens_k[b] + 1 keys once the new ones are in. A
- * prompt (as many queries as keys in all) starts at position 0 and may be padded on the right.
- */
-function groupQueryAttention(b: Lowering, node: NodeFacts, inputs: readonly (Value | undefined)[], attrs: GroupAttributes): (Value | undefined)[] {
-  const { heads, kvHeads } = attrs;
-  if (heads <= 0 || kvHeads <= 0 || heads % kvHeads !== 0) throw badAttribute(node, "num_heads", String(heads), `a multiple of kv_num_heads = ${kvHeads}`);
-  const query = need(node, inputs, 0);
-  const [key, value, pastKey, pastValue] = inputs.slice(1, 5);
-  const [lengths, totals, cos, sin, positions, extra, sinks] = [need(node, inputs, 5), need(node, inputs, 6), ...inputs.slice(7)];
-  const size = dims.floorDiv(query.shape[2]!, key ? heads : heads + 2 * kvHeads);
-  const [q, newK, newV] = key && value
-    ? [headsOf(node, query, heads), headsOf(node, key, kvHeads), headsOf(node, value, kvHeads)]
-    : [headsFrom(query, 0, heads, size), headsFrom(query, dims.mul(size, heads), kvHeads, size), headsFrom(query, dims.mul(size, heads + kvHeads), kvHeads, size)];
-  const queries = q.shape[2];
-  const buffer = pastKey ? pastKey.shape[2]! : 0;
-  const known = contentsOf(totals!)?.[0];
-  const keys = dims.max(buffer, known ?? dims.add(buffer, queries));
-  const length = (n: Expr): Expr => x.add(x.load(lengths!, lengths!.shape.map((_, axis) => (axis === 0 ? n : x.int(0)))), x.int(1));
-  const prompt = x.eq(x.load(totals!, totals!.shape.map(() => x.int(0))), x.int(queries));
-  /** How many keys of sequence n are in the cache before this call. */
-  const before = (n: Expr): Expr => x.select(prompt, x.int(0), x.sub(length(n), x.int(queries)));
-  const turned = (view: Heads): Heads => {
-    if (!attrs.rotary || !cos || !sin) return view;
-    const at = (n: Expr, s: Expr): Expr => (positions ? x.load(positions, [n, s]) : x.add(before(n), s));
-    return {
-      shape: view.shape,
-      read: ([n, h, s, d]) =>
-        rotated((e) => view.read([n!, h!, s!, e]), d!, dims.mul(cos.shape[1]!, 2), attrs.interleaved, (pair) => x.load(cos, [at(n!, s!), pair]), (pair) => x.load(sin, [at(n!, s!), pair])),
-    };
-  };
-  const cache = (past: Value | undefined, now: Heads): Value =>
-    b.map(query.dtype, [now.shape[0], kvHeads, keys, now.shape[3]], ([n, h, s, d]) => {
-      const at = x.sub(s!, before(n!));
-      const old = past ? x.select(x.lt(s!, x.int(buffer)), x.load(past, [n!, h!, s!, d!]), x.float(0)) : x.float(0);
-      return x.select(x.within(at, queries), now.read([n!, h!, at, d!]), old);
-    });
-  const [presentKey, presentValue] = [cache(pastKey, turned(newK)), cache(pastValue, newV)];
-  const rotatedQuery = attrs.rotary ? appended(b, query.dtype, undefined, turned(q)) : undefined;
-  const target = [q.shape[0], heads, queries, keys];
-  const { out } = attend(b, {
-    q: rotatedQuery ? headsOf(node, rotatedQuery, undefined) : q,
-    k: headsOf(node, presentKey, undefined),
-    v: headsOf(node, presentValue, undefined),
-    dtype: query.dtype,
-    scale: attrs.scale,
-    softcap: attrs.softcap,
-    bias: extra && ((index) => loadBroadcast(extra, index, target)),
-    allowed: bothAllowed(windowed((index) => x.add(index[2]!, before(index[0]!)), true, attrs.window < 0 ? -1 : attrs.window - 1, -1), (index) => x.lt(index[3]!, length(index[0]!))),
-    sink: sinks ? (head) => x.load(sinks, [head]) : attrs.smooth ? () => x.float(0) : undefined,
-  });
-  return [mergeHeads(b, out), presentKey, presentValue];
-}
-
 export const microsoftAttentions: readonly Operator[] = [
   defineOp<CommonAttributes & { readonly sizes: readonly number[] | undefined; readonly rotary: boolean }>({
     name: "Attention",
@@ -193,7 +163,12 @@ export const microsoftAttentions: readonly Operator[] = [
       return { ...readCommon(read), sizes: read.ints("qkv_hidden_sizes"), rotary: read.flag("do_rotary") };
     },
     lower: (b, inputs, attrs, node) => {
-      if (attrs.rotary || inputs[6]) throw unsupportedAttribute(node, attrs.rotary ? "do_rotary = 1" : "a past_sequence_length (shared cache)", "do_rotary = 0 with a cache of the past's own length");
+      if (attrs.rotary || inputs[6])
+        throw unsupportedAttribute(
+          node,
+          attrs.rotary ? "do_rotary = 1" : "a past_sequence_length (shared cache)",
+          "do_rotary = 0 with a cache of the past's own length",
+        );
       return packedAttention(b, node, inputs, attrs);
     },
   }),
@@ -203,36 +178,34 @@ export const microsoftAttentions: readonly Operator[] = [
     since: [1],
     attrs: readCommon,
     lower: (b, inputs, attrs, node) => {
-      if (inputs[8] || inputs[9]) throw unsupportedAttribute(node, "a past_sequence_length or cache_indirection (beam search)", "a cache of the past's own length");
+      if (inputs[8] || inputs[9])
+        throw unsupportedAttribute(
+          node,
+          "a past_sequence_length or cache_indirection (beam search)",
+          "a cache of the past's own length",
+        );
       const [mask, extra, pastKey, pastValue] = inputs.slice(4, 8);
       const query = need(node, inputs, 0);
       const [q, newK, newV] = multiHeads(node, inputs, attrs.heads);
-      const keep = (past: Value | undefined, now: Heads, output: number): Value | undefined => (past || node.outputs[output] ? appended(b, query.dtype, past, now) : undefined);
+      const keep = (past: Value | undefined, now: Heads, output: number): Value | undefined =>
+        past || node.outputs[output] ? appended(b, query.dtype, past, now) : undefined;
       const [presentKey, presentValue] = [keep(pastKey, newK, 1), keep(pastValue, newV, 2)];
-      const [k, v] = [presentKey ? headsOf(node, presentKey, undefined) : newK, presentValue ? headsOf(node, presentValue, undefined) : newV];
+      const [k, v] = [
+        presentKey ? headsOf(node, presentKey, undefined) : newK,
+        presentValue ? headsOf(node, presentValue, undefined) : newV,
+      ];
       const parts = maskParts(node, attrs, q, k, mask, extra, pastKey ? pastKey.shape[2]! : 0);
-      const { out, stage } = attend(b, { q, k, v, dtype: query.dtype, scale: attrs.scale, ...parts, stage: node.outputs[3] ? "biased" : undefined });
+      const { out, stage } = attend(b, {
+        q,
+        k,
+        v,
+        dtype: query.dtype,
+        scale: attrs.scale,
+        ...parts,
+        stage: node.outputs[3] ? "biased" : undefined,
+      });
       return [mergeHeads(b, out), presentKey, presentValue, stage];
     },
   }),
-  defineOp<GroupAttributes>({
-    name: "GroupQueryAttention",
-    domain,
-    since: [1],
-    attrs: (read) => {
-      const scale = read.float("scale", 0);
-      read.ignore("qk_output");
-      return {
-        heads: read.int("num_heads", 0),
-        kvHeads: read.int("kv_num_heads", 0),
-        scale: scale === 0 ? undefined : scale,
-        softcap: read.float("softcap", 0),
-        rotary: read.flag("do_rotary"),
-        interleaved: read.flag("rotary_interleaved"),
-        window: read.int("local_window_size", -1),
-        smooth: read.flag("smooth_softmax"),
-      };
-    },
-    lower: (b, inputs, attrs, node) => groupQueryAttention(b, node, inputs, attrs),
-  }),
+  GroupQueryAttention,
 ];

@@ -1,55 +1,20 @@
-// com.microsoft operators of floating point: what ONNX Runtime's optimizer and exporters write in place of plain graphs.
+// com.microsoft's activations, normalizations and embeddings: what ONNX Runtime's optimizer writes in place of plain graphs.
 // https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 
-import * as dims from "../ir/dims.ts";
 import type { Dim } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
+import * as dims from "../ir/dims.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import type { Lowering } from "../ir/lower.ts";
-import { isFloat } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
-import { shapeMismatch, unsupportedAttribute } from "../util/errors.ts";
+import { shapeMismatch } from "../util/errors.ts";
 import { loadBroadcast } from "./broadcast.ts";
-import { type ConvAttributes, conv, readConv } from "./conv.ts";
-import { type NodeFacts, type Operator, axisIn, defineOp, need } from "./define.ts";
-import { broadcasting, geluErf, geluTanh, relu, sigmoid } from "./elementwise.ts";
-import { type Operand, matmul, operand, permuted, scaled, transposed } from "./matmul.ts";
-import { affine, layerStatistics, normalize, rmsNormalize } from "./normalization.ts";
+import { axisIn, defineOp, type NodeFacts, need, type Operator } from "./define.ts";
+import { broadcasting, geluErf, geluTanh, sigmoid } from "./elementwise.ts";
+import { affine, layerStatistics, normalize, rmsNormalize } from "./moments.ts";
 import { rotate } from "./transformer.ts";
 
 const domain = "com.microsoft";
-
-/** ONNX Runtime's fused activations, by name, with their parameters in order. */
-function activation(node: NodeFacts, name: string, parameters: readonly number[]): (e: Expr) => Expr {
-  const [first, second] = parameters;
-  const clamp = (e: Expr, low: number, high: number): Expr => x.minimum(x.maximum(e, x.float(low)), x.float(high));
-  switch (name) {
-    case "": return (e) => e;
-    case "Relu": return relu;
-    case "Sigmoid": return sigmoid;
-    case "Tanh": return (e) => x.unary("tanh", e);
-    case "LeakyRelu": return (e) => x.select(x.lt(e, x.float(0)), x.mul(x.float(first ?? 0.01), e), e);
-    case "Clip": return (e) => clamp(e, first ?? Number.NEGATIVE_INFINITY, second ?? Number.POSITIVE_INFINITY);
-    case "HardSigmoid": return (e) => clamp(x.add(x.mul(x.float(first ?? 0.2), e), x.float(second ?? 0.5)), 0, 1);
-    case "HardSwish": return (e) => x.mul(e, clamp(x.add(x.mul(e, x.float(1 / 6)), x.float(0.5)), 0, 1));
-    default: throw unsupportedAttribute(node, `activation "${name}"`, "Relu, Sigmoid, Tanh, LeakyRelu, Clip, HardSigmoid, HardSwish");
-  }
-}
-
-/** Moves the first axis of an operand behind its batch axes. */
-const batchTransposed = (source: Operand, swap: boolean): Operand => {
-  const rank = source.shape.length;
-  if (!swap || rank < 3) return source;
-  return permuted(source, [...Array.from({ length: rank - 2 }, (_, axis) => axis + 1), 0, rank - 1]);
-};
-
-interface FusedMatMulAttributes {
-  readonly alpha: number;
-  readonly transA: boolean;
-  readonly transB: boolean;
-  readonly batchA: boolean;
-  readonly batchB: boolean;
-}
 
 /** input + skip + bias, which the skip normalizations normalize and may return. */
 function skipSum(b: Lowering, input: Value, skip: Value, bias: Value | undefined): Value {
@@ -60,9 +25,21 @@ function skipSum(b: Lowering, input: Value, skip: Value, bias: Value | undefined
 }
 
 /** Token ids [batch, length] as sums of embeddings [batch, length, hidden], normalized. */
-function embedLayerNormalization(b: Lowering, node: NodeFacts, inputs: readonly (Value | undefined)[], epsilon: number): (Value | undefined)[] {
+function embedLayerNormalization(
+  b: Lowering,
+  node: NodeFacts,
+  inputs: readonly (Value | undefined)[],
+  epsilon: number,
+): (Value | undefined)[] {
   const [ids, words, places] = [need(node, inputs, 0), need(node, inputs, 2), need(node, inputs, 3)];
-  const [segments, segmentTable, scale, shift, mask, positions] = [inputs[1], inputs[4], need(node, inputs, 5), need(node, inputs, 6), inputs[7], inputs[8]];
+  const [segments, segmentTable, scale, shift, mask, positions] = [
+    inputs[1],
+    inputs[4],
+    need(node, inputs, 5),
+    need(node, inputs, 6),
+    inputs[7],
+    inputs[8],
+  ];
   if (ids.shape.length !== 2) throw shapeMismatch(node, `token ids are ${dims.shapeText(ids.shape)}, expected [batch, length]`);
   const shape: readonly Dim[] = [...ids.shape, words.shape[1]!];
   const sum = b.map(words.dtype, shape, (i) => {
@@ -74,49 +51,10 @@ function embedLayerNormalization(b: Lowering, node: NodeFacts, inputs: readonly 
   });
   const out = normalize(b, words.dtype, shape, [2], (i) => x.load(sum, i), epsilon, affine(node, shape, scale, shift));
   const counted = (n: Expr, s: Expr): Expr => (mask ? x.convert(x.eq(x.load(mask, [n, s]), x.int(1)), "i32") : x.int(0));
-  const maskIndex = node.outputs[1] ? b.reduce("i32", [ids.shape[0]!], [ids.shape[1]!], ([n], [s]) => [{ fn: "sum", body: () => counted(n!, s!) }]) : undefined;
+  const maskIndex = node.outputs[1]
+    ? b.reduce("i32", [ids.shape[0]!], [ids.shape[1]!], ([n], [s]) => [{ fn: "sum", body: () => counted(n!, s!) }])
+    : undefined;
   return [out, maskIndex, sum];
-}
-
-interface NBitsAttributes {
-  readonly k: number;
-  readonly n: number;
-  readonly bits: number;
-  readonly block: number;
-}
-
-/**
- * A[…, k] · W[n, k]ᵀ whose weights are blocks along k of packed unsigned integers, low bits first:
- * W = (q − zero point) · scale, dequantized where the product reads it.
- */
-function matMulNBits(b: Lowering, node: NodeFacts, inputs: readonly (Value | undefined)[], { k, n, bits, block }: NBitsAttributes): Value {
-  const [left, packed, scales, zeros, groups, bias] = [need(node, inputs, 0), need(node, inputs, 1), need(node, inputs, 2), ...inputs.slice(3)];
-  if (bits !== 2 && bits !== 4 && bits !== 8) throw unsupportedAttribute(node, `bits = ${bits}`, "2, 4 or 8");
-  const perByte = 8 / bits;
-  const blocks = Math.ceil(k / block);
-  /** Field `i` of rows of `count` fields, each row starting at a byte. */
-  const field = (value: Value, row: Expr, rowBytes: number, i: Expr): Expr => {
-    const offset = x.add(x.mul(row, x.int(rowBytes)), x.floorDiv(i, x.int(perByte)));
-    const byte = x.convert(x.load(value, x.unflatten(offset, value.shape)), "i32");
-    if (perByte === 1) return byte;
-    const shift = x.mul(x.floorMod(i, x.int(perByte)), x.int(bits));
-    return x.binary("and", x.binary("shr", byte, x.convert(shift, "u32")), x.int(2 ** bits - 1));
-  };
-  const weight: Operand = {
-    shape: [k, n],
-    read: ([at, column]) => {
-      const group = groups ? x.load(groups, [at!]) : x.floorDiv(at!, x.int(block));
-      const quantized = field(packed!, column!, Math.ceil((blocks * block) / perByte), at!);
-      const scale = x.load(scales!, x.unflatten(x.add(x.mul(column!, x.int(blocks)), group), scales!.shape));
-      if (zeros && isFloat(zeros.dtype)) {
-        const zero = x.load(zeros, x.unflatten(x.add(x.mul(column!, x.int(blocks)), group), zeros.shape));
-        return x.mul(x.sub(x.convert(quantized, "f32"), zero), scale);
-      }
-      const zero = zeros ? field(zeros, column!, Math.ceil(blocks / perByte), group) : x.int(2 ** (bits - 1));
-      return x.mul(x.convert(x.sub(quantized, zero), "f32"), scale);
-    },
-  };
-  return matmul(b, node, left!.dtype, operand(left!), weight, (acc, index) => (bias ? x.add(acc, x.load(bias, [index.at(-1)!])) : acc));
 }
 
 interface SimplifiedAttributes {
@@ -129,63 +67,80 @@ const simplified = (under: string): Operator =>
     name: "SimplifiedLayerNormalization",
     domain: under,
     since: [1],
-    attrs: (read) => { read.ignore("stash_type"); return { axis: read.int("axis", -1), epsilon: read.float("epsilon", 1e-5) }; },
+    attrs: (read) => {
+      read.ignore("stash_type");
+      return { axis: read.int("axis", -1), epsilon: read.float("epsilon", 1e-5) };
+    },
     lower: (b, inputs, { axis, epsilon }, node) => {
       const [input, scale] = [need(node, inputs, 0), need(node, inputs, 1)];
       const first = axisIn(node, axis, input.shape.length);
       const axes = Array.from({ length: input.shape.length - first }, (_, i) => first + i);
-      const out = rmsNormalize(b, input.dtype, input.shape, axes, (i) => x.load(input, i), epsilon, affine(node, input.shape, scale, undefined));
+      const out = rmsNormalize(
+        b,
+        input.dtype,
+        input.shape,
+        axes,
+        (i) => x.load(input, i),
+        epsilon,
+        affine(node, input.shape, scale, undefined),
+      );
       if (!node.outputs[1]) return [out];
       const outer = input.shape.map((dim, at) => (at < first ? dim : 1));
       const inner = axes.map((at) => input.shape[at]!);
       const count = x.convert(x.int(dims.product(inner)), "f32");
-      const inverse = b.reduce("f32", outer, inner, (o, i) => {
-        const element = x.load(input, [...o.slice(0, first), ...i]);
-        return [{ fn: "sum", body: () => x.mul(element, element) }];
-      }, ([squares]) => x.div(x.float(1), x.unary("sqrt", x.add(x.div(squares!, count), x.float(epsilon)))));
+      const inverse = b.reduce(
+        "f32",
+        outer,
+        inner,
+        (o, i) => {
+          const element = x.load(input, [...o.slice(0, first), ...i]);
+          return [{ fn: "sum", body: () => x.mul(element, element) }];
+        },
+        ([squares]) => x.div(x.float(1), x.unary("sqrt", x.add(x.div(squares!, count), x.float(epsilon)))),
+      );
       return [out, inverse];
     },
   });
 
 export const microsoft: readonly Operator[] = [
-  defineOp<ConvAttributes & { readonly activation: string; readonly parameters: readonly number[] }>({
-    name: "FusedConv",
-    domain,
-    since: [1],
-    attrs: (read) => ({ ...readConv(read), activation: read.string("activation", ""), parameters: read.floats("activation_params") ?? [] }),
-    lower: (b, inputs, attrs, node) => {
-      const act = activation(node, attrs.activation, attrs.parameters);
-      const residual = inputs[3];
-      return [conv(b, node, inputs, attrs, (sum, index) => act(residual ? x.add(sum, x.load(residual, index)) : sum))];
-    },
-  }),
-  defineOp<FusedMatMulAttributes>({
-    name: "FusedMatMul",
-    domain,
-    since: [1],
-    attrs: (read) => ({ alpha: read.float("alpha", 1), transA: read.flag("transA"), transB: read.flag("transB"), batchA: read.flag("transBatchA"), batchB: read.flag("transBatchB") }),
-    lower: (b, inputs, { alpha, transA, transB, batchA, batchB }, node) => {
-      const [left, right] = [need(node, inputs, 0), need(node, inputs, 1)];
-      return [matmul(b, node, left.dtype, transposed(batchTransposed(operand(left), batchA), transA), transposed(batchTransposed(operand(right), batchB), transB), (acc) => scaled(acc, alpha))];
-    },
-  }),
   broadcasting("Gelu", [1], ([a]) => geluErf(a!), { domain }),
   broadcasting("FastGelu", [1], ([a, bias]) => geluTanh(bias ? x.add(a!, bias) : a!), { domain }),
   broadcasting("BiasGelu", [1], ([a, bias]) => geluErf(x.add(a!, bias!)), { domain }),
-  broadcasting<number>("QuickGelu", [1], ([a], _, alpha) => x.mul(a!, sigmoid(x.mul(x.float(alpha), a!))), { domain, attrs: (read) => read.float("alpha", 1.702) }),
+  broadcasting<number>("QuickGelu", [1], ([a], _, alpha) => x.mul(a!, sigmoid(x.mul(x.float(alpha), a!))), {
+    domain,
+    attrs: (read) => read.float("alpha", 1.702),
+  }),
   defineOp<number>({
     name: "SkipLayerNormalization",
     domain,
     since: [1],
     attrs: (read) => read.float("epsilon", 1e-12),
     lower: (b, inputs, epsilon, node) => {
-      const [input, skip, scale, shift, bias] = [need(node, inputs, 0), need(node, inputs, 1), need(node, inputs, 2), inputs[3], inputs[4]];
+      const [input, skip, scale, shift, bias] = [
+        need(node, inputs, 0),
+        need(node, inputs, 1),
+        need(node, inputs, 2),
+        inputs[3],
+        inputs[4],
+      ];
       const { shape } = input;
       const sum = skipSum(b, input, skip, bias);
       const read = (i: readonly Expr[]): Expr => x.load(sum, i);
       const axes = [shape.length - 1];
       const out = normalize(b, input.dtype, shape, axes, read, epsilon, affine(node, shape, scale, shift));
-      return [out, ...layerStatistics(b, shape, axes, read, epsilon, { mean: node.outputs[1] ?? false, inverse: node.outputs[2] ?? false }, "f32"), sum];
+      return [
+        out,
+        ...layerStatistics(
+          b,
+          shape,
+          axes,
+          read,
+          epsilon,
+          { mean: node.outputs[1] ?? false, inverse: node.outputs[2] ?? false },
+          "f32",
+        ),
+        sum,
+      ];
     },
   }),
   defineOp<number>({
@@ -196,7 +151,15 @@ export const microsoft: readonly Operator[] = [
     lower: (b, inputs, epsilon, node) => {
       const [input, skip, scale, bias] = [need(node, inputs, 0), need(node, inputs, 1), need(node, inputs, 2), inputs[3]];
       const sum = skipSum(b, input, skip, bias);
-      const out = rmsNormalize(b, input.dtype, input.shape, [input.shape.length - 1], (i) => x.load(sum, i), epsilon, affine(node, input.shape, scale, undefined));
+      const out = rmsNormalize(
+        b,
+        input.dtype,
+        input.shape,
+        [input.shape.length - 1],
+        (i) => x.load(sum, i),
+        epsilon,
+        affine(node, input.shape, scale, undefined),
+      );
       return [out, undefined, undefined, sum];
     },
   }),
@@ -206,7 +169,10 @@ export const microsoft: readonly Operator[] = [
     name: "EmbedLayerNormalization",
     domain,
     since: [1],
-    attrs: (read) => { read.ignore("mask_index_type"); return read.float("epsilon", 1e-12); },
+    attrs: (read) => {
+      read.ignore("mask_index_type");
+      return read.float("epsilon", 1e-12);
+    },
     lower: (b, inputs, epsilon, node) => embedLayerNormalization(b, node, inputs, epsilon),
   }),
   defineOp<{ readonly interleaved: boolean; readonly heads: number; readonly width: number }>({
@@ -215,25 +181,29 @@ export const microsoft: readonly Operator[] = [
     since: [1],
     attrs: (read) => {
       read.ignore("scale", "is_packed_batching");
-      return { interleaved: read.flag("interleaved"), heads: read.int("num_heads", 0), width: read.int("rotary_embedding_dim", 0) };
+      return {
+        interleaved: read.flag("interleaved"),
+        heads: read.int("num_heads", 0),
+        width: read.int("rotary_embedding_dim", 0),
+      };
     },
     lower: (b, inputs, { interleaved, heads, width }, node) => {
-      const [input, positions, cos, sin] = [need(node, inputs, 0), need(node, inputs, 1), need(node, inputs, 2), need(node, inputs, 3)];
+      const [input, positions, cos, sin] = [
+        need(node, inputs, 0),
+        need(node, inputs, 1),
+        need(node, inputs, 2),
+        need(node, inputs, 3),
+      ];
       // A single position is that of the first element; without a head count the cache tells the size of a head.
-      const at = (n: Expr, s: Expr): Expr => (positions.shape.length === 1 ? x.add(x.load(positions, [x.int(0)]), s) : x.load(positions, [n, s]));
+      const at = (n: Expr, s: Expr): Expr =>
+        positions.shape.length === 1 ? x.add(x.load(positions, [x.int(0)]), s) : x.load(positions, [n, s]);
       const size = dims.mul(cos.shape[1]!, 2);
       const count = heads > 0 ? heads : dims.floorDiv(input.shape.at(-1)!, size);
-      return [rotate(b, node, input, count, width, interleaved, (cache, n, s, pair) => x.load(cache === "cos" ? cos : sin, [at(n, s), pair]))];
+      return [
+        rotate(b, node, input, count, width, interleaved, (cache, n, s, pair) =>
+          x.load(cache === "cos" ? cos : sin, [at(n, s), pair]),
+        ),
+      ];
     },
-  }),
-  defineOp<NBitsAttributes>({
-    name: "MatMulNBits",
-    domain,
-    since: [1],
-    attrs: (read) => {
-      read.ignore("accuracy_level");
-      return { k: read.int("K", 0), n: read.int("N", 0), bits: read.int("bits", 4), block: read.int("block_size", 128) };
-    },
-    lower: (b, inputs, attrs, node) => [matMulNBits(b, node, inputs, attrs)],
   }),
 ];

@@ -1,15 +1,25 @@
 // Pooling: windows that slide over the spatial axes, and pooling over all of them. ONNX: https://onnx.ai/onnx/operators/
 
-import * as dims from "../ir/dims.ts";
 import type { Dim } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
+import * as dims from "../ir/dims.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import type { Lowering, ReduceStage } from "../ir/lower.ts";
 import { type DType, scalarOf } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch } from "../util/errors.ts";
-import { type AttributeReader, type NodeFacts, type Operator, defineOp, dimsOf, need } from "./define.ts";
-import { type Window, type WindowAttributes, countWithin, inside, padsOf, perAxis, placeWindows, positionIn, readWindow } from "./window.ts";
+import { type AttributeReader, defineOp, dimsOf, type NodeFacts, need, type Operator } from "./define.ts";
+import {
+  countWithin,
+  inside,
+  padsOf,
+  perAxis,
+  placeWindows,
+  positionIn,
+  readWindow,
+  type Window,
+  type WindowAttributes,
+} from "./window.ts";
 
 interface PoolAttributes extends WindowAttributes {
   readonly ceil: boolean;
@@ -21,12 +31,20 @@ export const readPool = (read: AttributeReader): PoolAttributes => ({ ...readWin
 function poolWindow(node: NodeFacts, input: Value, attrs: PoolAttributes): Window {
   const size = input.shape.slice(2);
   if (size.length === 0) throw shapeMismatch(node, `input ${dims.shapeText(input.shape)} has no spatial axes`);
-  if (!attrs.kernel || attrs.kernel.length !== size.length) throw badAttribute(node, "kernel_shape", `[${attrs.kernel?.join(", ") ?? ""}]`, `${size.length} numbers`);
+  if (!attrs.kernel || attrs.kernel.length !== size.length)
+    throw badAttribute(node, "kernel_shape", `[${attrs.kernel?.join(", ") ?? ""}]`, `${size.length} numbers`);
   return placeWindows(node, size, attrs.kernel, attrs, attrs.ceil);
 }
 
 /** The element of `input` under kernel element `k` of window `o`, `outside` where that is padding. */
-function underWindow(input: Value, window: Window, [n, c, ...o]: readonly Expr[], k: readonly Expr[], outside: Expr, change: (e: Expr) => Expr = (e) => e): Expr {
+function underWindow(
+  input: Value,
+  window: Window,
+  [n, c, ...o]: readonly Expr[],
+  k: readonly Expr[],
+  outside: Expr,
+  change: (e: Expr) => Expr = (e) => e,
+): Expr {
   const position = positionIn(window, o, k);
   return x.select(inside(position, input.shape.slice(2)), change(x.load(input, [n!, c!, ...position])), outside);
 }
@@ -46,7 +64,10 @@ function maxPool(b: Lowering, node: NodeFacts, input: Value, attrs: MaxPoolAttri
   const window = poolWindow(node, input, attrs);
   const [batch, channels, ...size] = input.shape as [Dim, Dim, ...Dim[]];
   const shape = [batch, channels, ...window.out];
-  const largest = (o: readonly Expr[], k: readonly Expr[]): ReduceStage => ({ fn: "max", body: () => underWindow(input, window, o, k, lowest(input.dtype)) });
+  const largest = (o: readonly Expr[], k: readonly Expr[]): ReduceStage => ({
+    fn: "max",
+    body: () => underWindow(input, window, o, k, lowest(input.dtype)),
+  });
   const out = b.reduce(input.dtype, shape, window.kernel, (o, k) => [largest(o, k)]);
   if (!node.outputs[1]) return [out];
   const nowhere = x.int(2 ** 31 - 1);
@@ -57,7 +78,14 @@ function maxPool(b: Lowering, node: NodeFacts, input: Value, attrs: MaxPoolAttri
     (o, k) => {
       const position = positionIn(window, o.slice(2), k);
       const hit = ([most]: readonly Expr[]): Expr => x.eq(x.load(input, [o[0]!, o[1]!, ...position]), most!);
-      return [largest(o, k), { fn: "min", body: (results) => x.select(inside(position, size), x.select(hit(results), x.flatten(position, size), nowhere), nowhere) }];
+      return [
+        largest(o, k),
+        {
+          fn: "min",
+          body: (results) =>
+            x.select(inside(position, size), x.select(hit(results), x.flatten(position, size), nowhere), nowhere),
+        },
+      ];
     },
     ([, first], o) => {
       const plane = x.mul(x.flatten([o[0]!, o[1]!], [batch, channels]), x.int(dims.product(size)));
@@ -73,18 +101,29 @@ interface AveragePoolAttributes extends PoolAttributes {
 }
 
 /** The mean of each window, over the input's elements or (`countPadding`) over padding as well. */
-export function averagePool(b: Lowering, node: NodeFacts, input: Value, attrs: AveragePoolAttributes, dtype: DType, change?: (e: Expr) => Expr, finish: (mean: Expr) => Expr = (mean) => mean): Value {
+export function averagePool(
+  b: Lowering,
+  node: NodeFacts,
+  input: Value,
+  attrs: AveragePoolAttributes,
+  dtype: DType,
+  change?: (e: Expr) => Expr,
+  finish: (mean: Expr) => Expr = (mean) => mean,
+): Value {
   const window = poolWindow(node, input, attrs);
   const size = input.shape.slice(2);
   const counted = size.map((extent, axis): readonly [Dim, Dim] =>
-    attrs.countPadding ? [dims.mul(window.before[axis]!, -1), dims.add(extent, window.after[axis]!)] : [0, extent]);
+    attrs.countPadding ? [dims.mul(window.before[axis]!, -1), dims.add(extent, window.after[axis]!)] : [0, extent],
+  );
   return b.reduce(
     dtype,
     [input.shape[0]!, input.shape[1]!, ...window.out],
     window.kernel,
     (o, k) => [{ fn: "sum", body: () => underWindow(input, window, o, k, x.float(0), change) }],
     ([sum], [, , ...o]) => {
-      const count = counted.map(([low, high], axis) => countWithin(window, axis, o[axis]!, low, high)).reduce((a, c) => x.mul(a, c));
+      const count = counted
+        .map(([low, high], axis) => countWithin(window, axis, o[axis]!, low, high))
+        .reduce((a, c) => x.mul(a, c));
       return finish(x.div(sum!, x.convert(count, "f32")));
     },
   );
@@ -97,11 +136,26 @@ const powers = (p: number): { readonly raise: (e: Expr) => Expr; readonly root: 
 });
 
 /** One reduction over all spatial axes, which stay with size 1. */
-export function globalPool(b: Lowering, node: NodeFacts, input: Value, dtype: DType, fn: ReduceStage["fn"], change: (e: Expr) => Expr, finish: (e: Expr, count: Expr) => Expr): Value {
+export function globalPool(
+  b: Lowering,
+  node: NodeFacts,
+  input: Value,
+  dtype: DType,
+  fn: ReduceStage["fn"],
+  change: (e: Expr) => Expr,
+  finish: (e: Expr, count: Expr) => Expr,
+): Value {
   const [batch, channels, ...size] = input.shape;
-  if (batch === undefined || channels === undefined) throw shapeMismatch(node, `input ${dims.shapeText(input.shape)} has no channel axis`);
+  if (batch === undefined || channels === undefined)
+    throw shapeMismatch(node, `input ${dims.shapeText(input.shape)} has no channel axis`);
   const count = x.convert(x.int(dims.product(size)), "f32");
-  return b.reduce(dtype, [batch, channels, ...size.map(() => 1)], size, ([n, c], at) => [{ fn, body: () => change(x.load(input, [n!, c!, ...at])) }], ([total]) => finish(total!, count));
+  return b.reduce(
+    dtype,
+    [batch, channels, ...size.map(() => 1)],
+    size,
+    ([n, c], at) => [{ fn, body: () => change(x.load(input, [n!, c!, ...at])) }],
+    ([total]) => finish(total!, count),
+  );
 }
 
 const same = (e: Expr): Expr => e;
@@ -116,16 +170,22 @@ interface UnpoolAttributes {
 function maxUnpool(b: Lowering, node: NodeFacts, inputs: readonly (Value | undefined)[], attrs: UnpoolAttributes): Value {
   const [input, indices, asked] = [need(node, inputs, 0), need(node, inputs, 1), inputs[2]];
   const rank = input.shape.length - 2;
-  if (!attrs.kernel || attrs.kernel.length !== rank) throw badAttribute(node, "kernel_shape", `[${attrs.kernel?.join(", ") ?? ""}]`, `${rank} numbers`);
+  if (!attrs.kernel || attrs.kernel.length !== rank)
+    throw badAttribute(node, "kernel_shape", `[${attrs.kernel?.join(", ") ?? ""}]`, `${rank} numbers`);
   const { kernel } = attrs;
   const strides = perAxis(node, "strides", attrs.strides, rank);
   const { before, after } = padsOf(node, attrs.pads, rank);
   const implied = [
     ...input.shape.slice(0, 2),
-    ...input.shape.slice(2).map((extent, axis) => dims.add(dims.mul(dims.sub(extent, 1), strides[axis]!), kernel[axis]! - before[axis]! - after[axis]!)),
+    ...input.shape
+      .slice(2)
+      .map((extent, axis) =>
+        dims.add(dims.mul(dims.sub(extent, 1), strides[axis]!), kernel[axis]! - before[axis]! - after[axis]!),
+      ),
   ];
   const shape = asked ? dimsOf(node, asked, "output shape") : implied;
-  if (shape.length !== implied.length) throw shapeMismatch(node, `output shape ${dims.shapeText(shape)} must have rank ${implied.length}`);
+  if (shape.length !== implied.length)
+    throw shapeMismatch(node, `output shape ${dims.shapeText(shape)} must have rank ${implied.length}`);
   const zeros = b.map(input.dtype, shape, () => x.constant(scalarOf(input.dtype), 0));
   return b.scatter(zeros, input.shape, (i) => ({ index: x.unflatten(x.load(indices, i), implied), expr: x.load(input, i) }));
 }
@@ -155,11 +215,29 @@ export const pools: readonly Operator[] = [
       const window = poolWindow(node, input, attrs);
       const { raise, root } = powers(attrs.p);
       const shape = [input.shape[0]!, input.shape[1]!, ...window.out];
-      return [b.reduce(input.dtype, shape, window.kernel, (o, k) => [{ fn: "sum", body: () => underWindow(input, window, o, k, x.float(0), raise) }], ([sum]) => root(sum!))];
+      return [
+        b.reduce(
+          input.dtype,
+          shape,
+          window.kernel,
+          (o, k) => [{ fn: "sum", body: () => underWindow(input, window, o, k, x.float(0), raise) }],
+          ([sum]) => root(sum!),
+        ),
+      ];
     },
   }),
-  defineOp({ name: "GlobalMaxPool", since: [1, 22], lower: (b, inputs, _, node) => [globalPool(b, node, need(node, inputs, 0), need(node, inputs, 0).dtype, "max", same, same)] }),
-  defineOp({ name: "GlobalAveragePool", since: [1, 22], lower: (b, inputs, _, node) => [globalPool(b, node, need(node, inputs, 0), need(node, inputs, 0).dtype, "sum", same, x.div)] }),
+  defineOp({
+    name: "GlobalMaxPool",
+    since: [1, 22],
+    lower: (b, inputs, _, node) => [globalPool(b, node, need(node, inputs, 0), need(node, inputs, 0).dtype, "max", same, same)],
+  }),
+  defineOp({
+    name: "GlobalAveragePool",
+    since: [1, 22],
+    lower: (b, inputs, _, node) => [
+      globalPool(b, node, need(node, inputs, 0), need(node, inputs, 0).dtype, "sum", same, x.div),
+    ],
+  }),
   defineOp<number>({
     name: "GlobalLpPool",
     since: [2, 22],

@@ -1,18 +1,18 @@
 // Quantization: QuantizeLinear and its kin, and matrix products of quantized operands.
 // ONNX: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
 
-import * as dims from "../ir/dims.ts";
 import type { Dim } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
+import * as dims from "../ir/dims.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import type { Lowering } from "../ir/lower.ts";
 import { loadAs } from "../ir/task.ts";
-import { type DType, ONNX_TYPE_NAMES, dtypeOfOnnx, isFloat } from "../ir/types.ts";
+import { type DType, dtypeOfOnnx, isFloat, ONNX_TYPE_NAMES } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch, unsupportedType } from "../util/errors.ts";
 import { broadcastIndex } from "./broadcast.ts";
-import { type AttributeReader, type NodeFacts, type Operator, axisIn, defineOp, need } from "./define.ts";
-import { type Operand, matmul } from "./matmul.ts";
+import { type AttributeReader, axisIn, defineOp, type NodeFacts, need, type Operator } from "./define.ts";
+import { matmul, type Operand } from "./matmul.ts";
 import { perChannel, requantize } from "./quantized.ts";
 
 interface QuantizeAttributes {
@@ -26,21 +26,37 @@ interface QuantizeAttributes {
 const readQuantize = (read: AttributeReader): QuantizeAttributes => {
   // Saturation is a matter of 8-bit floats.
   read.ignore("saturate");
-  return { axis: read.int("axis", 1), block: read.int("block_size", 0), outputType: read.int("output_dtype", 0), precision: read.int("precision", 0) };
+  return {
+    axis: read.int("axis", 1),
+    block: read.int("block_size", 0),
+    outputType: read.int("output_dtype", 0),
+    precision: read.int("precision", 0),
+  };
 };
 
 const isSingle = (value: Value): boolean => value.shape.every((dim) => dim === 1);
 
 /** Where in `scale` (or a zero point of its shape) the factor of an element of `shape` is: one for all, one an axis index, or one a block along the axis. */
-function factorIndex(node: NodeFacts, scale: Value, shape: readonly Dim[], { axis, block }: QuantizeAttributes): (index: readonly Expr[]) => Expr[] {
+function factorIndex(
+  node: NodeFacts,
+  scale: Value,
+  shape: readonly Dim[],
+  { axis, block }: QuantizeAttributes,
+): (index: readonly Expr[]) => Expr[] {
   if (isSingle(scale)) return () => scale.shape.map(() => x.int(0));
   const along = axisIn(node, axis, shape.length);
   if (scale.shape.length === 1 && block === 0) {
     const [count] = scale.shape;
-    if (dims.isStatic(count!) && dims.isStatic(shape[along]!) && count !== shape[along]) throw shapeMismatch(node, `${count} scales for axis ${along} of ${dims.shapeText(shape)}`);
+    if (dims.isStatic(count!) && dims.isStatic(shape[along]!) && count !== shape[along])
+      throw shapeMismatch(node, `${count} scales for axis ${along} of ${dims.shapeText(shape)}`);
     return (index) => [index[along]!];
   }
-  if (scale.shape.length !== shape.length || block <= 0) throw shapeMismatch(node, `scale is ${dims.shapeText(scale.shape)}, the tensor ${dims.shapeText(shape)}`, `block_size is ${block}`);
+  if (scale.shape.length !== shape.length || block <= 0)
+    throw shapeMismatch(
+      node,
+      `scale is ${dims.shapeText(scale.shape)}, the tensor ${dims.shapeText(shape)}`,
+      `block_size is ${block}`,
+    );
   return (index) => index.map((at, i) => (i === along ? x.floorDiv(at, x.int(block)) : at));
 }
 
@@ -54,7 +70,15 @@ function namedType(node: NodeFacts, code: number): DType | undefined {
 
 /** The largest and the negated smallest element of a tensor, 0 included. */
 export const extremes = (b: Lowering, input: Value): Value =>
-  b.reduce("f32", [2], input.shape, ([side], i) => [{ fn: "max", body: () => x.select(x.eq(side!, x.int(0)), x.load(input, i), x.unary("neg", x.load(input, i))) }], ([most]) => x.maximum(most!, x.float(0)));
+  b.reduce(
+    "f32",
+    [2],
+    input.shape,
+    ([side], i) => [
+      { fn: "max", body: () => x.select(x.eq(side!, x.int(0)), x.load(input, i), x.unary("neg", x.load(input, i))) },
+    ],
+    ([most]) => x.maximum(most!, x.float(0)),
+  );
 
 /** Scale and zero point by which a tensor's own range is spread over u8. */
 export function dynamicRange(b: Lowering, input: Value): { readonly scale: Value; readonly zeroPoint: Value } {
@@ -76,7 +100,10 @@ function factorAt(value: Value, index: readonly Expr[], axis: number, target: re
 /** A quantized operand less its zero point, as i32; `axis` is that along which a vector of zero points lies. */
 export const centeredOperand = (value: Value, zeroPoint: Value | undefined, axis: number): Operand => ({
   shape: value.shape,
-  read: (index) => (zeroPoint ? x.sub(loadAs(value, index, "i32"), x.convert(factorAt(zeroPoint, index, axis, value.shape), "i32")) : loadAs(value, index, "i32")),
+  read: (index) =>
+    zeroPoint
+      ? x.sub(loadAs(value, index, "i32"), x.convert(factorAt(zeroPoint, index, axis, value.shape), "i32"))
+      : loadAs(value, index, "i32"),
 });
 
 export const quantizations: readonly Operator[] = [
@@ -87,13 +114,16 @@ export const quantizations: readonly Operator[] = [
     lower: (b, inputs, attrs, node) => {
       const [input, scale, zeroPoint] = [need(node, inputs, 0), need(node, inputs, 1), inputs[2]];
       const dtype = zeroPoint?.dtype ?? namedType(node, attrs.outputType) ?? "u8";
-      if (dtype !== "i8" && dtype !== "u8" && dtype !== "i16" && dtype !== "u16") throw badAttribute(node, "output_dtype", dtype, "an integer type of 8 or 16 bits");
+      if (dtype !== "i8" && dtype !== "u8" && dtype !== "i16" && dtype !== "u16")
+        throw badAttribute(node, "output_dtype", dtype, "an integer type of 8 or 16 bits");
       const at = factorIndex(node, scale, input.shape, attrs);
       const precision = namedType(node, attrs.precision) ?? scale.dtype;
-      return [b.map(dtype, input.shape, (i) => {
-        const zero = zeroPoint && x.load(zeroPoint, isSingle(zeroPoint) ? zeroPoint.shape.map(() => x.int(0)) : at(i));
-        return requantize(x.convert(x.div(x.convert(x.load(input, i), "f32"), x.load(scale, at(i))), precision), zero, dtype);
-      })];
+      return [
+        b.map(dtype, input.shape, (i) => {
+          const zero = zeroPoint && x.load(zeroPoint, isSingle(zeroPoint) ? zeroPoint.shape.map(() => x.int(0)) : at(i));
+          return requantize(x.convert(x.div(x.convert(x.load(input, i), "f32"), x.load(scale, at(i))), precision), zero, dtype);
+        }),
+      ];
     },
   }),
   defineOp<QuantizeAttributes>({
@@ -105,11 +135,15 @@ export const quantizations: readonly Operator[] = [
       const dtype = namedType(node, attrs.outputType) ?? scale.dtype;
       if (!isFloat(dtype)) throw badAttribute(node, "output_dtype", dtype, "a floating-point type");
       const at = factorIndex(node, scale, input.shape, attrs);
-      return [b.map(dtype, input.shape, (i) => {
-        const element = loadAs(input, i, "i32");
-        const centered = zeroPoint ? x.sub(element, loadAs(zeroPoint, isSingle(zeroPoint) ? zeroPoint.shape.map(() => x.int(0)) : at(i), "i32")) : element;
-        return x.mul(x.convert(centered, "f32"), x.load(scale, at(i)));
-      })];
+      return [
+        b.map(dtype, input.shape, (i) => {
+          const element = loadAs(input, i, "i32");
+          const centered = zeroPoint
+            ? x.sub(element, loadAs(zeroPoint, isSingle(zeroPoint) ? zeroPoint.shape.map(() => x.int(0)) : at(i), "i32"))
+            : element;
+          return x.mul(x.convert(centered, "f32"), x.load(scale, at(i)));
+        }),
+      ];
     },
   }),
   defineOp({
@@ -118,24 +152,50 @@ export const quantizations: readonly Operator[] = [
     lower: (b, inputs, _, node) => {
       const input = need(node, inputs, 0);
       const { scale, zeroPoint } = dynamicRange(b, input);
-      return [b.map("u8", input.shape, (i) => requantize(x.div(x.load(input, i), x.load(scale, [])), x.load(zeroPoint, []), "u8")), scale, zeroPoint];
+      return [
+        b.map("u8", input.shape, (i) => requantize(x.div(x.load(input, i), x.load(scale, [])), x.load(zeroPoint, []), "u8")),
+        scale,
+        zeroPoint,
+      ];
     },
   }),
   defineOp({
     name: "MatMulInteger",
     since: [10],
-    lower: (b, inputs, _, node) => [matmul(b, node, "i32", centeredOperand(need(node, inputs, 0), inputs[2], -2), centeredOperand(need(node, inputs, 1), inputs[3], -1))],
+    lower: (b, inputs, _, node) => [
+      matmul(
+        b,
+        node,
+        "i32",
+        centeredOperand(need(node, inputs, 0), inputs[2], -2),
+        centeredOperand(need(node, inputs, 1), inputs[3], -1),
+      ),
+    ],
   }),
   defineOp({
     name: "QLinearMatMul",
     since: [10, 21],
     lower: (b, inputs, _, node) => {
-      const [left, leftScale, leftZero, right, rightScale, rightZero, scale, zero] = [0, 1, 2, 3, 4, 5, 6, 7].map((i) => need(node, inputs, i)) as [Value, Value, Value, Value, Value, Value, Value, Value];
-      return [matmul(b, node, zero.dtype, centeredOperand(left, leftZero, -2), centeredOperand(right, rightZero, -1), (acc, index) => {
-        const target = index.map(({ extent }) => extent);
-        const factor = x.div(x.mul(factorAt(leftScale, index, -2, target), factorAt(rightScale, index, -1, target)), factorAt(scale, index, -2, target));
-        return requantize(x.mul(x.convert(acc, "f32"), factor), factorAt(zero, index, -2, target), zero.dtype);
-      })];
+      const [left, leftScale, leftZero, right, rightScale, rightZero, scale, zero] = [0, 1, 2, 3, 4, 5, 6, 7].map((i) =>
+        need(node, inputs, i),
+      ) as [Value, Value, Value, Value, Value, Value, Value, Value];
+      return [
+        matmul(
+          b,
+          node,
+          zero.dtype,
+          centeredOperand(left, leftZero, -2),
+          centeredOperand(right, rightZero, -1),
+          (acc, index) => {
+            const target = index.map(({ extent }) => extent);
+            const factor = x.div(
+              x.mul(factorAt(leftScale, index, -2, target), factorAt(rightScale, index, -1, target)),
+              factorAt(scale, index, -2, target),
+            );
+            return requantize(x.mul(x.convert(acc, "f32"), factor), factorAt(zero, index, -2, target), zero.dtype);
+          },
+        ),
+      ];
     },
   }),
 ];

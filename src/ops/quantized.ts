@@ -1,10 +1,10 @@
 // Scalar expressions of quantized arithmetic, shared by the operators that hold it.
 // ONNX: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
 
-import * as dims from "../ir/dims.ts";
 import type { Dim } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
+import * as dims from "../ir/dims.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import { loadAs } from "../ir/task.ts";
 import { type DType, dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
@@ -25,14 +25,21 @@ export function requantize(real: Expr, zeroPoint: Expr | undefined, dtype: DType
 }
 
 /** `at`, or 0 along an axis of size 1, whether that is known now or when the engine runs. */
-const within = (dim: Dim, at: Expr): Expr => (dims.isStatic(dim) ? (dim === 1 ? x.int(0) : at) : x.minimum(at, x.int(dims.sub(dim, 1))));
+const within = (dim: Dim, at: Expr): Expr =>
+  dims.isStatic(dim) ? (dim === 1 ? x.int(0) : at) : x.minimum(at, x.int(dims.sub(dim, 1)));
 
 /** An element of a scale or zero point that holds one number, or one a channel. */
-export const perChannel = (value: Value, channel: Expr): Expr => x.load(value, value.shape.map((dim) => within(dim, channel)));
+export const perChannel = (value: Value, channel: Expr): Expr =>
+  x.load(
+    value,
+    value.shape.map((dim) => within(dim, channel)),
+  );
 
 /** An element less its zero point, as i32. `axis` is that of a zero point with one element a channel. */
-export const centered = (value: Value, zeroPoint: Value | undefined, axis: number) => (index: readonly Expr[]): Expr => {
-  const element = loadAs(value, index, "i32");
-  if (!zeroPoint) return element;
-  return x.sub(element, x.convert(perChannel(zeroPoint, index[axis]!), "i32"));
-};
+export const centered =
+  (value: Value, zeroPoint: Value | undefined, axis: number) =>
+  (index: readonly Expr[]): Expr => {
+    const element = loadAs(value, index, "i32");
+    if (!zeroPoint) return element;
+    return x.sub(element, x.convert(perChannel(zeroPoint, index[axis]!), "i32"));
+  };

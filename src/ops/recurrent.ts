@@ -1,7 +1,7 @@
 // RNN, GRU and LSTM. The input meets its weights in one matrix product over all steps; then each step is one or two kernels
 // in a loop that carries the states. ONNX: https://onnx.ai/onnx/operators/
 
-import { isStatic, mul, sub } from "../ir/dims.ts";
+import { dimText, isStatic, mul, sub } from "../ir/dims.ts";
 import * as x from "../ir/expr.ts";
 import type { Expr, Var } from "../ir/expr.ts";
 import type { Lowering } from "../ir/lower.ts";
@@ -9,6 +9,7 @@ import type { Store } from "../ir/task.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch } from "../util/errors.ts";
 import { type Activation, activationsOf } from "./activation.ts";
+import { differ } from "./bounds.ts";
 import { type AttributeReader, type NodeFacts, type Operator, defineOp, need } from "./define.ts";
 import { transpose } from "./movement.ts";
 
@@ -135,8 +136,8 @@ function lowerRecurrent(cell: Cell, b: Lowering, inputs: readonly (Value | undef
   const [steps, batch] = attrs.batchFirst ? [source.shape[1]!, source.shape[0]!] : [source.shape[0]!, source.shape[1]!];
   const hidden = recurrence.shape[2]!;
   const rows = mul(cell.gates, hidden);
-  if (attrs.hidden !== undefined && isStatic(hidden) && attrs.hidden !== hidden) throw badAttribute(node, "hidden_size", String(attrs.hidden), `${hidden}, as R has it`);
-  if (weights.shape[0] !== directions) throw shapeMismatch(node, `W has ${weights.shape[0]} directions, "${attrs.direction}" has ${directions}`);
+  if (attrs.hidden !== undefined && differ(attrs.hidden, hidden)) throw badAttribute(node, "hidden_size", String(attrs.hidden), `${dimText(hidden)}, as R has it`);
+  if (differ(weights.shape[0]!, directions)) throw shapeMismatch(node, `W has ${dimText(weights.shape[0]!)} directions, "${attrs.direction}" has ${directions}`);
 
   const activations = directionActivations(node, cell, attrs, directions);
   const activate = (i: number, at: At, e: Expr): Expr => {

@@ -1,14 +1,14 @@
 // Reductions over axes: ReduceSum and its kin, whose axes are an attribute or, in later versions, an input.
 // ONNX: https://onnx.ai/onnx/operators/onnx__ReduceSum.html
 
-import * as dims from "../ir/dims.ts";
 import type { Dim } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
+import * as dims from "../ir/dims.ts";
 import type { BinaryFn, Combiner, Expr } from "../ir/expr.ts";
-import { type Lowering, type ReduceStage, contentsOf } from "../ir/lower.ts";
+import * as x from "../ir/expr.ts";
+import { contentsOf, type Lowering, type ReduceStage } from "../ir/lower.ts";
 import { type DType, isInteger } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
-import { type NodeFacts, type Operator, axisIn, defineOp, intsOf, need } from "./define.ts";
+import { axisIn, defineOp, intsOf, type NodeFacts, need, type Operator } from "./define.ts";
 import { integerRange } from "./quantized.ts";
 
 /** Which axes a reduction drops (or keeps with size 1), and how its result's index meets the input's. */
@@ -46,7 +46,9 @@ interface Rule {
   readonly fold?: BinaryFn;
 }
 
-const one = (fn: Combiner, body: (e: Expr) => Expr = (e) => e) => (e: Expr): readonly ReduceStage[] => [{ fn, body: () => body(e) }];
+const one =
+  (fn: Combiner, body: (e: Expr) => Expr = (e) => e) =>
+  (e: Expr): readonly ReduceStage[] => [{ fn, body: () => body(e) }];
 const square = (e: Expr): Expr => x.mul(e, e);
 const absolute = (e: Expr): Expr => (e.type === "u32" ? e : x.unary("abs", e));
 
@@ -67,17 +69,37 @@ const RULES: readonly Rule[] = [
   { name: "ReduceMax", since: [1, 11, 12, 13, 18, 20], ...extremum("max"), fold: "max" },
   { name: "ReduceMin", since: [1, 11, 12, 13, 18, 20], ...extremum("min"), fold: "min" },
   {
-    name: "ReduceMean", since: [1, 11, 13, 18], stages: one("sum"),
-    finish: ([sum], count) => (sum!.type === "f32" ? x.div(sum!, count) : x.binary("quot", sum!, x.convert(count, sum!.type === "i32" ? "i32" : "u32"))),
+    name: "ReduceMean",
+    since: [1, 11, 13, 18],
+    stages: one("sum"),
+    finish: ([sum], count) =>
+      sum!.type === "f32" ? x.div(sum!, count) : x.binary("quot", sum!, x.convert(count, sum!.type === "i32" ? "i32" : "u32")),
   },
   { name: "ReduceSumSquare", since: [1, 11, 13, 18], stages: one("sum", square) },
   { name: "ReduceL1", since: [1, 11, 13, 18], stages: one("sum", absolute) },
-  { name: "ReduceL2", since: [1, 11, 13, 18], throughFloat: true, stages: one("sum", square), finish: ([sum]) => x.unary("sqrt", sum!) },
-  { name: "ReduceLogSum", since: [1, 11, 13, 18], throughFloat: true, stages: one("sum"), finish: ([sum]) => x.unary("log", sum!) },
   {
-    name: "ReduceLogSumExp", since: [1, 11, 13, 18], throughFloat: true,
+    name: "ReduceL2",
+    since: [1, 11, 13, 18],
+    throughFloat: true,
+    stages: one("sum", square),
+    finish: ([sum]) => x.unary("sqrt", sum!),
+  },
+  {
+    name: "ReduceLogSum",
+    since: [1, 11, 13, 18],
+    throughFloat: true,
+    stages: one("sum"),
+    finish: ([sum]) => x.unary("log", sum!),
+  },
+  {
+    name: "ReduceLogSumExp",
+    since: [1, 11, 13, 18],
+    throughFloat: true,
     // The maximum is subtracted so that exp cannot overflow; an infinite one would make NaN of the difference.
-    stages: (e) => [{ fn: "max", body: () => e }, { fn: "sum", body: ([most]) => x.unary("exp", x.sub(e, finiteOr0(most!))) }],
+    stages: (e) => [
+      { fn: "max", body: () => e },
+      { fn: "sum", body: ([most]) => x.unary("exp", x.sub(e, finiteOr0(most!))) },
+    ],
     finish: ([most, sum]) => x.add(x.unary("log", sum!), finiteOr0(most!)),
   },
 ];
@@ -91,20 +113,38 @@ interface ReduceAttributes {
 }
 
 /** Axes from the attribute or the input, in [0, rank); none given means all, unless noop_with_empty_axes is set. */
-function axesOf(node: NodeFacts, inputs: readonly (Value | undefined)[], attrs: ReduceAttributes, rank: number): readonly number[] {
+function axesOf(
+  node: NodeFacts,
+  inputs: readonly (Value | undefined)[],
+  attrs: ReduceAttributes,
+  rank: number,
+): readonly number[] {
   const given = inputs[1] ? intsOf(node, inputs[1], "axes") : (attrs.axes ?? []);
   if (given.length === 0) return attrs.noop ? [] : Array.from({ length: rank }, (_, axis) => axis);
   return [...new Set(given.map((axis) => axisIn(node, axis, rank)))].sort((a, c) => a - c);
 }
 
-function lowerReduction(b: Lowering, node: NodeFacts, inputs: readonly (Value | undefined)[], attrs: ReduceAttributes, rule: Rule): Value {
+function lowerReduction(
+  b: Lowering,
+  node: NodeFacts,
+  inputs: readonly (Value | undefined)[],
+  attrs: ReduceAttributes,
+  rule: Rule,
+): Value {
   const input = need(node, inputs, 0);
   const { dtype } = input;
-  const { outer, inner, count, index } = reductionOver(input.shape, axesOf(node, inputs, attrs, input.shape.length), attrs.keep);
-  const known = rule.fold && isInteger(dtype) && dims.isStaticShape(inner) && inner.every((dim) => dim > 0) ? contentsOf(input) : undefined;
+  const { outer, inner, count, index } = reductionOver(
+    input.shape,
+    axesOf(node, inputs, attrs, input.shape.length),
+    attrs.keep,
+  );
+  const known =
+    rule.fold && isInteger(dtype) && dims.isStaticShape(inner) && inner.every((dim) => dim > 0) ? contentsOf(input) : undefined;
   if (known) {
     const places = Array.from({ length: dims.product(inner) as number }, (_, flat) => x.unflatten(x.int(flat), inner));
-    return b.map(dtype, outer, (o) => places.map((i) => x.load(input, index(o, i))).reduce((a, c) => x.binary(rule.fold!, a, c)));
+    return b.map(dtype, outer, (o) =>
+      places.map((i) => x.load(input, index(o, i))).reduce((a, c) => x.binary(rule.fold!, a, c)),
+    );
   }
   const widen = (e: Expr): Expr => (rule.throughFloat ? x.convert(e, "f32") : e);
   return b.reduce(

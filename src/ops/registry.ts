@@ -13,6 +13,7 @@ import { elementwise } from "./elementwise.ts";
 import { gathers } from "./gather.ts";
 import { movement } from "./movement.ts";
 import { randoms } from "./random.ts";
+import { regionOps } from "./roi.ts";
 import { resizes } from "./resize.ts";
 import { scans } from "./scan.ts";
 import { scatters } from "./scatter.ts";
@@ -24,7 +25,9 @@ import { convolutions } from "./conv.ts";
 import { losses } from "./losses.ts";
 import { quantizations } from "./quantize.ts";
 import { gridSamples } from "./gridsample.ts";
+import { linearAlgebra } from "./linalg.ts";
 import { matrixProducts } from "./matmul.ts";
+import { microsoftProducts } from "./microsoft-products.ts";
 import { microsoftQuantized } from "./microsoft-quantized.ts";
 import { microsoftAttentions } from "./microsoft-attention.ts";
 import { microsoft } from "./microsoft.ts";
@@ -32,9 +35,10 @@ import { normalizations } from "./normalization.ts";
 import { pools } from "./pool.ts";
 import { recurrents } from "./recurrent.ts";
 import { reductions } from "./reduce.ts";
+import { signals } from "./signal.ts";
 import { softmaxes } from "./softmax.ts";
 
-const FAMILIES: readonly (readonly Operator[])[] = [elementwise, convolutions, matrixProducts, normalizations, pools, reductions, softmaxes, quantizations, losses, microsoft, microsoftAttentions, microsoftQuantized, transformerParts, attentions, argmax, bitcast, gathers, movement, randoms, scans, controls, einsums, gridSamples, deformables, col2ims, recurrents, resizes, scatters, selections, shape, sorting, tfidf];
+const FAMILIES: readonly (readonly Operator[])[] = [elementwise, convolutions, matrixProducts, normalizations, pools, reductions, softmaxes, quantizations, losses, microsoft, microsoftAttentions, microsoftProducts, microsoftQuantized, transformerParts, attentions, argmax, bitcast, gathers, movement, randoms, scans, controls, einsums, linearAlgebra, signals, regionOps, gridSamples, deformables, col2ims, recurrents, resizes, scatters, selections, shape, sorting, tfidf];
 
 export const OPERATORS: readonly Operator[] = FAMILIES.flat();
 

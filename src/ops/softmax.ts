@@ -1,12 +1,12 @@
 // Softmax and LogSoftmax, with the row's maximum subtracted. ONNX: https://onnx.ai/onnx/operators/onnx__Softmax.html
 
 import type { Dim } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import type { Lowering } from "../ir/lower.ts";
 import type { DType } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
-import { type NodeFacts, type Operator, axisIn, defineOp, need } from "./define.ts";
+import { axisIn, defineOp, type NodeFacts, need, type Operator } from "./define.ts";
 
 /** Softmax over `axes` of the elements that `read` gives; `finish` gets the exponential, the row's sum and the shifted element. */
 export function softmax(
@@ -44,8 +44,20 @@ const family = (name: string, finish?: (exponential: Expr, sum: Expr, shifted: E
     attrs: (read) => read.int("axis"),
     lower: (b, inputs, axis, node) => {
       const input = need(node, inputs, 0);
-      return [softmax(b, input.dtype, input.shape, softmaxAxes(node, axis, input.shape.length), (index) => x.load(input, index), finish)];
+      return [
+        softmax(
+          b,
+          input.dtype,
+          input.shape,
+          softmaxAxes(node, axis, input.shape.length),
+          (index) => x.load(input, index),
+          finish,
+        ),
+      ];
     },
   });
 
-export const softmaxes: readonly Operator[] = [family("Softmax"), family("LogSoftmax", (_, sum, shifted) => x.sub(shifted, x.unary("log", sum)))];
+export const softmaxes: readonly Operator[] = [
+  family("Softmax"),
+  family("LogSoftmax", (_, sum, shifted) => x.sub(shifted, x.unary("log", sum))),
+];

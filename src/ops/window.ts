@@ -1,10 +1,10 @@
 // Sliding windows: where convolution and pooling kernels stand over their input, for numbers and symbolic sizes alike.
 // ONNX: https://onnx.ai/onnx/operators/onnx__Conv.html, https://onnx.ai/onnx/operators/onnx__MaxPool.html
 
-import * as dims from "../ir/dims.ts";
 import type { Dim } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
+import * as dims from "../ir/dims.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import { badAttribute } from "../util/errors.ts";
 import type { AttributeReader, NodeFacts } from "./define.ts";
 
@@ -42,12 +42,17 @@ export interface Window {
 /** The list of one positive number an axis that attribute `name` gives, or ones. */
 export function perAxis(node: NodeFacts, name: string, given: readonly number[] | undefined, rank: number): readonly number[] {
   if (!given || given.length === 0) return new Array<number>(rank).fill(1);
-  if (given.length !== rank || given.some((value) => value < 1)) throw badAttribute(node, name, `[${given.join(", ")}]`, `${rank} positive numbers`);
+  if (given.length !== rank || given.some((value) => value < 1))
+    throw badAttribute(node, name, `[${given.join(", ")}]`, `${rank} positive numbers`);
   return given;
 }
 
 /** Padding before and after each axis as attribute `pads` gives it, or zeros. */
-export function padsOf(node: NodeFacts, pads: readonly number[] | undefined, rank: number): { readonly before: readonly number[]; readonly after: readonly number[] } {
+export function padsOf(
+  node: NodeFacts,
+  pads: readonly number[] | undefined,
+  rank: number,
+): { readonly before: readonly number[]; readonly after: readonly number[] } {
   if (!pads || pads.length === 0) return { before: new Array<number>(rank).fill(0), after: new Array<number>(rank).fill(0) };
   if (pads.length !== 2 * rank) throw badAttribute(node, "pads", `[${pads.join(", ")}]`, `${2 * rank} numbers`);
   return { before: pads.slice(0, rank), after: pads.slice(rank) };
@@ -60,7 +65,13 @@ export const span = (kernel: Dim, dilation: number): Dim => dims.add(dims.mul(di
  * Places windows over the spatial sizes `size`. With `ceil` a last window that hangs over the end counts too, as long as
  * it starts inside of the input or the padding before it.
  */
-export function placeWindows(node: NodeFacts, size: readonly Dim[], kernel: readonly Dim[], attrs: WindowAttributes, ceil = false): Window {
+export function placeWindows(
+  node: NodeFacts,
+  size: readonly Dim[],
+  kernel: readonly Dim[],
+  attrs: WindowAttributes,
+  ceil = false,
+): Window {
   const rank = size.length;
   const strides = perAxis(node, "strides", attrs.strides, rank);
   const dilations = perAxis(node, "dilations", attrs.dilations, rank);
@@ -68,7 +79,9 @@ export function placeWindows(node: NodeFacts, size: readonly Dim[], kernel: read
   const given = padsOf(node, attrs.autoPad === "NOTSET" ? attrs.pads : undefined, rank);
   if (attrs.autoPad === "SAME_UPPER" || attrs.autoPad === "SAME_LOWER") {
     const out = size.map((extent, axis) => dims.ceilDiv(extent, strides[axis]!));
-    const total = out.map((count, axis) => dims.max(0, dims.sub(dims.add(dims.mul(dims.sub(count, 1), strides[axis]!), extents[axis]!), size[axis]!)));
+    const total = out.map((count, axis) =>
+      dims.max(0, dims.sub(dims.add(dims.mul(dims.sub(count, 1), strides[axis]!), extents[axis]!), size[axis]!)),
+    );
     const [less, more] = [total.map((pad) => dims.floorDiv(pad, 2)), total.map((pad) => dims.ceilDiv(pad, 2))];
     const [before, after] = attrs.autoPad === "SAME_UPPER" ? [less, more] : [more, less];
     return { kernel, strides, dilations, before, after, out };
@@ -84,10 +97,17 @@ export function placeWindows(node: NodeFacts, size: readonly Dim[], kernel: read
 
 /** Position in the input of kernel element `k` of window `o`; it may lie outside. */
 export const positionIn = (window: Window, o: readonly Expr[], k: readonly Expr[]): Expr[] =>
-  o.map((at, axis) => x.add(x.mul(at, x.int(window.strides[axis]!)), x.mul(k[axis]!, x.int(window.dilations[axis]!)), x.int(dims.mul(window.before[axis]!, -1))));
+  o.map((at, axis) =>
+    x.add(
+      x.mul(at, x.int(window.strides[axis]!)),
+      x.mul(k[axis]!, x.int(window.dilations[axis]!)),
+      x.int(dims.mul(window.before[axis]!, -1)),
+    ),
+  );
 
 /** Whether a position lies inside of the input. */
-export const inside = (position: readonly Expr[], size: readonly Dim[]): Expr => position.reduce((all, at, axis) => x.and(all, x.within(at, size[axis]!)), x.bool(true));
+export const inside = (position: readonly Expr[], size: readonly Dim[]): Expr =>
+  position.reduce((all, at, axis) => x.and(all, x.within(at, size[axis]!)), x.bool(true));
 
 /** How many kernel elements of window `o` on `axis` have a position in [low, high). */
 export function countWithin(window: Window, axis: number, o: Expr, low: Dim, high: Dim): Expr {
@@ -95,7 +115,10 @@ export function countWithin(window: Window, axis: number, o: Expr, low: Dim, hig
   const start = x.add(x.mul(o, x.int(window.strides[axis]!)), x.int(dims.mul(window.before[axis]!, -1)));
   // The first k at or past `limit`: ceil((limit - start) / dilation), held in [0, kernel].
   const first = (limit: Dim): Expr => {
-    const steps = x.floorDiv(x.add(x.sub(x.int(limit), start), x.int(window.dilations[axis]! - 1)), x.int(window.dilations[axis]!));
+    const steps = x.floorDiv(
+      x.add(x.sub(x.int(limit), start), x.int(window.dilations[axis]! - 1)),
+      x.int(window.dilations[axis]!),
+    );
     return x.minimum(x.maximum(steps, x.int(0)), x.int(kernel));
   };
   return x.sub(first(high), first(low));

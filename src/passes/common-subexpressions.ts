@@ -35,6 +35,7 @@ export const commonSubexpressions: Pass = {
         if (!same) known.add(key, node);
         else if (log.take("common-subexpressions", node.name)) {
           node.outputs.forEach((value, i) => { if (value) editor.replaceUses(value, same.outputs[i]!); });
+          editor.inherit(same, [node]);
           editor.remove(node);
           check(editor, "common-subexpressions");
         }

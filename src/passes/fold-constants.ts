@@ -13,6 +13,7 @@ import { findOperator } from "../ops/registry.ts";
 import { KilnError, internal } from "../util/errors.ts";
 import type { Pass, PassContext } from "./pass.ts";
 import type { GraphEditor } from "./rewrite/editor.ts";
+import { stridedCopy } from "./strided-copy.ts";
 
 /** Loop iterations that folding one node, and all nodes of a run, may take. */
 const MAX_STEPS = 50e6;
@@ -122,6 +123,9 @@ function evaluate(node: GraphNode, budget: number): Made | undefined {
   const bytesIn = readsOfNode(node).reduce((sum, value) => sum + bytesOf(value), 0);
   const wanted = values.filter((value, i) => value && node.outputs[i]);
   if (wanted.some((value) => bytesOf(value!) > Math.max(MAX_GROWTH_BYTES, 2 * bytesIn))) return undefined;
+  const [only] = b.tasks;
+  const copied = b.tasks.length === 1 && values.length === 1 ? stridedCopy(only!) : undefined;
+  if (copied) return { results: [copied], steps: 0 };
   const steps = b.tasks.reduce((sum, task) => sum + stepsOf(task), 0);
   if (steps > Math.min(MAX_STEPS, budget)) return undefined;
   const tensors: Tensors = new Map();

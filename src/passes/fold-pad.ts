@@ -28,8 +28,8 @@ function paddingOf(node: GraphNode): Padding | undefined {
   return { spatial: [...all.slice(2, rank), ...all.slice(rank + 2)], value };
 }
 
-/** The window's own padding; undefined when it depends on the size. */
-function ownPads(node: GraphNode, count: number): readonly number[] | undefined {
+/** The window's own padding, `count` zeros when it has none; undefined when it depends on the size. */
+export function ownPads(node: GraphNode, count: number): readonly number[] | undefined {
   const read = attributesOf(node);
   const mode = read.string("auto_pad", "NOTSET");
   if (mode !== "NOTSET" && mode !== "VALID") return undefined;

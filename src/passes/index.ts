@@ -8,6 +8,7 @@ import { copyGraph } from "./copy.ts";
 import { foldChannels } from "./fold-channels.ts";
 import { foldConstants, foldContents } from "./fold-constants.ts";
 import { foldPad } from "./fold-pad.ts";
+import { inlineBranches } from "./inline-branches.ts";
 import { mergeChains } from "./merge-chains.ts";
 import type { Pass, PassContext } from "./pass.ts";
 import { recognizeActivations } from "./recognize-activations.ts";
@@ -23,6 +24,7 @@ export const PASSES: readonly Pass[] = [
   removeDead,
   foldConstants,
   foldContents,
+  inlineBranches,
   removeIdentity,
   commonSubexpressions,
   mergeChains,

@@ -2,7 +2,7 @@
 
 import type { GraphNode } from "../ir/graph.ts";
 import { attributesOf } from "./attributes.ts";
-import { any, constant, either, float, number, op, optional, rule, rulesPass, scalar, scalarOf, text } from "./rewrite/index.ts";
+import { any, constant, either, exponent, float, number, op, optional, rule, rulesPass, scalar, scalarOf, text } from "./rewrite/index.ts";
 
 const x = any("x");
 
@@ -16,8 +16,8 @@ const halved = (onePlus: ReturnType<typeof onePlusErf | typeof onePlusTanh>) => 
   op("Div", [op("Mul", [x, onePlus]), number(2)]),
 ];
 const onePlusErf = () => op("Add", [op("Erf", [either(op("Div", [x, number(Math.SQRT2)]), op("Mul", [x, number(Math.SQRT1_2)]))]), number(1)]);
-const cube = either(op("Pow", [x, number(3)]), op("Mul", [x, either(op("Mul", [x, x]), op("Pow", [x, number(2)]))]));
-const square = either(op("Mul", [x, x]), op("Pow", [x, number(2)]));
+const cube = either(op("Pow", [x, exponent(3)]), op("Mul", [x, either(op("Mul", [x, x]), op("Pow", [x, exponent(2)]))]));
+const square = either(op("Mul", [x, x]), op("Pow", [x, exponent(2)]));
 const bend = number(0.044715);
 const slope = number(Math.sqrt(2 / Math.PI));
 /** √(2/π) · (x + 0.044715 x³), also with x taken out. */

@@ -5,22 +5,22 @@ import { type Dim, isStatic, isStaticShape, sameShape } from "../ir/dims.ts";
 import type { GraphNode } from "../ir/graph.ts";
 import type { Value } from "../ir/value.ts";
 import { attributesOf, filled, hasOneOutput, integers, isFilled, trimmedShape } from "./attributes.ts";
-import { type Constant, type Replacement, any, constant, either, float, int, number, op, optional, rule, rulesPass, scalar, scalarOf } from "./rewrite/index.ts";
+import { type Constant, type Replacement, any, constant, either, exponent, float, int, number, op, optional, rule, rulesPass, scalar, scalarOf } from "./rewrite/index.ts";
 
 // --- the parts -------------------------------------------------------------------------------------------------------------
 
 const x = any("x");
 const mean = op("ReduceMean", [x, optional(any("meanAxes"))]).as("mean");
 const centered = op("Sub", [x, mean]);
-const squareOf = <P extends typeof x | typeof centered>(e: P) => either(op("Pow", [e, number(2)]), op("Mul", [e, e]));
+const squareOf = <P extends typeof x | typeof centered>(e: P) => either(op("Pow", [e, exponent(2)]), op("Mul", [e, e]));
 const variance = op("ReduceMean", [squareOf(centered), optional(any("varianceAxes"))]).as("spread");
 const meanSquare = op("ReduceMean", [squareOf(x), optional(any("varianceAxes"))]).as("spread");
 const rootOf = <P extends typeof variance | typeof meanSquare>(e: P) => {
   const sum = op("Add", [e, scalar("epsilon")]);
-  return either(op("Sqrt", [sum]), op("Pow", [sum, number(0.5)]));
+  return either(op("Sqrt", [sum]), op("Pow", [sum, exponent(0.5)]));
 };
 const inverseRootOf = <P extends typeof variance | typeof meanSquare>(e: P) =>
-  either(op("Reciprocal", [rootOf(e)]), op("Div", [number(1), rootOf(e)]), op("Pow", [op("Add", [e, scalar("epsilon")]), number(-0.5)]));
+  either(op("Reciprocal", [rootOf(e)]), op("Div", [number(1), rootOf(e)]), op("Pow", [op("Add", [e, scalar("epsilon")]), exponent(-0.5)]));
 
 /** First of the axes that a ReduceMean combines, when they are the last ones and are kept with size 1. */
 function firstAxis(node: GraphNode, rank: number): number | undefined {

@@ -137,7 +137,10 @@ describe("reading refuses", () => {
 
   it("random bytes, with and without the magic", () => {
     let state = 12345;
-    const random = (): number => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) >>> 24;
+    const random = (): number => {
+      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+      return state >>> 24;
+    };
     for (let round = 0; round < 200; round++) {
       const noise = Uint8Array.from({ length: random() * 2 }, random);
       if (round % 2 === 0) noise.set(text("KILN").subarray(0, noise.length));

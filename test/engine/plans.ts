@@ -61,8 +61,10 @@ export const dispatch = (shader: number, reads: readonly number[], write: number
 export function makePlan(buffers: readonly PlanBuffer[], shaders: readonly string[], steps: readonly Step[], more: Partial<Plan> = {}): Plan {
   const ends = (kind: "input" | "output"): PlanInput[] =>
     buffers.flatMap(({ name, dtype, shape, home }, number) => (home.kind === kind ? [{ name, dtype, shape, buffer: number }] : []));
-  const slots: { bytes: string[] }[] = [];
-  for (const { home, bytes } of buffers) if (home.kind === "activation") (slots[home.slot] ??= { bytes: [] }).bytes.push(bytes);
+  const count = Math.max(0, ...buffers.map(({ home }) => (home.kind === "activation" ? home.slot + 1 : 0)));
+  const slots = Array.from({ length: count }, (_, slot) => ({
+    bytes: buffers.filter(({ home }) => home.kind === "activation" && home.slot === slot).map(({ bytes }) => bytes),
+  }));
   return { inputs: ends("input"), outputs: ends("output"), buffers, shaders, steps, slots, profiles: [], hostLayers: [], notes: [], ...more };
 }
 

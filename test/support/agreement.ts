@@ -1,8 +1,9 @@
 // Property tests against ONNX Runtime: a case is one node and its tensors, drawn from a seed so that shapes shrink well.
 
-import { expect } from "vitest";
+import fc from "fast-check";
+import { expect, test } from "vitest";
 import { difference } from "../../src/cli/cases.ts";
-import { type Tensor, numbersOf, sizeOf, tensor } from "../../src/ir/tensor.ts";
+import { numbersOf, sizeOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { type DType, isFloat } from "../../src/ir/types.ts";
 import { runInterpreted } from "./interpret-model.ts";
 import { type AttributeSpec, model } from "./onnx-model.ts";
@@ -39,7 +40,16 @@ export interface Case {
 }
 
 /** The model of a case, the tensors that are its inputs, and its outputs' names. */
-export function modelOf({ op, domain = "", opset = 17, attributes = {}, inputs, constants = [], outputs = ["y"], symbolic }: Case): { bytes: Uint8Array; fed: Record<string, Tensor>; names: readonly string[] } {
+export function modelOf({
+  op,
+  domain = "",
+  opset = 17,
+  attributes = {},
+  inputs,
+  constants = [],
+  outputs = ["y"],
+  symbolic,
+}: Case): { bytes: Uint8Array; fed: Record<string, Tensor>; names: readonly string[] } {
   const given = Object.entries(inputs).filter((entry): entry is [string, Tensor] => entry[1] !== undefined);
   const fed = Object.fromEntries(given.filter(([name]) => !constants.includes(name)));
   const names = outputs.filter((name) => name !== "");
@@ -47,7 +57,12 @@ export function modelOf({ op, domain = "", opset = 17, attributes = {}, inputs, 
   while (wired.at(-1) === "") wired.pop();
   const bytes = model({
     opset,
-    inputs: Object.fromEntries(Object.entries(fed).map(([name, { dtype, shape }]) => [name, { dtype, shape: symbolic ? shape.map((_, axis) => `${name}.${axis}`) : shape }])),
+    inputs: Object.fromEntries(
+      Object.entries(fed).map(([name, { dtype, shape }]) => [
+        name,
+        { dtype, shape: symbolic ? shape.map((_, axis) => `${name}.${axis}`) : shape },
+      ]),
+    ),
     initializers: Object.fromEntries(given.filter(([name]) => constants.includes(name))),
     outputs: names,
     nodes: [{ op, domain, attributes, inputs: wired, outputs }],
@@ -75,3 +90,47 @@ export async function agrees(spec: Case, { rtol = 1e-4, atol = 1e-5, steps = 0 }
     } else expect(difference(a, e, { rtol, atol }), name).toBeUndefined();
   }
 }
+
+const RUNS = Number(process.env.RUNS ?? 200);
+
+/** A test that cases drawn from a record of arbitraries agree, with numbers and with symbols for sizes; `share` of the usual runs. */
+export function property<T extends object>(
+  name: string,
+  shapes: { [K in keyof T]: fc.Arbitrary<T[K]> },
+  build: (drawn: T, next: () => number) => Omit<Case, "symbolic">,
+  slack?: Slack,
+  share = 1,
+): void {
+  test(name, async () => {
+    const drawn = fc.record({ drawn: fc.record(shapes), seed: fc.nat(), symbolic: fc.boolean() });
+    await fc.assert(
+      fc.asyncProperty(drawn, ({ drawn: values, seed, symbolic }) =>
+        agrees({ ...build(values as T, generator(seed)), symbolic }, slack),
+      ),
+      { numRuns: Math.ceil(RUNS * share) },
+    );
+  });
+}
+
+/** `property` for a com.microsoft operator, with fewer runs. */
+export const microsoftProperty = <T extends object>(
+  name: string,
+  shapes: { [K in keyof T]: fc.Arbitrary<T[K]> },
+  build: (drawn: T, next: () => number) => Omit<Case, "symbolic">,
+  slack: Slack = { rtol: 1e-3, atol: 1e-4 },
+): void => property<T>(name, shapes, (drawn, next) => ({ domain: "com.microsoft", ...build(drawn, next) }), slack, 0.3);
+
+/** A size in [min, max]. */
+export const size = (max: number, min = 1): fc.Arbitrary<number> => fc.integer({ min, max });
+
+/** `length` draws. */
+export const list = <T>(item: fc.Arbitrary<T>, length: number): fc.Arbitrary<T[]> =>
+  fc.array(item, { minLength: length, maxLength: length });
+
+/** A shape of rank [minRank, maxRank] with sizes in [1, max]. */
+export const shapeOf = (maxRank: number, max = 4, minRank = 1): fc.Arbitrary<number[]> =>
+  fc.array(size(max), { minLength: minRank, maxLength: maxRank });
+
+/** Extents of dilated kernels. */
+export const spanOf = (kernel: readonly number[], dilations: readonly number[]): number[] =>
+  kernel.map((k, i) => (k - 1) * dilations[i]! + 1);

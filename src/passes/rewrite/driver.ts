@@ -98,6 +98,7 @@ function replace(editor: GraphEditor, match: Match, replacement: Replacement, re
     else instead.set(output, adopt.get(result) ?? result);
   });
 
+  for (const value of replacement.constants) value.name = editor.freshName(value.name);
   for (const node of drafts) {
     const renamed = (value: Value | undefined): Value | undefined => (value && adopt.get(value)) ?? value;
     const isLast = node.outputs.some((value) => value && adopt.has(value));
@@ -108,7 +109,6 @@ function replace(editor: GraphEditor, match: Match, replacement: Replacement, re
     editor.insertBefore(root, node);
     changed.add(node);
   }
-  for (const value of replacement.constants) value.name = editor.freshName(value.name);
   for (const [output, value] of instead) editor.replaceUses(output, value);
 
   const removed = [root];
@@ -119,8 +119,8 @@ function replace(editor: GraphEditor, match: Match, replacement: Replacement, re
     if (producer) editor.removeUnused(producer, removed);
   }
   for (const node of drafts) editor.removeUnused(node);
-  const origins = [...new Set(match.nodes.filter((node) => !editor.has(node)).flatMap((node) => node.origins))];
-  for (const node of drafts) node.origins = origins;
+  const gone = match.nodes.filter((node) => !editor.has(node));
+  for (const node of drafts) editor.inherit(node, gone);
   // A value with one reader left may match where `singleUse` kept it from doing so.
   for (const node of removed)
     for (const value of node.inputs) if (value && editor.isSingleUse(value)) for (const reader of editor.readersOf(value)) changed.add(reader);

@@ -6,6 +6,9 @@ import type { Tensor } from "../../ir/tensor.ts";
 import type { Value } from "../../ir/value.ts";
 import { internal } from "../../util/errors.ts";
 
+/** A node that is being made. */
+export type Draft = { -readonly [K in keyof GraphNode]: GraphNode[K] };
+
 interface Link {
   readonly node: GraphNode;
   readonly graph: Graph;
@@ -14,8 +17,8 @@ interface Link {
 }
 
 export class GraphEditor {
-  /** The nodes that a node took the place of: their origins are gathered when the graph is finished. */
-  private readonly sources = new Map<GraphNode, readonly GraphNode[]>();
+  /** The nodes that a node stands for besides its own origins: gathered when the graph is finished. */
+  private readonly sources = new Map<GraphNode, GraphNode[]>();
   /** Newest version of ONNX's own operators that the graph uses, at least 13: what new nodes follow. */
   readonly opset: number;
   private readonly links = new Map<GraphNode, Link>();
@@ -28,7 +31,7 @@ export class GraphEditor {
   /** How often a value is a result of the graph or of a nested one. */
   private readonly results = new Map<Value, number>();
 
-  /** `graph` is the editor's from now on: its lists are out of date until `finish`. */
+  /** `graph` and its nodes' lists are the editor's from now on; the list of nodes is out of date until `finish`. */
   constructor(readonly graph: Graph) {
     this.adoptTree(graph);
     this.opset = graph.nodes.reduce((newest, { domain, opset }) => (domain === "" ? Math.max(newest, opset) : newest), 13);
@@ -118,15 +121,11 @@ export class GraphEditor {
     this.unregister(link);
   }
 
-  /** Says that `node` stands for what `sources` stood for. */
+  /** Says that `node` stands for what `sources` stood for, too. */
   inherit(node: GraphNode, sources: readonly GraphNode[]): void {
-    this.sources.set(node, sources);
-  }
-
-  setInputs(node: GraphNode, inputs: readonly (Value | undefined)[]): void {
-    for (const value of node.inputs) this.count(value, node, -1);
-    node.inputs = inputs;
-    for (const value of inputs) this.count(value, node, 1);
+    const known = this.sources.get(node);
+    if (known) known.push(...sources);
+    else this.sources.set(node, [...sources]);
   }
 
   /** Marks an output as not wanted. */
@@ -137,7 +136,12 @@ export class GraphEditor {
 
   /** Makes every reader of `old`, nested graphs and results included, read `value`. */
   replaceUses(old: Value, value: Value): void {
-    for (const [node] of [...(this.readers.get(old) ?? [])]) this.setInputs(node, node.inputs.map((input) => (input === old ? value : input)));
+    for (const [node, times] of this.readers.get(old) ?? []) {
+      const inputs = node.inputs as (Value | undefined)[];
+      for (let i = inputs.indexOf(old); i >= 0; i = inputs.indexOf(old, i + 1)) inputs[i] = value;
+      this.count(value, node, times);
+    }
+    this.readers.delete(old);
     const times = this.results.get(old);
     if (!times) return;
     this.results.delete(old);
@@ -174,8 +178,24 @@ export class GraphEditor {
 
   /** The graph, its lists up to date. The editor stays usable. */
   finish(): Graph {
-    for (const graph of this.heads.keys()) graph.nodes = this.nodesOf(graph).map((node) => this.withOrigins(node));
+    for (const graph of this.heads.keys()) graph.nodes = this.nodesOf(graph);
+    for (const node of this.sources.keys()) if (this.links.has(node)) (node as Draft).origins = this.originsOf(node);
     return this.graph;
+  }
+
+  /** Origins of all that a node stands for, through every rewrite, in order. */
+  private originsOf(node: GraphNode): readonly string[] {
+    const origins = new Set<string>();
+    const seen = new Set<GraphNode>();
+    const pending = [node];
+    for (let next = pending.pop(); next; next = pending.pop()) {
+      if (seen.has(next)) continue;
+      seen.add(next);
+      for (const origin of next.origins) origins.add(origin);
+      const sources = this.sources.get(next);
+      for (let i = sources ? sources.length - 1 : -1; i >= 0; i--) pending.push(sources![i]!);
+    }
+    return [...origins];
   }
 
   // --- bookkeeping -------------------------------------------------------------------------------------------------------

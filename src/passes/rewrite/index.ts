@@ -4,7 +4,7 @@ import type { Pass } from "../pass.ts";
 import { applyRules } from "./driver.ts";
 import type { Rule } from "./rule.ts";
 
-export { type Constant, any, constant, either, number, op, optional, scalar, scalarOf } from "./pattern.ts";
+export { type Constant, any, constant, either, exponent, number, op, optional, scalar, scalarOf } from "./pattern.ts";
 export { type Replacement, type Rule, float, int, ints, rule, text } from "./rule.ts";
 
 /** A pass that applies rules together until none matches. */

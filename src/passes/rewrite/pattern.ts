@@ -54,6 +54,11 @@ export const constant = <const N extends string>(name: N, test: (value: Constant
 /** A float constant with one element, which is `value` to the precision of its type or of the decimals that exporters write. */
 export const number = (value: number): Pattern<object> => ({ form: { kind: "constant", name: undefined, test: (constant) => isClose(constant, value) } });
 
+/** A constant with one element of any numeric type, which is `value`: an exponent of Pow. */
+export const exponent = (value: number): Pattern<object> => ({
+  form: { kind: "constant", name: undefined, test: ({ dtype, data }) => dtype !== "bool" && data.data.length === 1 && reader(data)(0) === value },
+});
+
 /** A float constant with one element. */
 export const scalar = <const N extends string>(name: N): Pattern<Named<N, Constant>> => constant(name, (value) => scalarOf(value) !== undefined);
 

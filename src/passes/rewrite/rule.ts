@@ -4,6 +4,7 @@ import type { Attribute, GraphNode } from "../../ir/graph.ts";
 import type { Tensor } from "../../ir/tensor.ts";
 import { type Value, makeValue } from "../../ir/value.ts";
 import { inferNode } from "../../ops/infer.ts";
+import type { Draft } from "./editor.ts";
 import { type OpForm, type OpPattern, depthOf } from "./pattern.ts";
 
 export interface Rule {
@@ -30,8 +31,8 @@ export const float = (value: number): Attribute => ({ kind: "float", value });
 export const ints = (value: readonly number[]): Attribute => ({ kind: "ints", value });
 export const text = (value: string): Attribute => ({ kind: "string", value });
 
-/** A node that is not in a graph yet. */
-export type Draft = { -readonly [K in keyof GraphNode]: GraphNode[K] };
+/** A list of its own, without the absent inputs at the end. */
+const trimmed = (inputs: readonly (Value | undefined)[]): readonly (Value | undefined)[] => inputs.slice(0, 1 + inputs.findLastIndex((value) => value !== undefined));
 
 /** The nodes and constants that a rewrite makes; they enter the graph when it succeeds. */
 export class Replacement {
@@ -63,7 +64,7 @@ export class Replacement {
   private add(parts: Pick<Draft, "op" | "domain" | "opset" | "inputs" | "attributes">): Value {
     const name = `${this.root.name}/${parts.op}`;
     const out = makeValue(name, "f32", []);
-    const node: Draft = { name, origins: [], outputs: [out], ...parts };
+    const node: Draft = { name, origins: [], outputs: [out], ...parts, inputs: trimmed(parts.inputs) };
     inferNode(node);
     this.nodes.push(node);
     return out;
