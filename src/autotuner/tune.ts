@@ -28,16 +28,26 @@ export interface TuneOptions {
 }
 
 /** How many candidates of a task each level measures. */
-const CANDIDATES = [0, 2, 4, 8, 24, Number.POSITIVE_INFINITY] as const;
+const CANDIDATES = [0, 3, 6, 12, 32, Number.POSITIVE_INFINITY] as const;
 
 /** Kernel tasks, those inside loops and branches included. */
 export const kernelTasksOf = (tasks: readonly Task[]): readonly KernelTask[] =>
   tasks.flatMap((task) => (isKernelTask(task) ? [task] : task.kind === "loop" ? kernelTasksOf(task.body) : task.kind === "if" ? [...kernelTasksOf(task.then), ...kernelTasksOf(task.else)] : []));
 
-/** All candidates, tactic by tactic, those that are likely best first. */
+/** All candidates: every tactic's likeliest configuration, then every tactic's next, the likelier tactics first. */
 export function* candidatesOf(task: KernelTask, device: Pick<Device, "caps">): Generator<Candidate> {
   const tactics = [...tacticsFor(task, device.caps)].sort((a, b) => b.likelihood(task, device.caps) - a.likelihood(task, device.caps));
-  for (const tactic of tactics) for (const config of tactic.candidates(task, device.caps)) yield { tactic: tactic.name, config, kernel: tactic.emit(task, config, device.caps) };
+  let left = tactics.map((tactic) => ({ tactic, configs: tactic.candidates(task, device.caps)[Symbol.iterator]() }));
+  while (left.length > 0) {
+    const still: typeof left = [];
+    for (const entry of left) {
+      const next = entry.configs.next();
+      if (next.done) continue;
+      still.push(entry);
+      yield { tactic: entry.tactic.name, config: next.value, kernel: entry.tactic.emit(task, next.value, device.caps) };
+    }
+    left = still;
+  }
 }
 
 /** Chooses kernels for all tasks of a program. `opt` binds symbols to the sizes to tune at; others count as 16. */

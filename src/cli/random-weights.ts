@@ -1,11 +1,18 @@
 // Fills models whose weights were taken out: ConstantOfShape nodes that make float weights become random initializers.
 
-import { type GraphProto, type ModelProto, type NodeProto, type TensorProto } from "../importer/proto.ts";
+import type { GraphProto, ModelProto, NodeProto, TensorProto } from "../importer/proto.ts";
 import { type ReadExternal, decodeTensor } from "../importer/tensors.ts";
-import { numbersOf, sizeOf, tensor, type Tensor } from "../ir/tensor.ts";
+import { type Tensor, numbersOf, sizeOf, tensor } from "../ir/tensor.ts";
 import { normalNumbers, randomNumbers, seedOf } from "./random.ts";
 
-/** A copy of the model with seeded weights: matrices and kernels of variance 2 / fan-in (He et al., 2015), vectors near 0, scales and variances around 1. */
+/** What a tensor is to its first reader. */
+type Role = "weight" | "transposed" | "scale" | "variance" | "offset";
+
+/**
+ * A copy of the model with seeded weights: matrices and kernels of variance 2 / fan-in (He et al., 2015, https://arxiv.org/abs/1502.01852).
+ * What normalizes them is replaced too, for it was trained for other weights: offsets near 0, variances around 1, scales
+ * around ½, so that residual sums do not grow.
+ */
 export function randomizeWeights(model: ModelProto, seed: number, readExternal: ReadExternal): ModelProto {
   const graph = model.graph!;
   const constants = new Map((graph.initializer ?? []).map((initializer) => [initializer.name ?? "", initializer]));
@@ -13,41 +20,53 @@ export function randomizeWeights(model: ModelProto, seed: number, readExternal: 
     const value = node.opType === "Constant" ? node.attribute?.find(({ name }) => name === "value")?.t : undefined;
     if (value) constants.set(node.output?.[0] ?? "", value);
   }
+  const roles = rolesOf(graph);
+  const fresh = (name: string, shape: readonly number[]): TensorProto => encodeFloats(name, randomWeight(roles.get(name) ?? "weight", shape, seedOf(seed, name)));
   const made: TensorProto[] = [];
   const kept = (graph.node ?? []).filter((node) => {
     const name = node.output?.[0] ?? "";
     const shape = constants.get(node.input?.[0] ?? "");
     const fill = node.attribute?.find((attribute) => attribute.name === "value")?.t;
     if (node.opType !== "ConstantOfShape" || !shape || (fill && fill.dataType !== 1)) return true;
-    made.push(encodeFloats(name, randomWeight(roleOf(graph, name), numbersOf(decodeTensor(shape, readExternal)), seedOf(seed, name))));
+    made.push(fresh(name, numbersOf(decodeTensor(shape, readExternal))));
     return false;
   });
-  return { ...model, graph: { ...graph, node: kept, initializer: [...(graph.initializer ?? []), ...made] } };
+  if (made.length === 0) return model;
+  const normalizers = new Set((graph.node ?? []).filter(({ opType }) => opType === "BatchNormalization").flatMap(({ input }) => input?.slice(1) ?? []));
+  const initializer = (graph.initializer ?? []).map((given) => (normalizers.has(given.name ?? "") && given.dataType === 1 ? fresh(given.name ?? "", decodeTensor(given, readExternal).shape) : given));
+  return { ...model, graph: { ...graph, node: kept, initializer: [...initializer, ...made] } };
 }
 
-type Role = "weight" | "transposed" | "positive" | "offset";
-
-/** What a tensor is to its first reader. */
-function roleOf(graph: GraphProto, name: string): Role {
-  const reader = (graph.node ?? []).find((node) => node.input?.includes(name));
-  const place = reader?.input?.indexOf(name) ?? 0;
-  if (reader?.opType === "BatchNormalization") return place === 1 || place === 4 ? "positive" : "offset";
-  if (reader?.opType === "Unsqueeze" || reader?.opType === "Mul") return "positive";
-  if (place === 2 || reader?.opType === "Add") return "offset";
-  return reader?.opType === "ConvTranspose" || reader?.opType === "MatMul" || (reader?.opType === "Gemm" && !isTransposed(reader)) ? "transposed" : "weight";
+function rolesOf(graph: GraphProto): ReadonlyMap<string, Role> {
+  const roles = new Map<string, Role>();
+  for (const node of graph.node ?? []) {
+    for (const [place, name] of (node.input ?? []).entries()) if (!roles.has(name)) roles.set(name, roleAt(node, place));
+  }
+  return roles;
 }
 
-const isTransposed = (node: NodeProto): boolean => node.attribute?.some(({ name, i }) => name === "transB" && String(i) === "1") ?? false;
+function roleAt(node: NodeProto, place: number): Role {
+  switch (node.opType) {
+    case "BatchNormalization": return place === 1 ? "scale" : place === 4 ? "variance" : "offset";
+    case "Mul": case "Unsqueeze": return "scale";
+    case "Add": return "offset";
+    case "ConvTranspose": case "MatMul": return place === 2 ? "offset" : "transposed";
+    case "Gemm": return place === 2 ? "offset" : node.attribute?.some(({ name, i }) => name === "transB" && String(i) === "1") ? "weight" : "transposed";
+    default: return place === 2 ? "offset" : "weight";
+  }
+}
 
 function randomWeight(role: Role, shape: readonly number[], seed: number): Tensor {
   const length = sizeOf(shape);
   const uniform = randomNumbers(seed);
   const normal = normalNumbers(seed);
-  if (role === "positive") return tensor("f32", shape, Float32Array.from({ length }, () => 0.5 + uniform()));
-  if (role === "offset" || shape.length < 2) return tensor("f32", shape, Float32Array.from({ length }, () => 0.1 * normal()));
+  const fill = (draw: () => number): Tensor => tensor("f32", shape, Float32Array.from({ length }, draw));
+  if (role === "variance") return fill(() => 0.5 + uniform());
+  if (role === "scale") return fill(() => 0.25 + 0.5 * uniform());
+  if (role === "offset" || shape.length < 2) return fill(() => 0.1 * normal());
   const fanIn = role === "transposed" ? shape[0]! : length / shape[0]!;
   const deviation = Math.sqrt(2 / Math.max(1, fanIn));
-  return tensor("f32", shape, Float32Array.from({ length }, () => deviation * normal()));
+  return fill(() => deviation * normal());
 }
 
 const encodeFloats = (name: string, { shape, data }: Tensor): TensorProto => ({

@@ -105,7 +105,7 @@ function toleranceLine(given: Partial<ScaledTolerance>): string {
   const { rtol, atol } = { ...toleranceFor("f32"), ...tolerances(given) };
   const half = toleranceFor("f16");
   const others = given.rtol === undefined && given.atol === undefined ? ` (f16: ${half.rtol} and ${half.atol}; 8-bit integers: one step; other integers: equal)` : "";
-  return `tolerance: |a - e| <= ${rtol} |e| + ${atol} max|e|${others}`;
+  return `tolerance: |a - e| <= ${rtol} |e| + max(${atol} max|e|, 1e-7)${others}`;
 }
 
 function table(what: string, compared: readonly Compared[]): string {

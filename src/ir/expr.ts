@@ -217,8 +217,10 @@ function commonFactor(e: Expr, by: Dim): { g: number; quotient: Expr; rest: Expr
 function floorDivide(a: Expr, b: Expr): Expr | undefined {
   if (b.kind !== "dim") return undefined;
   const by = b.dim;
+  // Nothing is evaluated over an extent of 0.
+  if (by === 0) return int(0);
   if (by === 1) return a;
-  if (a.kind === "dim" && by !== 0) return int(dims.floorDiv(a.dim, by));
+  if (a.kind === "dim") return int(dims.floorDiv(a.dim, by));
   if (provablyWithin(a, by)) return int(0);
   const { quotient, rest } = splitBy(a, by);
   if (provablyWithin(rest, by)) return quotient;
@@ -232,8 +234,10 @@ function floorDivide(a: Expr, b: Expr): Expr | undefined {
 function floorModulo(a: Expr, b: Expr): Expr | undefined {
   if (b.kind !== "dim") return undefined;
   const by = b.dim;
+  // Nothing is evaluated over an extent of 0.
+  if (by === 0) return int(0);
   if (by === 1) return int(0);
-  if (a.kind === "dim" && by !== 0) return int(dims.mod(a.dim, by));
+  if (a.kind === "dim") return int(dims.mod(a.dim, by));
   if (provablyWithin(a, by)) return a;
   const { quotient, rest } = splitBy(a, by);
   if (provablyWithin(rest, by)) return rest;

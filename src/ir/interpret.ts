@@ -124,13 +124,15 @@ function interpretKernel(task: KernelTask, tensors: Tensors, bindings: Bindings)
     const expr = compile(store.expr);
     const write = writer(target);
     const read = reader(target);
-    const mode = store.mode;
-    if (mode === "set") return () => write(offset(), expr());
-    const combine = COMBINERS[mode === "add" ? "sum" : mode === "mul" ? "prod" : mode].step;
-    return () => {
+    const { mode } = store;
+    const combine = mode === "set" ? undefined : COMBINERS[mode === "add" ? "sum" : mode === "mul" ? "prod" : mode].step;
+    const put = (): void => {
       const at = offset();
-      write(at, combine(read(at), expr()));
+      write(at, combine ? combine(read(at), expr()) : expr());
     };
+    if (!store.when) return put;
+    const when = compile(store.when);
+    return () => { if (when()) put(); };
   });
   const runStores = (): void => { for (const store of stores) store(); };
   if (loop.kind === "map") return nest(loop.vars, cell, bindings, runStores);

@@ -2,7 +2,7 @@
 
 import { dimText, shapeText } from "./dims.ts";
 import type { Expr, Var } from "./expr.ts";
-import { type KernelTask, type Program, type Task, isKernelTask, parallelVars } from "./task.ts";
+import { type KernelTask, type Program, type Task, expressionsOf, isKernelTask, parallelVars } from "./task.ts";
 import type { Value } from "./value.ts";
 
 const typed = (value: Value): string => `${value.name}: ${value.dtype}${shapeText(value.shape)}`;
@@ -53,7 +53,7 @@ function kernelLines(task: KernelTask): string[] {
       `${task.acc.name} = conv over ${nest([task.ic, ...task.kernel])}: x * ${text(task.w)}, groups ${task.groups}, strides [${task.strides}], dilations [${task.dilations}]`,
     );
   }
-  const stores = task.stores.map(({ value, index, expr, mode, init }) => `${typed(value)} at [${index.map(text).join(", ")}] ${mode === "set" ? "" : mode}= ${text(expr)}${init ? ` over ${init.name}` : ""}`);
+  const stores = task.stores.map(({ value, index, expr, mode, when, init }) => `${typed(value)} at [${index.map(text).join(", ")}] ${mode === "set" ? "" : mode}= ${text(expr)}${when ? ` where ${text(when)}` : ""}${init ? ` over ${init.name}` : ""}`);
   return [...lines, ...stores, ...(printer.named.length > 0 ? ["where", ...printer.named.map((line) => `  ${line}`)] : [])];
 }
 
@@ -64,8 +64,7 @@ class ExprPrinter {
   private readonly names = new Map<Expr, string>();
 
   constructor(task: KernelTask) {
-    const roots = [...task.stores.flatMap(({ index, expr }) => [...index, expr]), ...(task.kind === "reduce" ? task.stages.map(({ body }) => body) : task.kind === "gemm" ? [task.a, task.b] : task.kind === "conv" ? [task.x, task.w] : [])];
-    const stack = [...roots];
+    const stack = [...expressionsOf(task)];
     for (let e = stack.pop(); e; e = stack.pop()) {
       const count = (this.uses.get(e) ?? 0) + 1;
       this.uses.set(e, count);

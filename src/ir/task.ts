@@ -17,6 +17,8 @@ export interface Store {
   readonly index: readonly Expr[];
   readonly expr: Expr;
   readonly mode: StoreMode;
+  /** A bool: only where it holds is anything stored, and need index and expr be in bounds. */
+  readonly when?: Expr;
   /** When present the stores do not cover `value`: the rest is as in `init`. */
   readonly init?: Value;
 }
@@ -167,9 +169,16 @@ export function writesOf(task: Task): readonly Value[] {
   return [...new Set(task.stores.map(({ value }) => value))];
 }
 
+export const expressionsOfStore = ({ index, expr, when }: Store): readonly Expr[] => (when ? [when, ...index, expr] : [...index, expr]);
+
+/** A store with every expression rebuilt by `change`. */
+export const mapStore = (store: Store, change: (e: Expr) => Expr): Store => ({
+  ...store, index: store.index.map(change), expr: change(store.expr), ...(store.when ? { when: change(store.when) } : {}),
+});
+
 /** Expressions that a kernel task evaluates. */
 export function expressionsOf(task: KernelTask): readonly Expr[] {
-  const stores = task.stores.flatMap((store) => [...store.index, store.expr]);
+  const stores = task.stores.flatMap(expressionsOfStore);
   switch (task.kind) {
     case "map": return stores;
     case "reduce": return [...task.stages.map(({ body }) => body), ...stores];
@@ -202,7 +211,7 @@ function freeReads(tasks: readonly Task[], local: readonly Value[], results: rea
 
 /** A kernel task with every expression rebuilt by `change`. */
 export function mapExpressions<T extends KernelTask>(task: T, change: (e: Expr) => Expr): T {
-  const stores = task.stores.map((store) => ({ ...store, index: store.index.map(change), expr: change(store.expr) }));
+  const stores = task.stores.map((store) => mapStore(store, change));
   switch (task.kind) {
     case "map": return { ...task, stores };
     case "reduce": return { ...task, stores, stages: task.stages.map((stage) => ({ ...stage, body: change(stage.body) })) };

@@ -3,23 +3,42 @@
 
 import { type Dim, ceilDiv, isStatic, product, sub } from "../ir/dims.ts";
 import { type Expr, add, and, bool, int, lt, minimum, mul, substitute, unflatten, variable } from "../ir/expr.ts";
-import type { ConvTask, GemmTask } from "../ir/task.ts";
+import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, WORKGROUP_NUMBER, gridFor } from "./grid.ts";
-import { asProduct, storesAlongM } from "./product.ts";
+import { asProduct, isContiguous, storesAlongM } from "./product.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { Block, Module } from "./writer.ts";
 
 /** Results an invocation makes, [along m, along n]. */
-const BLOCKS = [[4, 4], [8, 4], [4, 8], [2, 4], [4, 2], [2, 2], [8, 1], [4, 1], [1, 4], [1, 8], [2, 1], [1, 2]] as const;
+const BLOCKS = [[4, 4], [8, 4], [4, 8], [2, 4], [4, 2], [2, 2], [8, 1], [4, 1], [1, 4], [1, 8], [2, 1], [1, 2], [1, 1]] as const;
+/** How many invocations share the sum of one block, each taking every so many terms; 1 is no sharing. */
+const SLICES = [1, 4, 16, 32] as const;
+/** Invocations that keep a large GPU busy: beyond it sharing a sum only costs. */
+const ENOUGH = 200_000;
 
+/** Blocks and slices that fit, those that make enough invocations of the largest blocks first. */
 function* blocks(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
-  const { m, n } = asProduct(task);
+  const { batch, m, n, inner } = asProduct(task);
   const fits = (block: number, dim: Dim): boolean => block === 1 || !isStatic(dim) || dim >= block;
+  const known = (dim: Dim): number => (isStatic(dim) ? dim : 64);
+  const results = known(product([...batch, m, n].map(({ extent }) => extent)));
+  const found: { config: Config; score: number }[] = [];
   for (const [rows, columns] of BLOCKS) {
     if (!fits(rows, m.extent) || !fits(columns, n.extent)) continue;
-    for (const size of [64, 128]) if (size <= caps.limits.maxComputeInvocationsPerWorkgroup) yield { rows, columns, size };
+    for (const slices of SLICES) {
+      if (slices > 1 && known(inner[0]!.extent) < 2 * slices) continue;
+      for (const size of [64, 128, 256]) {
+        if (size > caps.limits.maxComputeInvocationsPerWorkgroup || (slices > 1 && size * rows * columns * 4 > caps.limits.maxComputeWorkgroupStorageSize)) continue;
+        const invocations = (results * slices) / (rows * columns);
+        // Loads a product, text to compile, and what idle lanes waste.
+        const traffic = 1 / rows + 1 / columns + (rows * columns) / 64;
+        const idle = Math.max(1, ENOUGH / invocations) ** 0.5;
+        found.push({ config: { rows, columns, slices, size }, score: traffic * (caps.tier === "core" ? 1 : idle) * (1 + 0.05 * Math.log2(slices)) * (1 + Math.abs(size - 128) / 2000) });
+      }
+    }
   }
+  for (const { config } of found.sort((a, b) => a.score - b.score)) yield config;
 }
 
 export const gemmBlocked = tactic("gemm", { name: "gemm.blocked", applicable: () => true, likelihood: () => 0.6, candidates: blocks, emit: emitBlocked });
@@ -32,7 +51,7 @@ export const convBlocked = tactic("conv", {
 });
 
 function emitBlocked(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel {
-  const { rows, columns, size } = config as { rows: number; columns: number; size: number };
+  const { rows, columns, slices, size } = config as { rows: number; columns: number; slices: number; size: number };
   const { batch, m, n, inner, a, b, acc, stores } = asProduct(task);
   const module = new Module(caps);
   const block = new Block(module);
@@ -41,9 +60,16 @@ function emitBlocked(task: GemmTask | ConvTask, config: Config, caps: Caps): Ker
   const [rowBlocks, columnBlocks] = [ceilDiv(m.extent, rows), ceilDiv(n.extent, columns)];
   const grid = [...batch.map(({ extent }) => extent), ...(alongM ? [columnBlocks, rowBlocks] : [rowBlocks, columnBlocks])];
   const total = product(grid);
+  const perGroup = size / slices;
   const item = variable("item", total);
-  block.line(`let item = ${WORKGROUP_NUMBER} * ${size} + i32(lane);`);
-  block.line(`if (item >= ${module.dim(total)}) { return; }`);
+  // Terms that lie side by side go to neighbouring lanes, so that a wave reads them together; else results do.
+  const termsFirst = isContiguous([a, b], inner.at(-1)!) && inner.length === 1 && slices >= 16;
+  const [blockLane, sliceLane] = termsFirst ? [`lane / ${slices}u`, `lane % ${slices}u`] : [`lane % ${perGroup}u`, `lane / ${perGroup}u`];
+  block.line(`let place = ${slices === 1 ? "lane" : blockLane};`);
+  block.line(`let number = ${WORKGROUP_NUMBER} * ${perGroup} + i32(place);`);
+  // With slices every invocation must reach the barriers: those beyond the end repeat the last block and store nothing.
+  if (slices === 1) block.line(`if (number >= ${module.dim(total)}) { return; }\nlet item = number;`);
+  else block.line(`let slice = ${sliceLane};\nlet item = min(number, ${module.dim(total)} - 1);`);
   block.bind(item, "item");
   const index = unflatten(item, grid);
   const at = new Map<Expr, Expr>(batch.map((v, i) => [v, index[i]!]));
@@ -60,25 +86,45 @@ function emitBlocked(task: GemmTask | ConvTask, config: Config, caps: Caps): Ker
   const names = ms.map(() => ns.map(() => block.fresh()));
   const zero = acc.type === "f32" ? "0.0" : acc.type === "i32" ? "0" : "0u";
   for (const name of names.flat()) block.line(`var ${name} = ${zero};`);
-  block.loops(inner, () => {
+  const term = (): void => {
     const left = rowsOf.map((e) => block.value(e));
     const right = columnsOf.map((e) => block.value(e));
     names.forEach((row, i) => row.forEach((name, j) => block.line(acc.type === "f32" ? `${name} = fma(${left[i]}, ${right[j]}, ${name});` : `${name} += ${left[i]} * ${right[j]};`)));
-  });
-  ms.forEach((rowIndex, i) =>
-    ns.forEach((columnIndex, j) => {
-      const write = (): void => {
-        block.bind(acc, names[i]![j]!);
-        const here = new Map(at).set(m, rowIndex).set(n, columnIndex);
-        for (const store of stores) block.store({ ...store, index: store.index.map((e) => substitute(e, here)), expr: substitute(store.expr, here) });
-      };
-      if (wholeM && wholeN) block.scope(write);
-      else {
-        const valid = and(wholeM ? bool(true) : lt(rowIndex, int(m.extent)), wholeN ? bool(true) : lt(columnIndex, int(n.extent)));
-        block.nest(`if (${block.value(valid)})`, write, true);
-      }
-    }),
-  );
+  };
+  const [outermost, ...rest] = inner;
+  if (slices === 1) block.loops(inner, term);
+  else block.loop(outermost!, () => block.loops(rest, term), "i32(slice)", String(slices));
+
+  const write = (i: number, j: number, text: string): void => {
+    const [rowIndex, columnIndex] = [ms[i]!, ns[j]!];
+    const body = (): void => {
+      block.bind(acc, text);
+      const here = new Map(at).set(m, rowIndex).set(n, columnIndex);
+      for (const store of stores) block.store(mapStore(store, (e) => substitute(e, here)));
+    };
+    const valid = and(wholeM ? bool(true) : lt(rowIndex, int(m.extent)), wholeN ? bool(true) : lt(columnIndex, int(n.extent)));
+    if (valid.kind === "const" && !valid.value) return;
+    if (valid.kind === "const") block.scope(body);
+    else block.nest(`if (${block.value(valid)})`, body, true);
+  };
+  const each = (visit: (i: number, j: number) => void): void => ms.forEach((_, i) => ns.forEach((__, j) => visit(i, j)));
+  if (slices === 1) each((i, j) => write(i, j, names[i]![j]!));
+  else {
+    // Partial sums meet in workgroup memory; then result r of a block is finished by slice r, modulo the slices.
+    const results = rows * columns;
+    module.add(`var<workgroup> partial: array<${acc.type}, ${size * results}>;`);
+    each((i, j) => block.line(`partial[(slice * ${perGroup}u + place) * ${results}u + ${i * columns + j}u] = ${names[i]![j]};`));
+    block.line("workgroupBarrier();");
+    each((i, j) => {
+      const r = i * columns + j;
+      block.nest(`if (slice == ${r % slices}u && number < ${module.dim(total)})`, () => {
+        const sum = block.fresh();
+        block.line(`var ${sum} = ${zero};`);
+        block.line(`for (var other = 0u; other < ${slices}u; other++) { ${sum} += partial[(other * ${perGroup}u + place) * ${results}u + ${r}u]; }`);
+        write(i, j, sum);
+      }, true);
+    });
+  }
   module.add(`@compute @workgroup_size(${size})\nfn main(${ENTRY_PARAMETERS}) {\n${block.text()}\n}`);
-  return { steps: [module.step(gridFor(total, size))], scratch: [], packed: [] };
+  return { steps: [module.step(gridFor(total, perGroup))], scratch: [], packed: [] };
 }

@@ -4,7 +4,7 @@
 import gemmTiledShader from "../../shaders/gemm_tiled.wgsl";
 import { type Dim, ceilDiv, isStatic, product } from "../ir/dims.ts";
 import { type Expr, type Var, substitute, unflatten, variable } from "../ir/expr.ts";
-import type { GemmTask } from "../ir/task.ts";
+import { type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { asGemm, isContiguous, storesAlongM } from "./product.ts";
 import { specialize } from "./specialize.ts";
@@ -90,7 +90,7 @@ function emitTiled(task: GemmTask, config: Config, caps: Caps): Kernel {
       load_a: operand(task.a, [[m, "m"], [k, "k"]]),
       load_b: operand(task.b, [[k, "k"], [n, "n"]]),
       store: hook([[flatBatch, "batch"], [m, "m"], [n, "n"], [task.acc, "acc"]], (block) => {
-        for (const store of task.stores) block.store({ ...store, index: store.index.map((e) => substitute(e, atBatch)), expr: substitute(store.expr, atBatch) });
+        for (const store of task.stores) block.store(mapStore(store, (e) => substitute(e, atBatch)));
       }),
     },
   });

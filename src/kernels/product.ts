@@ -3,7 +3,7 @@
 
 import { type Dim, product } from "../ir/dims.ts";
 import { type Expr, type Var, flatten, loadsOf, substitute, unflatten, variable } from "../ir/expr.ts";
-import { type ConvTask, type GemmTask, type Store, asReduce } from "../ir/task.ts";
+import { type ConvTask, type GemmTask, type Store, asReduce, mapStore } from "../ir/task.ts";
 
 export interface Product {
   readonly batch: readonly Var[];
@@ -36,7 +36,7 @@ export function asProduct(task: GemmTask | ConvTask): Product {
   const move = (e: Expr): Expr => substitute(e, at);
   return {
     batch: task.groups === 1 ? [] : [group], m, n, inner, a: move(body.a), b: move(body.b), acc: task.acc,
-    stores: stores.map((store): Store => ({ ...store, index: store.index.map(move), expr: move(store.expr) })),
+    stores: stores.map((store) => mapStore(store, move)),
   };
 }
 

@@ -395,8 +395,13 @@ export class Block {
     return made;
   }
 
-  /** Writes one store. */
-  store({ value, index, expr, mode }: Store): void {
+  /** Writes one store, under its condition if it has one. */
+  store(store: Store): void {
+    if (store.when) this.nest(`if (${this.value(store.when)})`, () => this.put(store), true);
+    else this.put(store);
+  }
+
+  private put({ value, index, expr, mode }: Store): void {
     const offset = this.value(flatten(index, value.shape));
     const text = this.value(expr);
     if (mode === "set") {

@@ -20,8 +20,8 @@ export function decideStorage(tasks: readonly Task[]): void {
       task.else.forEach(look);
       for (const result of task.results) tied.push([result.then, result.else, result.out]);
     } else if (isKernelTask(task)) {
-      for (const { value, index, mode, init } of task.stores) {
-        const whole = task.kind === "map" && mode === "set" && !init && index.length === task.vars.length && index.every((e, i) => e === task.vars[i]);
+      for (const { value, index, mode, init, when } of task.stores) {
+        const whole = task.kind === "map" && mode === "set" && !init && !when && index.length === task.vars.length && index.every((e, i) => e === task.vars[i]);
         if (!whole) wide.add(value);
         if (init) tied.push([value, init]);
       }

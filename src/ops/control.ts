@@ -4,7 +4,7 @@
 import { type Dim, isStatic, isStaticShape, sameShape, shapeText, symbol, symbolsOf } from "../ir/dims.ts";
 import * as x from "../ir/expr.ts";
 import { type Expr, TURN } from "../ir/expr.ts";
-import type { Graph } from "../ir/graph.ts";
+import type { Graph, GraphNode } from "../ir/graph.ts";
 import { Lowering, type TurnResults, contentsOf } from "../ir/lower.ts";
 import type { Task } from "../ir/task.ts";
 import { scalarTensor, sizeOf } from "../ir/tensor.ts";
@@ -133,14 +133,25 @@ function lowerLoop(b: Lowering, inputs: readonly (Value | undefined)[], body: Gr
     ...(trips && count === undefined ? { trips } : {}),
     ...(condition && going === undefined ? { condition } : {}),
   };
-  const results = repeat(b, node, limits, initial, (inner, turn, carried) => {
+  const carriedAt = initial.flatMap((_, i) => (passesOn(body, i) ? [] : [i]));
+  const results = repeat(b, node, limits, carriedAt.map((i) => initial[i]!), (inner, turn, carried) => {
     const iteration = inner.map("i64", scalarShape(body, 0), () => turn);
     const yes = inner.constant({ ...scalarTensor("bool", 1), shape: scalarShape(body, 1) as readonly number[] });
-    const [proceed, ...rest] = node.inline(inner, body, [iteration, yes, ...carried]);
-    return { ...(known(proceed!) === 1 ? {} : { condition: proceed! }), carried: rest.slice(0, initial.length), scans: rest.slice(initial.length) };
+    const entering = initial.map((value, i) => carried[carriedAt.indexOf(i)] ?? value);
+    const [proceed, ...rest] = node.inline(inner, body, [iteration, yes, ...entering]);
+    return { ...(known(proceed!) === 1 ? {} : { condition: proceed! }), carried: carriedAt.map((i) => rest[i]!), scans: rest.slice(initial.length) };
   });
-  return [...results.carried, ...results.scans];
+  return [...initial.map((value, i) => results.carried[carriedAt.indexOf(i)] ?? value), ...results.scans];
 }
+
+/** True when a body gives carried value `i` on as it came: it stays what it was before the loop. */
+function passesOn(body: Graph, i: number): boolean {
+  let value: Value | undefined = body.outputs[i + 1]!.value;
+  for (let node = producerOf(body, value); node?.op === "Identity"; node = producerOf(body, value)) value = node.inputs[0];
+  return value === body.inputs[i + 2];
+}
+
+const producerOf = (graph: Graph, value: Value | undefined): GraphNode | undefined => graph.nodes.find(({ outputs }) => value && outputs.includes(value));
 
 // --- Scan ----------------------------------------------------------------------------------------------------------------
 

@@ -54,8 +54,10 @@ function keyOf(node: GraphNode, identify: (value: Value) => number): string | un
   return `${node.domain}:${node.op}.${node.opset}(${inputs.join()}){${attributes.join(";")}}${outputs.join("")}`;
 }
 
+/** JSON would make one of -0 and 0, and null of infinities. */
+const exactNumber = (_: string, value: unknown): unknown => (Object.is(value, -0) ? "-0" : typeof value === "number" && !Number.isFinite(value) ? String(value) : value);
 const attributeKey = (attribute: Attribute): string =>
-  attribute.kind === "tensor" ? tensorKey(attribute.value) : `${attribute.kind}${JSON.stringify(attribute.value, (_, value) => (Object.is(value, -0) ? "-0" : typeof value === "number" && !Number.isFinite(value) ? String(value) : value))}`;
+  attribute.kind === "tensor" ? tensorKey(attribute.value) : `${attribute.kind}${JSON.stringify(attribute.value, exactNumber)}`;
 
 const tensorKey = ({ dtype, shape, data }: Tensor): string => `${dtype}[${shape.join()}]${hash(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))}`;
 
@@ -79,8 +81,10 @@ function identities(): (value: Value) => number {
     return next++;
   };
   return (value) => {
-    let id = numbers.get(value);
-    if (id === undefined) numbers.set(value, (id = value.data ? numberOfConstant(value, value.data) : next++));
+    const known = numbers.get(value);
+    if (known !== undefined) return known;
+    const id = value.data ? numberOfConstant(value, value.data) : next++;
+    numbers.set(value, id);
     return id;
   };
 }

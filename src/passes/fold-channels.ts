@@ -99,19 +99,23 @@ function scaleInput(g: Replacement, linear: Linear, { factor, shift }: Channels)
 
 const isUnpadded = (node: GraphNode): boolean => node.op !== "Conv" || (ownPads(node, 0)?.every((pad) => pad === 0) ?? false);
 
-const before = [
+/** A constant factor or shift that only a linear operator reads; padding of its own stays 0 under a factor, not under a shift. */
+const constantBefore = (name: string, operators: readonly string[], where: (node: GraphNode) => boolean) =>
   rule({
-    // Padding stays 0 under a factor.
-    name: "fold-scale-before",
-    match: op(["Conv", "Gemm", "MatMul"], [op(["Mul", "Div"], [any("x"), constant("c")], { singleUse: true }).as("scaling"), constant("w"), optional(any("b"))]),
-    rewrite: ({ x, c, w, b, scaling }, g) => {
+    name,
+    match: op(["Conv", "Gemm", "MatMul"], [op(operators, [any("x"), constant("c")], { singleUse: true }).as("inner"), constant("w"), optional(any("b"))], { where }),
+    rewrite: ({ x, c, w, b, inner }, g) => {
       const layout = layoutOf(g.root, w);
-      const { shape } = scaling.outputs[0]!;
+      const { shape } = inner.outputs[0]!;
       const numbers = layout && x.shape.length === shape.length ? perChannel(c, layout.inputs, layout.inputAxis, shape.length) : undefined;
-      const channels = numbers && channelsOf(scaling.op, numbers, scaling.inputs[0] === c);
+      const channels = numbers && channelsOf(inner.op, numbers, inner.inputs[0] === c);
       return channels && scaleInput(g, { node: g.root, x, w, b }, channels);
     },
-  }),
+  });
+
+const before = [
+  constantBefore("fold-scale-before", ["Mul", "Div"], () => true),
+  constantBefore("fold-shift-before", ["Add", "Sub"], isUnpadded),
   rule({
     name: "fold-batchnorm-before",
     match: op(["Conv", "Gemm"], [op("BatchNormalization", [any("x"), ...statistics], { singleUse: true, where: isInference }).as("norm"), constant("w"), optional(constant("b"))], { where: isUnpadded }),

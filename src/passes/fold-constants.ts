@@ -38,7 +38,7 @@ export const foldConstants: Pass = {
       if (folded !== undefined) {
         steps -= folded;
         for (const value of node.outputs) if (value) changed.add(value);
-      } else if (editor.graphOf(node) === editor.graph && readsAny(node, changed)) {
+      } else if (editor.typed.has(editor.graphOf(node)) && readsAny(node, changed)) {
         // What became known may sharpen the types of what reads it.
         const before = node.outputs.map(knowledge);
         inferNode(node);
@@ -52,9 +52,9 @@ export const foldContents: Pass = {
   name: "fold-contents",
   doc: "integer values whose elements are all known from static shapes become constants",
   run(editor, { log, check }) {
-    for (const node of editor.nodesOf(editor.graph)) {
+    for (const node of editor.typedGraphs().flatMap((graph) => editor.nodesOf(graph))) {
       const known = node.outputs.map((value) => value && !value.data && constantContents(value));
-      if (!known.some((data) => data) || !log.take("fold-contents", node.name)) continue;
+      if (!editor.has(node) || !known.some((data) => data) || !log.take("fold-contents", node.name)) continue;
       node.outputs.forEach((value, i) => { if (value && known[i]) editor.setConstant(value, known[i]); });
       if (node.outputs.every((value) => !value || value.data || !editor.isUsed(value))) removeFolded(editor, node);
       check(editor, "fold-contents");

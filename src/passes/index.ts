@@ -8,6 +8,7 @@ import { copyGraph } from "./copy.ts";
 import { foldChannels } from "./fold-channels.ts";
 import { foldConstants, foldContents } from "./fold-constants.ts";
 import { foldPad } from "./fold-pad.ts";
+import { inferBranches } from "./infer-branches.ts";
 import { inlineBranches } from "./inline-branches.ts";
 import { mergeChains } from "./merge-chains.ts";
 import type { Pass, PassContext } from "./pass.ts";
@@ -62,7 +63,10 @@ export function runPasses(graph: Graph, options: PassOptions = {}): Graph {
     check: options.verify ? (editor, rule) => verifyGraph(editor.finish(), rule) : () => undefined,
     strict: options.verify ?? false,
   };
-  const editor = new GraphEditor(copyGraph(graph));
+  const copy = copyGraph(graph);
+  const typed = new Set([copy]);
+  for (const node of copy.nodes) inferBranches(node, typed);
+  const editor = new GraphEditor(copy, typed);
   for (let round = 0, before = -1; round < MAX_ROUNDS && log.applied.length > before && before < log.limit; round++) {
     before = log.applied.length;
     for (const pass of PASSES) if (context.enabled(pass.name)) pass.run(editor, context);

@@ -255,3 +255,25 @@ export const noHostOperator = (node: string, op: string): KilnError =>
 export const hostFallbackRefused = (node: string, op: string, reason: string): KilnError =>
   error("K611", "host-layer-refused", `${op} "${node}"`, "this layer would run on the host", reason, "allow it (drop --no-host-fallback), or export the model without it");
 export const badProfile = (profile: string, input: string, what: string, cause?: string): KilnError => error("K612", "bad-profile", `${profile}, input "${input}"`, what, cause);
+
+// --- K7xx: calibration ---------------------------------------------------------------------------------------------------
+
+/** `sample`: its number, where it is known. */
+export const notFinite = (tensor: string, sample?: number): KilnError =>
+  error("K701", "not-finite", `tensor "${tensor}"`, `it holds NaN or infinity${sample === undefined ? "" : ` for sample ${sample}`}`, undefined, "check the calibration data and its preprocessing; if the float network itself overflows there, keep this layer in float");
+export const noSamples = (place: string, hint?: string): KilnError => error("K702", "no-samples", place, "there is no calibration data", undefined, hint);
+export const badCache = (file: string, line: number, what: string): KilnError =>
+  error("K703", "bad-calibration-cache", `${file} line ${line}`, what, undefined, "delete the file and calibrate again");
+const listed = (names: readonly string[]): string => `${names.slice(0, 8).map((name) => `"${name}"`).join(", ")}${names.length > 8 ? ` and ${names.length - 8} more` : ""}`;
+/** `missing`: tensors of the network without a scale; `foreign`: scales of tensors that the network does not have. */
+export const cacheMismatch = (missing: readonly string[], foreign: readonly string[]): KilnError =>
+  error(
+    "K704",
+    "cache-mismatch",
+    "calibration cache",
+    "it is of another network",
+    [...(missing.length > 0 ? [`no scale for ${listed(missing)}`] : []), ...(foreign.length > 0 ? [`scales for ${listed(foreign)}, which this network does not have`] : [])].join("\n"),
+    "calibrate this network: delete the cache, or name another",
+  );
+export const badDataset = (place: string, what: string, hint?: string): KilnError => error("K705", "bad-dataset", place, what, undefined, hint);
+export const badCalibrator = (name: string, known: readonly string[]): KilnError => error("K707", "bad-calibrator", `"${name}"`, "there is no such calibrator", undefined, `expected: ${known.join(", ")}`);

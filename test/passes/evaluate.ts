@@ -23,9 +23,9 @@ function* numbers(seed: number): Generator<number> {
   }
 }
 
-/** Inputs for a graph: symbols are worth 2, 3, 4, … in order of appearance. */
-export function inputsFor(graph: Graph, seed = 1): Map<string, Tensor> {
-  const sizes = new Map<string, number>();
+/** Inputs for a graph: symbols are worth what `given` says, others 2, 3, 4, … in order of appearance. */
+export function inputsFor(graph: Graph, seed = 1, given: Readonly<Record<string, number>> = {}): Map<string, Tensor> {
+  const sizes = new Map<string, number>(Object.entries(given));
   for (const { shape } of graph.inputs) for (const dim of shape) for (const name of symbolsOf(dim)) if (!sizes.has(name)) sizes.set(name, sizes.size + 2);
   const source = numbers(seed);
   return new Map(

@@ -19,7 +19,7 @@ export function applyRules(editor: GraphEditor, graph: Graph, rules: readonly Ru
   const queue = editor.nodesOf(graph).filter((node) => byOp.has(node.op));
   const queued = new Set(queue);
   // Each rewrite brings its graph nearer to a normal form; a pair of rules that undo each other is a defect.
-  let patience = 100 * (queue.length + 100);
+  let patience = 10 * (queue.length + 100);
 
   const enqueue = (node: GraphNode): void => {
     if (queued.has(node) || !byOp.has(node.op) || editor.graphOf(node) !== graph) return;
@@ -98,14 +98,14 @@ function replace(editor: GraphEditor, match: Match, replacement: Replacement, re
     else instead.set(output, adopt.get(result) ?? result);
   });
 
-  for (const value of replacement.constants) value.name = editor.freshName(value.name);
+  for (const value of replacement.constants) value.name = editor.valueNames.fresh(value.name);
   for (const node of drafts) {
     const renamed = (value: Value | undefined): Value | undefined => (value && adopt.get(value)) ?? value;
     const isLast = node.outputs.some((value) => value && adopt.has(value));
     node.inputs = node.inputs.map(renamed);
     node.outputs = node.outputs.map(renamed);
-    node.name = isLast && !drafts.some(({ name }) => name === root.name) ? root.name : editor.freshName(node.name);
-    if (!isLast) for (const value of node.outputs) if (value) value.name = editor.freshName(value.name);
+    node.name = isLast && !drafts.some(({ name }) => name === root.name) ? root.name : editor.nodeNames.fresh(node.name);
+    if (!isLast) for (const value of node.outputs) if (value) value.name = editor.valueNames.fresh(value.name);
     editor.insertBefore(root, node);
     changed.add(node);
   }

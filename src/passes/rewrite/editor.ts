@@ -16,7 +16,30 @@ interface Link {
   after: Link | undefined;
 }
 
+/** Names that are taken, and fresh ones. */
+class Names {
+  /** Next number to try for each name that is taken. */
+  private readonly numbers = new Map<string, number>();
+
+  take(name: string): void {
+    if (!this.numbers.has(name)) this.numbers.set(name, 1);
+  }
+
+  /** A name that nothing has yet: `base`, or `base` with a number. */
+  fresh(base: string): string {
+    let name = base;
+    for (let n = this.numbers.get(base) ?? 1; this.numbers.has(name); n++) {
+      name = `${base}_${n}`;
+      this.numbers.set(base, n + 1);
+    }
+    this.numbers.set(name, 1);
+    return name;
+  }
+}
+
 export class GraphEditor {
+  readonly nodeNames = new Names();
+  readonly valueNames = new Names();
   /** The nodes that a node stands for besides its own origins: gathered when the graph is finished. */
   private readonly sources = new Map<GraphNode, GraphNode[]>();
   /** Newest version of ONNX's own operators that the graph uses, at least 13: what new nodes follow. */
@@ -24,15 +47,17 @@ export class GraphEditor {
   private readonly links = new Map<GraphNode, Link>();
   private readonly heads = new Map<Graph, { first: Link | undefined; last: Link | undefined }>();
   private readonly producers = new Map<Value, GraphNode>();
-  /** Next number to try for each name that is taken. */
-  private readonly names = new Map<string, number>();
   /** How often each node reads a value, nodes of nested graphs included. */
   private readonly readers = new Map<Value, Map<GraphNode, number>>();
   /** How often a value is a result of the graph or of a nested one. */
   private readonly results = new Map<Value, number>();
 
   /** `graph` and its nodes' lists are the editor's from now on; the list of nodes is out of date until `finish`. */
-  constructor(readonly graph: Graph) {
+  constructor(
+    readonly graph: Graph,
+    /** The graphs, nested ones too, in which all values have types. */
+    readonly typed: Set<Graph> = new Set([graph]),
+  ) {
     this.adoptTree(graph);
     this.opset = graph.nodes.reduce((newest, { domain, opset }) => (domain === "" ? Math.max(newest, opset) : newest), 13);
   }
@@ -82,19 +107,10 @@ export class GraphEditor {
   isResult(value: Value): boolean {
     return this.results.has(value);
   }
-  /** A name that no node or value has: `base`, or `base` with a number. */
-  freshName(base: string): string {
-    if (!this.names.has(base)) {
-      this.names.set(base, 1);
-      return base;
-    }
-    for (let n = this.names.get(base)!; ; n++) {
-      const name = `${base}_${n}`;
-      if (this.names.has(name)) continue;
-      this.names.set(base, n + 1);
-      this.names.set(name, 1);
-      return name;
-    }
+
+  /** The graph and the nested ones in which all values have types. */
+  typedGraphs(): Graph[] {
+    return [...this.typed].filter((graph) => this.heads.has(graph));
   }
 
   // --- edits -------------------------------------------------------------------------------------------------------------
@@ -209,7 +225,7 @@ export class GraphEditor {
   private adopt(graph: Graph): void {
     const ends: { first: Link | undefined; last: Link | undefined } = { first: undefined, last: undefined };
     this.heads.set(graph, ends);
-    for (const value of graph.inputs) this.names.set(value.name, 1);
+    for (const value of graph.inputs) this.valueNames.take(value.name);
     for (const node of graph.nodes) {
       const link: Link = { node, graph, before: ends.last, after: undefined };
       if (ends.last) ends.last.after = link;
@@ -241,15 +257,15 @@ export class GraphEditor {
   private register(link: Link): void {
     const { node } = link;
     this.links.set(node, link);
-    if (!this.names.has(node.name)) this.names.set(node.name, 1);
+    this.nodeNames.take(node.name);
     for (const value of node.inputs) {
       this.count(value, node, 1);
-      if (value && !this.names.has(value.name)) this.names.set(value.name, 1);
+      if (value) this.valueNames.take(value.name);
     }
     for (const value of node.outputs) {
       if (!value) continue;
       this.producers.set(value, node);
-      if (!this.names.has(value.name)) this.names.set(value.name, 1);
+      this.valueNames.take(value.name);
     }
   }
 
@@ -261,8 +277,8 @@ export class GraphEditor {
 
   private count(value: Value | undefined, node: GraphNode, by: number): void {
     if (!value) return;
-    let readers = this.readers.get(value);
-    if (!readers) this.readers.set(value, (readers = new Map()));
+    const readers = this.readers.get(value) ?? new Map<GraphNode, number>();
+    this.readers.set(value, readers);
     const times = (readers.get(node) ?? 0) + by;
     if (times > 0) readers.set(node, times);
     else readers.delete(node);

@@ -4,6 +4,7 @@ import type { Pass } from "../pass.ts";
 import { applyRules } from "./driver.ts";
 import type { Rule } from "./rule.ts";
 
+export { type RewriteLog, rewriteLog } from "./log.ts";
 export { type Constant, any, constant, either, exponent, number, op, optional, scalar, scalarOf } from "./pattern.ts";
 export { type Replacement, type Rule, float, int, ints, rule, text } from "./rule.ts";
 
@@ -12,5 +13,7 @@ export const rulesPass = (name: string, doc: string, rules: readonly Rule[]): Pa
   name,
   doc,
   rules: rules.map((rule) => rule.name),
-  run: (editor, context) => applyRules(editor, editor.graph, rules, context),
+  run: (editor, context) => {
+    for (const graph of editor.typedGraphs()) applyRules(editor, graph, rules, context);
+  },
 });
