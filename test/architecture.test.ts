@@ -51,17 +51,25 @@ interface Source {
 
 const roomOf = (path: string): string => (path.startsWith("src/") ? path.split("/")[1]! : path.split("/")[0]!);
 const withoutComments = (text: string): string =>
-  text.replace(/("(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`)|\/\*[^]*?\*\/|\/\/[^\n]*/g, (_, literal: string | undefined) => literal ?? "");
+  text.replace(
+    /("(?:[^"\\\n]|\\.)*"|`(?:[^`\\]|\\.)*`)|\/\*[\s\S]*?\*\/|\/\/[^\n]*/g,
+    (_, literal: string | undefined) => literal ?? "",
+  );
 
 /** `import … from "x"`, `export … from "x"`, `import "x"` and `import("x")`. */
-const IMPORT = /(?:^|\n)\s*(?:import|export)(?<type>\s+type)?\s+(?:[^"';]*?\sfrom\s+)?"(?<fixed>[^"\n]+)"|\bimport\(\s*"(?<dynamic>[^"\n]+)"/g;
+const IMPORT =
+  /(?:^|\n)\s*(?:import|export)(?<type>\s+type)?\s+(?:[^"';]*?\sfrom\s+)?"(?<fixed>[^"\n]+)"|\bimport\(\s*"(?<dynamic>[^"\n]+)"/g;
 
 function readSource(path: string): Source {
   const text = withoutComments(readFileSync(join(ROOT, path), "utf8"));
   const imports = [...text.matchAll(IMPORT)].map(({ groups }): Import => {
     const specifier = (groups!.fixed ?? groups!.dynamic)!;
     const isPackage = !specifier.startsWith(".");
-    return { target: isPackage ? specifier : posix.normalize(posix.join(posix.dirname(path), specifier)), isPackage, typeOnly: groups!.type !== undefined };
+    return {
+      target: isPackage ? specifier : posix.normalize(posix.join(posix.dirname(path), specifier)),
+      isPackage,
+      typeOnly: groups!.type !== undefined,
+    };
   });
   return { path, room: roomOf(path), imports, code: text.replace(/"(?:[^"\\\n]|\\.)*"/g, '""') };
 }
@@ -85,7 +93,9 @@ it("no room imports what the table does not allow", () => {
   const wrong = sources.flatMap(({ path, room, imports }) => {
     const allowed = MAY_IMPORT[room]!;
     if (allowed === "anything") return [];
-    return imports.filter(({ target, isPackage }) => !isPackage && roomOf(target) !== room && !allowed.includes(roomOf(target))).map(({ target }) => `${path} imports ${target}`);
+    return imports
+      .filter(({ target, isPackage }) => !isPackage && roomOf(target) !== room && !allowed.includes(roomOf(target)))
+      .map(({ target }) => `${path} imports ${target}`);
   });
   expect(wrong).toEqual([]);
 });
@@ -115,19 +125,31 @@ it("the lean runtime reaches no stage", () => {
     reached.add(path);
     for (const { target, typeOnly } of byPath.get(path)?.imports ?? []) if (!typeOnly) pending.push(target);
   }
-  expect([...new Set([...reached].map(roomOf))].filter((room) => ![...(MAY_IMPORT["runtime.ts"] as readonly string[]), "runtime.ts"].includes(room))).toEqual([]);
+  expect(
+    [...new Set([...reached].map(roomOf))].filter(
+      (room) => ![...(MAY_IMPORT["runtime.ts"] as readonly string[]), "runtime.ts"].includes(room),
+    ),
+  ).toEqual([]);
 });
 
 it("packages are imported only where the table says", () => {
   const wrong = sources
     .filter(({ room }) => !RIMS.has(room))
-    .flatMap(({ path, room, imports }) => imports.filter(({ target, isPackage }) => isPackage && !PACKAGES[room]?.includes(target)).map(({ target }) => `${path} imports ${target}`));
+    .flatMap(({ path, room, imports }) =>
+      imports
+        .filter(({ target, isPackage }) => isPackage && !PACKAGES[room]?.includes(target))
+        .map(({ target }) => `${path} imports ${target}`),
+    );
   expect(wrong).toEqual([]);
 });
 
 it("only the rims name their platform", () => {
   const wrong = sources
     .filter(({ room }) => !RIMS.has(room))
-    .flatMap(({ path, code }) => [...code.matchAll(/(?<![\w.$])(process|navigator|require|indexedDB|Deno|Bun)(?=\s*[.[(?])/g)].map(([, name]) => `${path} names ${name}`));
+    .flatMap(({ path, code }) =>
+      [...code.matchAll(/(?<![\w.$])(process|navigator|require|indexedDB|Deno|Bun)(?=\s*[.[(?])/g)].map(
+        ([, name]) => `${path} names ${name}`,
+      ),
+    );
   expect(wrong).toEqual([]);
 });

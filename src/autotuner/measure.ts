@@ -2,7 +2,7 @@
 // nothing is measured on zeros.
 
 import { type Bindings, evaluate } from "../ir/dims.ts";
-import { bytesOf, fromDevice, storageOf } from "../ir/storage.ts";
+import { bytesOf, constantBytes, fromDevice, storageOf } from "../ir/storage.ts";
 import { type KernelTask, writesOf } from "../ir/task.ts";
 import { reader } from "../ir/tensor.ts";
 import { isFloat } from "../ir/types.ts";
@@ -13,7 +13,6 @@ import type { Device } from "../gpu/device.ts";
 import type { PipelineCache } from "../gpu/pipelines.ts";
 import { Timer } from "../gpu/timer.ts";
 import type { Kernel } from "../kernels/tactic.ts";
-import { toDevice } from "../ir/storage.ts";
 import { toHalf } from "../util/f16.ts";
 
 export interface Keyed<C> {
@@ -116,7 +115,7 @@ export class Bench {
     const buffer = await this.memory.create({ label: value.name, bytes: Math.max(4, bytes) });
     buffers.set(value, buffer);
     const data = value.data ?? packed;
-    if (data) await this.memory.upload(buffer, toDevice(data, storage, value.name));
+    if (data) await this.memory.upload(buffer, constantBytes(value, data, storage));
     else if (storage.item === "f32") await this.memory.upload(buffer, Float32Array.from({ length: bytes / 4 }, () => Math.random() - 0.5));
     else if (storage.item === "f16") await this.memory.upload(buffer, Uint16Array.from({ length: bytes / 2 }, () => toHalf(Math.random() - 0.5)));
     return buffer;

@@ -407,6 +407,17 @@ export function flatten(index: readonly Expr[], shape: readonly Dim[]): Expr {
   return index.reduce((sum, e, i) => add(sum, scale(e, strides[i]!)), int(0));
 }
 
+/** Offset in GPU memory of an element, in the order of the value's layout. */
+export const offsetOf = ({ shape, layout }: Value, index: readonly Expr[]): Expr =>
+  layout ? flatten(layout.map((axis) => index[axis]!), layout.map((axis) => shape[axis]!)) : flatten(index, shape);
+
+/** Variables of a loop nest reordered so that the last one walks `value`'s memory, when `index` is just variables. */
+export function inMemoryOrder(vars: readonly Var[], value: Value, index: readonly Expr[]): readonly Var[] {
+  if (!value.layout) return vars;
+  const ordered = value.layout.map((axis) => index[axis]!).filter((e): e is Var => e.kind === "var" && vars.includes(e));
+  return [...vars.filter((v) => !ordered.includes(v)), ...ordered];
+}
+
 /** The index of a row-major offset. */
 export function unflatten(offset: Expr, shape: readonly Dim[]): Expr[] {
   const strides = stridesOf(shape);

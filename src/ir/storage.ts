@@ -28,6 +28,31 @@ export function bytesIn(storage: Storage, elements: Dim): Dim {
 
 export const bytesOf = (value: { readonly shape: readonly Dim[] }, storage: Storage): Dim => bytesIn(storage, product(value.shape));
 
+/** A row-major tensor's elements in the order of a layout. */
+function layOut({ dtype, shape, data }: Tensor, layout: readonly number[]): Tensor {
+  const source = stridesOf(shape);
+  const extents = layout.map((axis) => shape[axis]!);
+  const strides = layout.map((axis) => source[axis]!);
+  const target = allocate(dtype, data.length);
+  const at = new Array<number>(extents.length).fill(0);
+  for (let i = 0, from = 0; i < data.length; i++) {
+    target[i] = data[from]!;
+    for (let axis = extents.length - 1; axis >= 0; axis--) {
+      from += strides[axis]!;
+      if (++at[axis]! < extents[axis]!) break;
+      from -= extents[axis]! * strides[axis]!;
+      at[axis] = 0;
+    }
+  }
+  return { dtype, shape, data: target };
+}
+
+const stridesOf = (shape: readonly number[]): number[] => shape.map((_, axis) => shape.slice(axis + 1).reduce((size, dim) => size * dim, 1));
+
+/** A constant's bytes as its buffer holds them, in the value's layout. */
+export const constantBytes = (value: { readonly name: string; readonly layout?: readonly number[] | undefined }, data: Tensor, storage: Storage): Uint8Array =>
+  toDevice(value.layout ? layOut(data, value.layout) : data, storage, `constant "${value.name}"`);
+
 /** True when the host's array is already what the buffer holds. */
 function isSame(dtype: DType, { item, lanes }: Storage): boolean {
   if (dtype === "f32" || dtype === "i32" || dtype === "u32") return true;

@@ -3,12 +3,13 @@
 import { badGraphText } from "../util/errors.ts";
 import { type Dim, parseDim, shapeText } from "./dims.ts";
 import type { Attribute, Graph, GraphNode } from "./graph.ts";
-import { type Tensor, allocate, sizeOf, writer } from "./tensor.ts";
-import { BARE, Scope, type TensorTable, numberOf, storeElement } from "./text-words.ts";
+import { allocate, sizeOf, type Tensor, writer } from "./tensor.ts";
+import { BARE, numberOf, Scope, storeElement, type TensorTable } from "./text-words.ts";
 import { DTYPES, type DType } from "./types.ts";
 import type { Value } from "./value.ts";
 
-const TOKEN = /\s*("(?:[^"\\]|\\.)*"|::|==|#[0-9a-f]{32}|-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?f?|(?:inf|nan)(?![\w./#~-]))|[A-Za-z_/][\w./#~-]*|[[\]{}(),:=])/y;
+const TOKEN =
+  /\s*("(?:[^"\\]|\\.)*"|::|==|#[0-9a-f]{32}|-?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?f?|(?:inf|nan)(?![\w./#~-]))|[A-Za-z_/][\w./#~-]*|[[\]{}(),:=])/y;
 
 /** Reads what `printGraph` writes; types of node outputs may be left out (they are f32[] then, for inference to set). Throws K109. */
 export function parseGraph(text: string, data: TensorTable = new Map()): Graph {
@@ -55,7 +56,8 @@ class Parser {
 
   private node(scope: Scope<Value>): GraphNode {
     const made: (Value | undefined)[] = [];
-    do made.push(this.accept("_") ? undefined : this.typed()); while (this.accept(","));
+    do made.push(this.accept("_") ? undefined : this.typed());
+    while (this.accept(","));
     this.expect("=");
     const first = this.name();
     const [domain, versioned] = this.accept("::") ? [first, this.name()] : ["", first];
@@ -67,7 +69,16 @@ class Parser {
     const name = this.name();
     const origins = this.accept("from") ? this.items("(", ")", () => this.name()) : [name];
     for (const value of made) if (value) scope.own.set(value.name, value);
-    return { name, origins, op: versioned.slice(0, dot), domain, opset: Number(versioned.slice(dot + 1)), inputs, outputs: made, attributes: new Map(attributes) };
+    return {
+      name,
+      origins,
+      op: versioned.slice(0, dot),
+      domain,
+      opset: Number(versioned.slice(dot + 1)),
+      inputs,
+      outputs: made,
+      attributes: new Map(attributes),
+    };
   }
 
   private define(scope: Scope<Value>): Value {
@@ -106,7 +117,8 @@ class Parser {
     }
     if (token === "[") {
       const items = this.items("[", "]", () => this.next());
-      if (items.every((item) => item.startsWith('"'))) return { kind: "strings", value: items.map((item) => JSON.parse(item) as string) };
+      if (items.every((item) => item.startsWith('"')))
+        return { kind: "strings", value: items.map((item) => JSON.parse(item) as string) };
       return { kind: items.some(isFloatText) ? "floats" : "ints", value: items.map((item) => this.number(item)) };
     }
     if (DTYPES.includes(token as DType)) {
@@ -118,7 +130,8 @@ class Parser {
   }
 
   private number(text: string): number {
-    const value = text.endsWith("f") && text !== "inf" && text !== "-inf" ? Math.fround(Number(text.slice(0, -1))) : numberOf(text);
+    const value =
+      text.endsWith("f") && text !== "inf" && text !== "-inf" ? Math.fround(Number(text.slice(0, -1))) : numberOf(text);
     if (Number.isNaN(value) && text !== "nan") throw this.wrong("a number");
     return value;
   }
@@ -133,7 +146,8 @@ class Parser {
       return { ...found, dtype, shape };
     }
     const items = token === "[" ? this.items("[", "]", () => this.next()) : [this.next()];
-    if (items.length !== sizeOf(shape)) throw badGraphText(this.line(), `${items.length} elements for the shape ${shapeText(shape)}`);
+    if (items.length !== sizeOf(shape))
+      throw badGraphText(this.line(), `${items.length} elements for the shape ${shapeText(shape)}`);
     const tensor: Tensor = { dtype, shape, data: allocate(dtype, items.length) };
     const write = writer(tensor);
     items.forEach((item, i) => storeElement(tensor, i, item, write));

@@ -3,7 +3,7 @@
 import { shapeText } from "./dims.ts";
 import { type Attribute, type Graph, type GraphNode, subgraphsOf } from "./graph.ts";
 import type { Tensor } from "./tensor.ts";
-import { Scope, type TensorTable, digestOf, elementsText, floatText, nameText } from "./text-words.ts";
+import { digestOf, elementsText, floatText, nameText, Scope, type TensorTable } from "./text-words.ts";
 import type { Value } from "./value.ts";
 
 export interface PrintOptions {
@@ -37,7 +37,9 @@ class Printer {
       ...graph.inputs.map((value) => `input ${this.typed(value)}`),
       ...constants.map((value) => `const ${this.typed(value, false)} = ${this.literal(value.data!)}`),
       ...graph.nodes.map((node) => this.node(node, `${indent}  `, scope)),
-      ...graph.outputs.map(({ name, value }) => (this.name(value) === nameText(name) ? `output ${nameText(name)}` : `output ${nameText(name)} = ${this.name(value)}`)),
+      ...graph.outputs.map(({ name, value }) =>
+        this.name(value) === nameText(name) ? `output ${nameText(name)}` : `output ${nameText(name)} = ${this.name(value)}`,
+      ),
     ];
     return `{\n${lines.map((line) => `${indent}  ${line}\n`).join("")}${indent}}`;
   }
@@ -64,22 +66,36 @@ class Printer {
   private node(node: GraphNode, indent: string, scope: Scope<Value>): string {
     const outputs = node.outputs.map((value) => (value ? this.typed(value) : "_")).join(", ");
     const op = `${node.domain ? `${node.domain}::` : ""}${node.op}.${node.opset}`;
-    const attributes = [...node.attributes].map(([name, attribute]) => `${nameText(name)}: ${this.attribute(attribute, indent, scope)}`);
-    const from = node.origins.length === 1 && node.origins[0] === node.name ? "" : ` from (${node.origins.map(nameText).join(", ")})`;
+    const attributes = [...node.attributes].map(
+      ([name, attribute]) => `${nameText(name)}: ${this.attribute(attribute, indent, scope)}`,
+    );
+    const from =
+      node.origins.length === 1 && node.origins[0] === node.name ? "" : ` from (${node.origins.map(nameText).join(", ")})`;
     const block = attributes.length > 0 ? ` { ${attributes.join(", ")} }` : "";
     return `${outputs} = ${op}(${node.inputs.map((value) => this.name(value)).join(", ")})${block} as ${nameText(node.name)}${from}`;
   }
 
   private attribute(attribute: Attribute, indent: string, scope: Scope<Value>): string {
     switch (attribute.kind) {
-      case "int": return String(attribute.value);
-      case "float": return floatText(attribute.value);
-      case "string": return JSON.stringify(attribute.value);
-      case "ints": return list(attribute.kind, attribute.value.map(String));
-      case "floats": return list(attribute.kind, attribute.value.map(floatText));
-      case "strings": return list(attribute.kind, attribute.value.map((text) => JSON.stringify(text)));
-      case "tensor": return `${attribute.value.dtype}${shapeText(attribute.value.shape)} ${this.literal(attribute.value)}`;
-      case "graph": return `graph ${JSON.stringify(attribute.value.name)} ${this.graph(attribute.value, indent, scope)}`;
+      case "int":
+        return String(attribute.value);
+      case "float":
+        return floatText(attribute.value);
+      case "string":
+        return JSON.stringify(attribute.value);
+      case "ints":
+        return list(attribute.kind, attribute.value.map(String));
+      case "floats":
+        return list(attribute.kind, attribute.value.map(floatText));
+      case "strings":
+        return list(
+          attribute.kind,
+          attribute.value.map((text) => JSON.stringify(text)),
+        );
+      case "tensor":
+        return `${attribute.value.dtype}${shapeText(attribute.value.shape)} ${this.literal(attribute.value)}`;
+      case "graph":
+        return `graph ${JSON.stringify(attribute.value.name)} ${this.graph(attribute.value, indent, scope)}`;
     }
   }
 

@@ -1,7 +1,7 @@
 // The words that the printer and the parser of graph text share: names, scopes, numbers and the digests of large tensors.
 
 import { hash } from "../util/hash.ts";
-import { type Tensor, type TypedArray, allocate, reader, writer } from "./tensor.ts";
+import { allocate, reader, type Tensor, type TypedArray, writer } from "./tensor.ts";
 import { DTYPES, isFloat } from "./types.ts";
 
 /** Tensors by digest: what the text leaves out. */
@@ -34,8 +34,19 @@ function shortest(x: number, round: (a: number) => number): string {
   }
   return String(x);
 }
-const SPECIAL: ReadonlyMap<number, string> = new Map([[Number.POSITIVE_INFINITY, "inf"], [Number.NEGATIVE_INFINITY, "-inf"], [Number.NaN, "nan"]]);
-export const numberOf = (text: string): number => (text === "inf" ? Number.POSITIVE_INFINITY : text === "-inf" ? Number.NEGATIVE_INFINITY : text === "nan" ? Number.NaN : Number(text));
+const SPECIAL: ReadonlyMap<number, string> = new Map([
+  [Number.POSITIVE_INFINITY, "inf"],
+  [Number.NEGATIVE_INFINITY, "-inf"],
+  [Number.NaN, "nan"],
+]);
+export const numberOf = (text: string): number =>
+  text === "inf"
+    ? Number.POSITIVE_INFINITY
+    : text === "-inf"
+      ? Number.NEGATIVE_INFINITY
+      : text === "nan"
+        ? Number.NaN
+        : Number(text);
 
 /** A float attribute: always with a point or exponent; `f` says that it is the f32 nearest to the text. */
 export function floatText(x: number): string {
@@ -60,7 +71,10 @@ export function elementsText(tensor: Tensor): string | undefined {
   };
   const items = Array.from({ length: data.length }, (_, i) => {
     if (dtype === "i64" || dtype === "u64") return String(data[i]);
-    return SPECIAL.get(read(i)) ?? (dtype === "bool" ? String(data[i] !== 0) : isFloat(dtype) ? shortest(read(i), round) : String(read(i)));
+    return (
+      SPECIAL.get(read(i)) ??
+      (dtype === "bool" ? String(data[i] !== 0) : isFloat(dtype) ? shortest(read(i), round) : String(read(i)))
+    );
   });
   items.forEach((text, i) => storeElement(back, i, text, write));
   const [a, b] = [bytesOf(data), bytesOf(back.data)];
@@ -73,4 +87,3 @@ export function storeElement(tensor: Tensor, i: number, text: string, write: (i:
   if (tensor.dtype === "i64" || tensor.dtype === "u64") (tensor.data as BigInt64Array)[i] = BigInt(text);
   else write(i, tensor.dtype === "bool" ? Number(text === "true") : numberOf(text));
 }
-

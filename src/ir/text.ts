@@ -10,5 +10,5 @@
 //   }
 
 export { parseGraph } from "./text-parse.ts";
-export { printGraph, type PrintOptions } from "./text-print.ts";
+export { type PrintOptions, printGraph } from "./text-print.ts";
 export type { TensorTable } from "./text-words.ts";

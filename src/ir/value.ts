@@ -12,6 +12,8 @@ export interface Value {
   shape: readonly Dim[];
   /** Narrow integers and bools lie one to a 32-bit word, because single elements of it are stored. */
   wide?: boolean;
+  /** Order of the axes in GPU memory, outermost first; row-major when absent. Host tensors are always row-major. */
+  layout?: readonly number[];
   /** The tensor itself, for a constant. */
   data?: Tensor;
   /** What an input is promised to hold, so that shapes may depend on it; checked when the engine runs. */

@@ -53,11 +53,15 @@ const placeOf = (node: GraphNode): string => `${node.op} "${node.name}"`;
 function verifyValue(value: Value, place: string, fail: Fail): void {
   const { name, dtype, shape, data, contents } = value;
   for (const dim of shape) {
-    if (isStatic(dim) && !(Number.isInteger(dim) && dim >= 0)) throw fail(place, `value "${name}" has the shape ${shapeText(shape)}`);
+    if (isStatic(dim) && !(Number.isInteger(dim) && dim >= 0))
+      throw fail(place, `value "${name}" has the shape ${shapeText(shape)}`);
   }
   if (data) {
-    if (data.dtype !== dtype || !sameShape(data.shape, shape)) throw fail(place, `constant "${name}" is ${typeText(data)} but its type says ${typeText(value)}`);
-    if (data.data.length !== sizeOf(data.shape)) throw fail(place, `constant "${name}" has ${data.data.length} elements for the shape ${shapeText(shape)}`);
+    if (data.dtype !== dtype || !sameShape(data.shape, shape))
+      throw fail(place, `constant "${name}" is ${typeText(data)} but its type says ${typeText(value)}`);
+    if (data.data.length !== sizeOf(data.shape))
+      throw fail(place, `constant "${name}" has ${data.data.length} elements for the shape ${shapeText(shape)}`);
   }
-  if (contents && isStaticShape(shape) && contents.length !== sizeOf(shape)) throw fail(place, `value "${name}" has ${contents.length} known elements for the shape ${shapeText(shape)}`);
+  if (contents && isStaticShape(shape) && contents.length !== sizeOf(shape))
+    throw fail(place, `value "${name}" has ${contents.length} known elements for the shape ${shapeText(shape)}`);
 }

@@ -2,7 +2,7 @@
 // that each load serves a whole row or column. No workgroup memory and no barriers: what suits caches, CPUs and odd shapes.
 
 import { type Dim, ceilDiv, isStatic, product, sub } from "../ir/dims.ts";
-import { type Expr, add, and, bool, int, lt, minimum, mul, substitute, unflatten, variable } from "../ir/expr.ts";
+import { type Expr, type Var, add, and, bool, int, lt, minimum, mul, substitute, unflatten, variable } from "../ir/expr.ts";
 import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, WORKGROUP_NUMBER, gridFor } from "./grid.ts";
@@ -17,17 +17,19 @@ const SLICES = [1, 4, 16, 32] as const;
 /** Invocations that keep a large GPU busy: beyond it sharing a sum only costs. */
 const ENOUGH = 200_000;
 
+const sizeOr = (dim: Dim): number => (isStatic(dim) ? dim : 64);
+
 /** Blocks and slices that fit, those that make enough invocations of the largest blocks first. */
 function* blocks(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
   const { batch, m, n, inner } = asProduct(task);
   const fits = (block: number, dim: Dim): boolean => block === 1 || !isStatic(dim) || dim >= block;
-  const known = (dim: Dim): number => (isStatic(dim) ? dim : 64);
+  const known = sizeOr;
   const results = known(product([...batch, m, n].map(({ extent }) => extent)));
   const found: { config: Config; score: number }[] = [];
   for (const [rows, columns] of BLOCKS) {
     if (!fits(rows, m.extent) || !fits(columns, n.extent)) continue;
     for (const slices of SLICES) {
-      if (slices > 1 && known(inner[0]!.extent) < 2 * slices) continue;
+      if (slices > 1 && Math.max(...inner.map(({ extent }) => known(extent))) < 2 * slices) continue;
       for (const size of [64, 128, 256]) {
         if (size > caps.limits.maxComputeInvocationsPerWorkgroup || (slices > 1 && size * rows * columns * 4 > caps.limits.maxComputeWorkgroupStorageSize)) continue;
         const invocations = (results * slices) / (rows * columns);
@@ -91,9 +93,13 @@ function emitBlocked(task: GemmTask | ConvTask, config: Config, caps: Caps): Ker
     const right = columnsOf.map((e) => block.value(e));
     names.forEach((row, i) => row.forEach((name, j) => block.line(acc.type === "f32" ? `${name} = fma(${left[i]}, ${right[j]}, ${name});` : `${name} += ${left[i]} * ${right[j]};`)));
   };
-  const [outermost, ...rest] = inner;
-  if (slices === 1) block.loops(inner, term);
-  else block.loop(outermost!, () => block.loops(rest, term), "i32(slice)", String(slices));
+  const sliced = inner.reduce((longest, v) => (sizeOr(v.extent) > sizeOr(longest.extent) ? v : longest));
+  const loops = ([v, ...rest]: readonly Var[]): void => {
+    if (!v) term();
+    else if (v === sliced && slices > 1) block.loop(v, () => loops(rest), "i32(slice)", String(slices));
+    else block.loop(v, () => loops(rest));
+  };
+  loops(inner);
 
   const write = (i: number, j: number, text: string): void => {
     const [rowIndex, columnIndex] = [ms[i]!, ns[j]!];

@@ -1,7 +1,7 @@
 // Map tasks: one invocation an element, or one a 32-bit word where narrow integers are packed.
 
 import { ceilDiv, product } from "../ir/dims.ts";
-import { type Expr, add, int, mul, substitute, unflatten, variable } from "../ir/expr.ts";
+import { type Expr, add, inMemoryOrder, int, mul, substitute, unflatten, variable } from "../ir/expr.ts";
 import { type MapTask, mapExpressions } from "../ir/task.ts";
 import { storageOf } from "../ir/storage.ts";
 import { dtypeFacts } from "../ir/types.ts";
@@ -40,8 +40,9 @@ function emitMap(task: MapTask, config: Config, caps: Caps): Kernel {
 
 /** The task's stores at flat element `flat`. */
 const at = (task: MapTask, flat: Expr): MapTask => {
-  const index = unflatten(flat, task.vars.map(({ extent }) => extent));
-  const values = new Map<Expr, Expr>(task.vars.map((v, i) => [v, index[i]!]));
+  const vars = inMemoryOrder(task.vars, task.stores[0]!.value, task.stores[0]!.index);
+  const index = unflatten(flat, vars.map(({ extent }) => extent));
+  const values = new Map<Expr, Expr>(vars.map((v, i) => [v, index[i]!]));
   return mapExpressions(task, (e) => substitute(e, values));
 };
 

@@ -2,7 +2,7 @@
 // operands. What the tactics that block or tile a product start from.
 
 import { type Dim, product } from "../ir/dims.ts";
-import { type Expr, type Var, flatten, loadsOf, substitute, unflatten, variable } from "../ir/expr.ts";
+import { type Expr, type Var, flatten, loadsOf, offsetOf, substitute, unflatten, variable } from "../ir/expr.ts";
 import { type ConvTask, type GemmTask, type Store, asReduce, mapStore } from "../ir/task.ts";
 
 export interface Product {
@@ -35,10 +35,12 @@ export function asProduct(task: GemmTask | ConvTask): Product {
   if (body.kind !== "binary") throw new TypeError("a convolution multiplies its operands");
   const move = (e: Expr): Expr => substitute(e, at);
   return {
-    batch: task.groups === 1 ? [] : [group], m, n, inner, a: move(body.a), b: move(body.b), acc: task.acc,
+    batch: task.groups === 1 ? [] : [group], m, n, inner: channelsLast(task) ? [...task.kernel, task.ic] : inner, a: move(body.a), b: move(body.b), acc: task.acc,
     stores: stores.map((store) => mapStore(store, move)),
   };
 }
+
+const channelsLast = ({ x }: ConvTask): boolean => loadsOf([x]).some(({ value: { layout } }) => layout?.at(-1) === 1);
 
 /** The product with all inner variables as one. */
 export function asGemm(task: GemmTask | ConvTask): GemmTask {
@@ -58,7 +60,7 @@ const movesBy1 = (offset: Expr, v: Var): boolean => {
 };
 
 /** True when neighbours along `v` are neighbours in memory for some load. */
-export const isContiguous = (expressions: readonly Expr[], v: Var): boolean => loadsOf(expressions).some(({ value, index }) => movesBy1(flatten(index, value.shape), v));
+export const isContiguous = (expressions: readonly Expr[], v: Var): boolean => loadsOf(expressions).some(({ value, index }) => movesBy1(offsetOf(value, index), v));
 
 /** True when neighbouring results along m are stored side by side. */
-export const storesAlongM = ({ stores, m }: Pick<Product, "stores" | "m">): boolean => stores.some(({ value, index }) => movesBy1(flatten(index, value.shape), m));
+export const storesAlongM = ({ stores, m }: Pick<Product, "stores" | "m">): boolean => stores.some(({ value, index }) => movesBy1(offsetOf(value, index), m));

@@ -1,7 +1,7 @@
 // Reduce tasks: one invocation a row for short rows, one workgroup a row (shared memory tree) for long ones.
 
 import { type Dim, isStatic, product } from "../ir/dims.ts";
-import { type Expr, substitute, unflatten, variable } from "../ir/expr.ts";
+import { type Expr, inMemoryOrder, substitute, unflatten, variable } from "../ir/expr.ts";
 import { type ReduceTask, type Stage, mapExpressions } from "../ir/task.ts";
 import { ENTRY_PARAMETERS, WORKGROUP_NUMBER, gridFor, gridOf } from "./grid.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
@@ -12,8 +12,9 @@ const extentOf = (vars: readonly { extent: Dim }[]): Dim => product(vars.map(({ 
 
 /** The task with its parallel variables taken from a flat row number. */
 function atRow(task: ReduceTask, row: Expr): ReduceTask {
-  const index = unflatten(row, task.vars.map(({ extent }) => extent));
-  const values = new Map<Expr, Expr>(task.vars.map((v, i) => [v, index[i]!]));
+  const vars = inMemoryOrder(task.vars, task.stores[0]!.value, task.stores[0]!.index);
+  const index = unflatten(row, vars.map(({ extent }) => extent));
+  const values = new Map<Expr, Expr>(vars.map((v, i) => [v, index[i]!]));
   return mapExpressions(task, (e) => substitute(e, values));
 }
 

@@ -2,7 +2,7 @@
 // statements, gives every shared expression a name once and moves what does not depend on a loop out of it.
 
 import { type Dim, dimText, isStatic } from "../ir/dims.ts";
-import { type Expr, type Load, type Reduce, type Slot, type Var, flatten, operands, provablyNonNegative, visit } from "../ir/expr.ts";
+import { type Expr, type Load, type Reduce, type Slot, type Var, offsetOf, operands, provablyNonNegative, visit } from "../ir/expr.ts";
 import { storageOf } from "../ir/storage.ts";
 import type { Store } from "../ir/task.ts";
 import { type DType, type Scalar, dtypeFacts } from "../ir/types.ts";
@@ -270,7 +270,7 @@ export class Block {
   }
 
   private load(e: Load): string {
-    const offset = this.value(flatten(e.index, e.value.shape));
+    const offset = this.value(offsetOf(e.value, e.index));
     const guard = this.scopes.findLast(({ conditional }) => conditional)?.guard;
     if (guard === undefined) return this.element(e.value, offset);
     const safe = this.fresh();
@@ -402,7 +402,7 @@ export class Block {
   }
 
   private put({ value, index, expr, mode }: Store): void {
-    const offset = this.value(flatten(index, value.shape));
+    const offset = this.value(offsetOf(value, index));
     const text = this.value(expr);
     if (mode === "set") {
       const buffer = this.module.buffer(value, "write");

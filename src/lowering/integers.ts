@@ -2,31 +2,28 @@
 // the integers came by, and a bias that is quantized in the sum's unit is added to the sum. Runs before fusion, which then
 // puts all that follows, up to the next quantization, into the same kernel.
 
-import { type Expr, type Load, type Slot, type Var, add, convert, int, loadsOf, mul, slot, substitute, transform, visit } from "../ir/expr.ts";
-import { type Tensors, interpret } from "../ir/interpret.ts";
-import { type ConvTask, type GemmTask, type MapTask, type Program, type Task, isKernelTask, mapExpressions, readsOf } from "../ir/task.ts";
-import { reader, sizeOf } from "../ir/tensor.ts";
-import { isStaticShape } from "../ir/dims.ts";
+import { type Expr, type Load, type Slot, type Var, add, constant, convert, mul, slot, substitute, transform, visit } from "../ir/expr.ts";
+import { type ConvTask, type GemmTask, type KernelTask, type MapTask, type Program, type Task, isKernelTask, mapExpressions } from "../ir/task.ts";
+import { reader } from "../ir/tensor.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { dequantizationOf, factorsAgree } from "./scales.ts";
 
 /** The program with integer products wherever both operands are dequantized, tasks inside of loops and branches included. */
 export function sumIntegers(program: Program): Program {
-  const makers = new Map<Value, MapTask>();
-  const tasks = rewrite(program.tasks, makers);
-  return { ...program, tasks: foldDequantized(tasks, new Set(program.outputs.map(({ value }) => value))) };
+  return { ...program, tasks: rewrite(program.tasks, new Map(), new Map()) };
 }
 
-function rewrite(tasks: readonly Task[], makers: Map<Value, MapTask>): Task[] {
-  return tasks.map((task) => {
+function rewrite(tasks: readonly Task[], makers: Map<Value, MapTask>, zeros: Map<Value, boolean>): Task[] {
+  return tasks.map((whole) => {
+    const task = isKernelTask(whole) ? withoutZeros(whole, zeros) : whole;
     switch (task.kind) {
       case "map":
         if (isElementwise(task)) makers.set(task.stores[0]!.value, task);
         return task;
       case "gemm": case "conv": return integerProduct(task, makers) ?? task;
-      case "loop": return { ...task, body: rewrite(task.body, makers) };
-      case "if": return { ...task, then: rewrite(task.then, makers), else: rewrite(task.else, makers) };
+      case "loop": return { ...task, body: rewrite(task.body, makers, zeros) };
+      case "if": return { ...task, then: rewrite(task.then, makers, zeros), else: rewrite(task.else, makers, zeros) };
       default: return task;
     }
   });
@@ -63,10 +60,15 @@ function integerProduct<T extends GemmTask | ConvTask>(task: T, makers: Readonly
   return { ...task, ...operands, acc, stores };
 }
 
-/** True when an i32 expression is made of 8-bit integers and constants: its products can be summed in 32 bits. */
+/** True for an 8-bit integer, less a zero point or not: what is multiplied and summed in 32 bits without overflow. */
 function isNarrow(whole: Expr): boolean {
-  const loads = loadsOf([whole]).filter(({ value }) => !value.data || dtypeFacts[value.dtype].bytes === 1);
-  return loads.length === 1 && dtypeFacts[loads[0]!.value.dtype].bytes === 1 && dtypeFacts[loads[0]!.value.dtype].kind === "int";
+  const terms = whole.kind === "linear" ? whole.terms : [[whole, 1] as const];
+  return terms.length <= 2 && terms.every(([term, coefficient]) => Math.abs(Number(coefficient)) === 1 && isByte(term));
+}
+
+function isByte(e: Expr): boolean {
+  if (e.kind === "convert") return isByte(e.a);
+  return e.kind === "load" && dtypeFacts[e.value.dtype].bytes === 1 && dtypeFacts[e.value.dtype].kind === "int";
 }
 
 function dependsOn(e: Expr, vars: readonly Var[]): boolean {
@@ -87,45 +89,20 @@ function addBias(e: Expr, acc: Slot, factor: Expr, makers: ReadonlyMap<Value, Ma
   });
 }
 
-/** Elements up to which weights that stay dequantized are computed when the engine is built. */
-const MOST_FOLDED = 1 << 24;
-
-/** Dequantized constants that are still read become constants. */
-function foldDequantized(tasks: readonly Task[], keep: ReadonlySet<Value>): Task[] {
-  const read = new Set<Value>(keep);
-  const see = (list: readonly Task[]): void => { for (const task of list) for (const value of readsOf(task)) read.add(value); };
-  see(tasks);
-  return tasks.filter((task) => {
-    if (task.kind !== "map" || !isElementwise(task)) return true;
-    const { value, expr } = task.stores[0]!;
-    const constant = readsOf(task).every(({ data }) => data) && isStaticShape(value.shape) && sizeOf(value.shape) <= MOST_FOLDED;
-    if (!read.has(value) || keep.has(value) || !constant || !dequantizationOf(expr)) return true;
-    const tensors: Tensors = new Map();
-    interpret([task], tensors, new Map(), () => []);
-    value.data = tensors.get(value)!;
-    return false;
-  });
-}
-
-/** Integer constants whose elements are all equal are literals wherever they are read: zero points, most of all. */
-export function literalIntegers(tasks: readonly Task[]): Task[] {
-  const known = new Map<Value, number | undefined>();
-  const only = (value: Value): number | undefined => {
-    if (!known.has(value)) known.set(value, onlyElement(value));
-    return known.get(value);
+/** Integer constants that are 0 throughout are literals wherever they are read: zero points, most of all. */
+function withoutZeros<T extends KernelTask>(task: T, zeros: Map<Value, boolean>): T {
+  const isZero = (value: Value): boolean => {
+    let known = zeros.get(value);
+    if (known === undefined) zeros.set(value, (known = isFilledWithZeros(value)));
+    return known;
   };
-  const change = (e: Expr): Expr => transform(e, (node) => {
-    if (node.kind !== "load" || node.type === "f32" || node.type === "bool") return undefined;
-    const element = only(node.value);
-    return element === undefined ? undefined : convert(int(element), node.type === "i32" ? "i32" : "u32");
-  });
-  return tasks.map((task) => (isKernelTask(task) ? mapExpressions(task, change) : task));
+  const memo = new Map<Expr, Expr>();
+  return mapExpressions(task, (e) => transform(e, (node) => (node.kind === "load" && isZero(node.value) ? constant(node.type, 0) : undefined), memo));
 }
 
-function onlyElement({ data, dtype }: Value): number | undefined {
-  if (!data || data.data.length === 0 || dtypeFacts[dtype].bytes === 8) return undefined;
+function isFilledWithZeros({ data, dtype }: Value): boolean {
+  if (!data || dtypeFacts[dtype].kind !== "int") return false;
   const read = reader(data);
-  const first = read(0);
-  for (let i = 1; i < data.data.length; i++) if (read(i) !== first) return undefined;
-  return first;
+  for (let i = 0; i < data.data.length; i++) if (read(i) !== 0) return false;
+  return data.data.length > 0;
 }

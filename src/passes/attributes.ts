@@ -3,7 +3,7 @@
 import { type Dim, isStatic, sameShape } from "../ir/dims.ts";
 import type { GraphNode } from "../ir/graph.ts";
 import { contentsOf } from "../ir/lower.ts";
-import { type Tensor, reader, sizeOf, tensor } from "../ir/tensor.ts";
+import { reader, sizeOf, type Tensor, tensor } from "../ir/tensor.ts";
 import type { DType } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { AttributeReader } from "../ops/define.ts";
@@ -14,7 +14,12 @@ export const attributesOf = (node: GraphNode): AttributeReader => new AttributeR
 export const hasOneOutput = (node: GraphNode): boolean => node.outputs.slice(1).every((value) => !value);
 
 /** Integers that an input, or in older versions an attribute, gives; undefined when unknown, or `absent` when neither is there. */
-export function integers(node: GraphNode, input: number, attribute: string, absent?: readonly number[]): readonly number[] | undefined {
+export function integers(
+  node: GraphNode,
+  input: number,
+  attribute: string,
+  absent?: readonly number[],
+): readonly number[] | undefined {
   const value = node.inputs[input];
   if (!value) return attributesOf(node).ints(attribute) ?? absent;
   const contents = contentsOf(value);
@@ -29,7 +34,8 @@ export function isFilled({ data }: Value, wanted: number): boolean {
   return true;
 }
 
-export const filled = (dtype: DType, shape: readonly number[], value: number): Tensor => tensor(dtype, shape, new Array<number>(sizeOf(shape)).fill(value));
+export const filled = (dtype: DType, shape: readonly number[], value: number): Tensor =>
+  tensor(dtype, shape, new Array<number>(sizeOf(shape)).fill(value));
 
 /** Without the leading 1s by which it may exceed `rank`. */
 export function trimmedShape(shape: readonly Dim[], rank: number): readonly Dim[] {

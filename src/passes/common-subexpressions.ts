@@ -34,7 +34,9 @@ export const commonSubexpressions: Pass = {
         const same = known.find(key);
         if (!same) known.add(key, node);
         else if (log.take("common-subexpressions", node.name)) {
-          node.outputs.forEach((value, i) => { if (value) editor.replaceUses(value, same.outputs[i]!); });
+          node.outputs.forEach((value, i) => {
+            if (value) editor.replaceUses(value, same.outputs[i]!);
+          });
           editor.inherit(same, [node]);
           editor.remove(node);
           check(editor, "common-subexpressions");
@@ -45,21 +47,28 @@ export const commonSubexpressions: Pass = {
   },
 };
 
+/** Each reader keeps its own, for a quantized kernel to absorb. */
+const APART: ReadonlySet<string> = new Set(["DequantizeLinear"]);
+
 /** Text that equal nodes share; undefined for nodes that must stay apart. */
 function keyOf(node: GraphNode, identify: (value: Value) => number): string | undefined {
-  if (findOperator(node.domain, node.op)?.random || subgraphsOf(node).length > 0) return undefined;
+  if (APART.has(node.op) || findOperator(node.domain, node.op)?.random || subgraphsOf(node).length > 0) return undefined;
   const inputs = node.inputs.map((value) => (value ? identify(value) : "_"));
-  const attributes = [...node.attributes].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, attribute]) => `${name}=${attributeKey(attribute)}`);
+  const attributes = [...node.attributes]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, attribute]) => `${name}=${attributeKey(attribute)}`);
   const outputs = node.outputs.map((value) => (value ? "1" : "0"));
   return `${node.domain}:${node.op}.${node.opset}(${inputs.join()}){${attributes.join(";")}}${outputs.join("")}`;
 }
 
 /** JSON would make one of -0 and 0, and null of infinities. */
-const exactNumber = (_: string, value: unknown): unknown => (Object.is(value, -0) ? "-0" : typeof value === "number" && !Number.isFinite(value) ? String(value) : value);
+const exactNumber = (_: string, value: unknown): unknown =>
+  Object.is(value, -0) ? "-0" : typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
 const attributeKey = (attribute: Attribute): string =>
   attribute.kind === "tensor" ? tensorKey(attribute.value) : `${attribute.kind}${JSON.stringify(attribute.value, exactNumber)}`;
 
-const tensorKey = ({ dtype, shape, data }: Tensor): string => `${dtype}[${shape.join()}]${hash(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))}`;
+const tensorKey = ({ dtype, shape, data }: Tensor): string =>
+  `${dtype}[${shape.join()}]${hash(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))}`;
 
 /** Numbers values; constants with equal tensors have one number. Only tensors that agree in type, shape and first elements are hashed. */
 function identities(): (value: Value) => number {

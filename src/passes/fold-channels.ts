@@ -6,8 +6,8 @@ import { numbersOf, reader } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
 import { attributesOf, hasOneOutput } from "./attributes.ts";
 import { ownPads } from "./fold-pad.ts";
-import { LINEAR, type Linear, biasOf, layoutOf, perChannel, withWeights } from "./linear.ts";
-import { type Constant, type Replacement, any, constant, op, optional, rule, rulesPass } from "./rewrite/index.ts";
+import { biasOf, LINEAR, type Linear, layoutOf, perChannel, withWeights } from "./linear.ts";
+import { any, type Constant, constant, op, optional, type Replacement, rule, rulesPass } from "./rewrite/index.ts";
 
 /** What happens to each channel: x · factor + shift. */
 interface Channels {
@@ -28,7 +28,12 @@ function isInference(node: GraphNode): boolean {
 
 function channelsOfNorm(node: GraphNode, { scale, shift, mean, variance }: Statistics): Required<Channels> {
   const epsilon = attributesOf(node).float("epsilon", 1e-5);
-  const [scales, shifts, means, variances] = [scale, shift, mean, variance].map(({ data }) => numbersOf(data)) as [number[], number[], number[], number[]];
+  const [scales, shifts, means, variances] = [scale, shift, mean, variance].map(({ data }) => numbersOf(data)) as [
+    number[],
+    number[],
+    number[],
+    number[],
+  ];
   const factor = scales.map((s, c) => s / Math.sqrt(variances[c]! + epsilon));
   return { factor, shift: shifts.map((s, c) => s - means[c]! * factor[c]!) };
 }
@@ -36,11 +41,16 @@ function channelsOfNorm(node: GraphNode, { scale, shift, mean, variance }: Stati
 /** What `x ∘ c` does to each channel, or `c ∘ x` when the constant comes `first`. */
 function channelsOf(operator: string, c: readonly number[], first: boolean): Channels | undefined {
   switch (operator) {
-    case "Mul": return { factor: c, shift: undefined };
-    case "Div": return first || c.includes(0) ? undefined : { factor: c.map((value) => 1 / value), shift: undefined };
-    case "Add": return { factor: undefined, shift: c };
-    case "Sub": return first ? { factor: c.map(() => -1), shift: c } : { factor: undefined, shift: c.map((value) => -value) };
-    default: return undefined;
+    case "Mul":
+      return { factor: c, shift: undefined };
+    case "Div":
+      return first || c.includes(0) ? undefined : { factor: c.map((value) => 1 / value), shift: undefined };
+    case "Add":
+      return { factor: undefined, shift: c };
+    case "Sub":
+      return first ? { factor: c.map(() => -1), shift: c } : { factor: undefined, shift: c.map((value) => -value) };
+    default:
+      return undefined;
   }
 }
 
@@ -103,11 +113,16 @@ const isUnpadded = (node: GraphNode): boolean => node.op !== "Conv" || (ownPads(
 const constantBefore = (name: string, operators: readonly string[], where: (node: GraphNode) => boolean) =>
   rule({
     name,
-    match: op(["Conv", "Gemm", "MatMul"], [op(operators, [any("x"), constant("c")], { singleUse: true }).as("inner"), constant("w"), optional(any("b"))], { where }),
+    match: op(
+      ["Conv", "Gemm", "MatMul"],
+      [op(operators, [any("x"), constant("c")], { singleUse: true }).as("inner"), constant("w"), optional(any("b"))],
+      { where },
+    ),
     rewrite: ({ x, c, w, b, inner }, g) => {
       const layout = layoutOf(g.root, w);
       const { shape } = inner.outputs[0]!;
-      const numbers = layout && x.shape.length === shape.length ? perChannel(c, layout.inputs, layout.inputAxis, shape.length) : undefined;
+      const numbers =
+        layout && x.shape.length === shape.length ? perChannel(c, layout.inputs, layout.inputAxis, shape.length) : undefined;
       const channels = numbers && channelsOf(inner.op, numbers, inner.inputs[0] === c);
       return channels && scaleInput(g, { node: g.root, x, w, b }, channels);
     },
@@ -118,9 +133,21 @@ const before = [
   constantBefore("fold-shift-before", ["Add", "Sub"], isUnpadded),
   rule({
     name: "fold-batchnorm-before",
-    match: op(["Conv", "Gemm"], [op("BatchNormalization", [any("x"), ...statistics], { singleUse: true, where: isInference }).as("norm"), constant("w"), optional(constant("b"))], { where: isUnpadded }),
+    match: op(
+      ["Conv", "Gemm"],
+      [
+        op("BatchNormalization", [any("x"), ...statistics], { singleUse: true, where: isInference }).as("norm"),
+        constant("w"),
+        optional(constant("b")),
+      ],
+      { where: isUnpadded },
+    ),
     rewrite: ({ x, w, b, norm, ...stats }, g) => scaleInput(g, { node: g.root, x, w, b }, channelsOfNorm(norm, stats)),
   }),
 ];
 
-export const foldChannels = rulesPass("fold-channels", "constant factors and shifts of channels go into the weights and bias of the linear operator next to them", [...after, ...before]);
+export const foldChannels = rulesPass(
+  "fold-channels",
+  "constant factors and shifts of channels go into the weights and bias of the linear operator next to them",
+  [...after, ...before],
+);

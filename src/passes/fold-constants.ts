@@ -2,15 +2,15 @@
 
 import { type Dim, dimText, isStatic, isStaticShape } from "../ir/dims.ts";
 import { type GraphNode, readsOfNode, subgraphsOf } from "../ir/graph.ts";
-import { type Tensors, interpret } from "../ir/interpret.ts";
+import { interpret, type Tensors } from "../ir/interpret.ts";
 import { Lowering } from "../ir/lower.ts";
-import { type HostTask, type Task, asReduce, isKernelTask } from "../ir/task.ts";
-import { type Tensor, sizeOf, tensor } from "../ir/tensor.ts";
+import { asReduce, type HostTask, isKernelTask, type Task } from "../ir/task.ts";
+import { sizeOf, type Tensor, tensor } from "../ir/tensor.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { inferNode, lowerNode } from "../ops/infer.ts";
 import { findOperator } from "../ops/registry.ts";
-import { KilnError, internal } from "../util/errors.ts";
+import { internal, KilnError } from "../util/errors.ts";
 import type { Pass, PassContext } from "./pass.ts";
 import type { GraphEditor } from "./rewrite/editor.ts";
 import { stridedCopy } from "./strided-copy.ts";
@@ -42,7 +42,9 @@ export const foldConstants: Pass = {
         // What became known may sharpen the types of what reads it.
         const before = node.outputs.map(knowledge);
         inferNode(node);
-        node.outputs.forEach((value, i) => { if (value && knowledge(value) !== before[i]) changed.add(value); });
+        node.outputs.forEach((value, i) => {
+          if (value && knowledge(value) !== before[i]) changed.add(value);
+        });
       }
     }
   },
@@ -55,7 +57,9 @@ export const foldContents: Pass = {
     for (const node of editor.typedGraphs().flatMap((graph) => editor.nodesOf(graph))) {
       const known = node.outputs.map((value) => value && !value.data && constantContents(value));
       if (!editor.has(node) || !known.some((data) => data) || !log.take("fold-contents", node.name)) continue;
-      node.outputs.forEach((value, i) => { if (value && known[i]) editor.setConstant(value, known[i]); });
+      node.outputs.forEach((value, i) => {
+        if (value && known[i]) editor.setConstant(value, known[i]);
+      });
       if (node.outputs.every((value) => !value || value.data || !editor.isUsed(value))) removeFolded(editor, node);
       check(editor, "fold-contents");
     }
@@ -63,16 +67,21 @@ export const foldContents: Pass = {
 };
 
 const knowledge = (value: Value | undefined): string =>
-  value ? `${value.dtype}[${value.shape.map(dimText).join()}]${value.data ? "!" : (value.contents?.map(dimText).join() ?? "?")}` : "";
+  value
+    ? `${value.dtype}[${value.shape.map(dimText).join()}]${value.data ? "!" : (value.contents?.map(dimText).join() ?? "?")}`
+    : "";
 
 const readsAny = (node: GraphNode, values: ReadonlySet<Value>): boolean =>
   values.size > 0 &&
   (node.inputs.some((value) => value && values.has(value)) ||
-    subgraphsOf(node).some((graph) => graph.nodes.some((inner) => readsAny(inner, values)) || graph.outputs.some(({ value }) => values.has(value))));
+    subgraphsOf(node).some(
+      (graph) => graph.nodes.some((inner) => readsAny(inner, values)) || graph.outputs.some(({ value }) => values.has(value)),
+    ));
 
 /** The value's elements as a tensor, when all are numbers that doubles hold exactly. */
 function constantContents({ dtype, shape, contents }: Value): Tensor | undefined {
-  if (!contents || !isStaticShape(shape) || !contents.every((dim): dim is number => isStatic(dim) && Number.isSafeInteger(dim))) return undefined;
+  if (!contents || !isStaticShape(shape) || !contents.every((dim): dim is number => isStatic(dim) && Number.isSafeInteger(dim)))
+    return undefined;
   return tensor(dtype, shape, contents);
 }
 
@@ -84,7 +93,12 @@ function removeFolded(editor: GraphEditor, node: GraphNode): void {
 }
 
 /** Folds one node when it can be; returns the iterations it took. */
-function foldNode(editor: GraphEditor, node: GraphNode, { log, check, strict }: PassContext, budget: number): number | undefined {
+function foldNode(
+  editor: GraphEditor,
+  node: GraphNode,
+  { log, check, strict }: PassContext,
+  budget: number,
+): number | undefined {
   if (node.outputs.every((value) => !value || value.data)) {
     // Constant nodes: inference has put the tensor on the value.
     removeFolded(editor, node);
@@ -100,7 +114,9 @@ function foldNode(editor: GraphEditor, node: GraphNode, { log, check, strict }: 
   }
   if (!made || !log.take("fold-constants", node.name)) return undefined;
   const { results, steps } = made;
-  node.outputs.forEach((value, i) => { if (value) editor.setConstant(value, results[i]!); });
+  node.outputs.forEach((value, i) => {
+    if (value) editor.setConstant(value, results[i]!);
+  });
   removeFolded(editor, node);
   check(editor, "fold-constants");
   return steps;
@@ -111,7 +127,10 @@ function isRandom(node: GraphNode): boolean {
   return findOperator(node.domain, node.op)?.random === true || subgraphsOf(node).some((graph) => graph.nodes.some(isRandom));
 }
 
-interface Made { readonly results: readonly (Tensor | undefined)[]; readonly steps: number }
+interface Made {
+  readonly results: readonly (Tensor | undefined)[];
+  readonly steps: number;
+}
 
 /** The tensors that a node over constants gives; undefined when they are too large or too much work. */
 function evaluate(node: GraphNode, budget: number): Made | undefined {
@@ -119,7 +138,8 @@ function evaluate(node: GraphNode, budget: number): Made | undefined {
   const values = lowerNode(b, node, new Map());
   const [source] = node.inputs;
   const [first] = values;
-  if (RESHAPES.has(node.op) && source?.data && first && isStaticShape(first.shape)) return { results: [{ ...source.data, shape: first.shape }], steps: 0 };
+  if (RESHAPES.has(node.op) && source?.data && first && isStaticShape(first.shape))
+    return { results: [{ ...source.data, shape: first.shape }], steps: 0 };
   const bytesIn = readsOfNode(node).reduce((sum, value) => sum + bytesOf(value), 0);
   const wanted = values.filter((value, i) => value && node.outputs[i]);
   if (wanted.some((value) => bytesOf(value!) > Math.max(MAX_GROWTH_BYTES, 2 * bytesIn))) return undefined;

@@ -15,7 +15,12 @@ function paddingOf(node: GraphNode): Padding | undefined {
   const read = attributesOf(node);
   const rank = node.inputs[0]!.shape.length;
   const pads = integers(node, 1, "pads");
-  const axes = integers(node, 3, "axes", Array.from({ length: rank }, (_, axis) => axis));
+  const axes = integers(
+    node,
+    3,
+    "axes",
+    Array.from({ length: rank }, (_, axis) => axis),
+  );
   const value = node.inputs[2] ? scalarOf(node.inputs[2]) : read.float("value", 0);
   if (!pads || !axes || value === undefined || read.string("mode", "constant") !== "constant") return undefined;
   const all = new Array<number>(2 * rank).fill(0);
@@ -47,7 +52,9 @@ const rules = [
     rewrite: ({ x, w, b, pad }, g) => {
       const padding = paddingOf(pad);
       const own = padding && ownPads(g.root, padding.spatial.length);
-      return own && padding.value === 0 ? g.like(g.root, [x, w, b], { pads: ints(sum(own, padding.spatial)), auto_pad: text("NOTSET") }) : undefined;
+      return own && padding.value === 0
+        ? g.like(g.root, [x, w, b], { pads: ints(sum(own, padding.spatial)), auto_pad: text("NOTSET") })
+        : undefined;
     },
   }),
   rule({
@@ -58,8 +65,18 @@ const rules = [
       const padding = paddingOf(pad);
       const own = padding && ownPads(g.root, padding.spatial.length);
       const read = attributesOf(g.root);
-      if (!own || padding.value !== 0 || read.flag("ceil_mode") || (own.some((p) => p !== 0) && !read.flag("count_include_pad"))) return undefined;
-      return g.like(g.root, [x], { pads: ints(sum(own, padding.spatial)), auto_pad: text("NOTSET"), count_include_pad: int(1) });
+      if (
+        !own ||
+        padding.value !== 0 ||
+        read.flag("ceil_mode") ||
+        (own.some((p) => p !== 0) && !read.flag("count_include_pad"))
+      )
+        return undefined;
+      return g.like(g.root, [x], {
+        pads: ints(sum(own, padding.spatial)),
+        auto_pad: text("NOTSET"),
+        count_include_pad: int(1),
+      });
     },
   }),
   rule({
@@ -68,7 +85,8 @@ const rules = [
     rewrite: ({ x, pad }, g) => {
       const padding = paddingOf(pad);
       const own = padding && ownPads(g.root, padding.spatial.length);
-      if (!own || padding.value !== Number.NEGATIVE_INFINITY || attributesOf(g.root).flag("ceil_mode") || !hasOneOutput(g.root)) return undefined;
+      if (!own || padding.value !== Number.NEGATIVE_INFINITY || attributesOf(g.root).flag("ceil_mode") || !hasOneOutput(g.root))
+        return undefined;
       return g.like(g.root, [x], { pads: ints(sum(own, padding.spatial)), auto_pad: text("NOTSET") });
     },
   }),

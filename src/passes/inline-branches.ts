@@ -2,8 +2,8 @@
 
 import type { Graph, GraphNode } from "../ir/graph.ts";
 import { capturesOf } from "../ir/graph.ts";
-import type { Value } from "../ir/value.ts";
 import { reader } from "../ir/tensor.ts";
+import type { Value } from "../ir/value.ts";
 import { inferNode } from "../ops/infer.ts";
 import { copyGraph } from "./copy.ts";
 import { inferBranches } from "./infer-branches.ts";
@@ -14,7 +14,10 @@ export const inlineBranches: Pass = {
   name: "inline-branches",
   doc: "an If whose condition is constant becomes the branch it takes",
   run(editor, { log, check }) {
-    const pending = editor.typedGraphs().flatMap((graph) => editor.nodesOf(graph)).reverse();
+    const pending = editor
+      .typedGraphs()
+      .flatMap((graph) => editor.nodesOf(graph))
+      .reverse();
     for (let node = pending.pop(); node; node = pending.pop()) {
       const branch = editor.has(node) ? branchTaken(node) : undefined;
       if (!branch || !log.take("inline-branches", node.name)) continue;
@@ -41,9 +44,14 @@ function inline(editor: GraphEditor, node: GraphNode, branch: Graph): GraphNode[
   });
   const adopted = new Set(copies.values());
   const copy = copyGraph(branch, copies);
-  const drafts: Draft[] = copy.nodes.map((inner) => ({ ...inner, name: editor.nodeNames.fresh(`${node.name}/${inner.name}`), origins: [...new Set([...node.origins, ...inner.origins])] }));
+  const drafts: Draft[] = copy.nodes.map((inner) => ({
+    ...inner,
+    name: editor.nodeNames.fresh(`${node.name}/${inner.name}`),
+    origins: [...new Set([...node.origins, ...inner.origins])],
+  }));
   for (const draft of drafts) {
-    for (const value of draft.outputs) if (value && !adopted.has(value)) value.name = editor.valueNames.fresh(`${node.name}/${value.name}`);
+    for (const value of draft.outputs)
+      if (value && !adopted.has(value)) value.name = editor.valueNames.fresh(`${node.name}/${value.name}`);
     inferNode(draft);
     inferBranches(draft, editor.typed);
     editor.insertBefore(node, draft);

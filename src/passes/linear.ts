@@ -2,11 +2,11 @@
 // each weight joins, and the same operator with other weights and bias.
 
 import type { GraphNode } from "../ir/graph.ts";
-import { type Tensor, allocate, numbersOf, reader, writer } from "../ir/tensor.ts";
+import { allocate, numbersOf, reader, type Tensor, writer } from "../ir/tensor.ts";
 import type { DType } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { attributesOf } from "./attributes.ts";
-import { type Constant, type Replacement, float } from "./rewrite/index.ts";
+import { type Constant, float, type Replacement } from "./rewrite/index.ts";
 
 export const LINEAR = ["Conv", "ConvTranspose", "Gemm", "MatMul"];
 
@@ -28,18 +28,23 @@ export function layoutOf(node: GraphNode, w: Constant): Layout | undefined {
   const { shape, data } = w.data;
   const read = attributesOf(node);
   switch (node.op) {
-    case "Conv": case "ConvTranspose": {
+    case "Conv":
+    case "ConvTranspose": {
       // [outer, inner of one group, kernel…]; Conv's outer channels are its outputs, ConvTranspose's its inputs.
       const [outer, inner] = shape as [number, number];
       const groups = read.int("group", 1);
       const size = data.length / (outer * inner);
       const outerOf = (i: number): number => Math.floor(i / (size * inner));
       const innerOf = (i: number): number => Math.floor(outerOf(i) / (outer / groups)) * inner + (Math.floor(i / size) % inner);
-      const [one, other] = [{ count: outer, of: outerOf }, { count: inner * groups, of: innerOf }];
+      const [one, other] = [
+        { count: outer, of: outerOf },
+        { count: inner * groups, of: innerOf },
+      ];
       const [to, from] = node.op === "Conv" ? [one, other] : [other, one];
       return { channels: to.count, axis: 1, channelOf: to.of, inputs: from.count, inputAxis: 1, inputOf: from.of };
     }
-    case "Gemm": case "MatMul": {
+    case "Gemm":
+    case "MatMul": {
       if (shape.length !== 2) return undefined;
       const [rows, columns] = shape as [number, number];
       const [rowOf, columnOf] = [(i: number): number => Math.floor(i / columns), (i: number): number => i % columns];
@@ -49,7 +54,8 @@ export function layoutOf(node: GraphNode, w: Constant): Layout | undefined {
         ? { channels: rows, axis, channelOf: rowOf, inputs: columns, inputAxis, inputOf: columnOf }
         : { channels: columns, axis, channelOf: columnOf, inputs: rows, inputAxis, inputOf: rowOf };
     }
-    default: return undefined;
+    default:
+      return undefined;
   }
 }
 
@@ -64,7 +70,12 @@ export function perChannel({ data }: Constant, channels: number, axis: number, r
 }
 
 /** Numbers as a tensor; undefined when the type makes 0 or infinity of one that is neither. */
-export function representable(dtype: DType, shape: readonly number[], count: number, element: (i: number) => number): Tensor | undefined {
+export function representable(
+  dtype: DType,
+  shape: readonly number[],
+  count: number,
+  element: (i: number) => number,
+): Tensor | undefined {
   const made: Tensor = { dtype, shape, data: allocate(dtype, count) };
   const [read, write] = [reader(made), writer(made)];
   for (let i = 0; i < count; i++) {
@@ -99,7 +110,12 @@ export function biasOf({ node, b }: Linear, channels: number): readonly number[]
  * The operator of `linear` with `weights` of the same shape in place of its own and, when given, `bias` by output channel in
  * place of its own. Undefined where the element type cannot hold them, or where the operator has no bias.
  */
-export function withWeights(g: Replacement, { node, x, w, b }: Linear, weights: ((i: number) => number) | undefined, bias: readonly number[] | undefined): Value | undefined {
+export function withWeights(
+  g: Replacement,
+  { node, x, w, b }: Linear,
+  weights: ((i: number) => number) | undefined,
+  bias: readonly number[] | undefined,
+): Value | undefined {
   const { dtype } = w;
   if (x.dtype !== dtype || g.root.outputs[0]!.dtype !== dtype) return undefined;
   const changed = weights && representable(dtype, w.data.shape, w.data.data.length, weights);

@@ -7,7 +7,7 @@ import { tensor } from "../ir/tensor.ts";
 import { type DType, dtypeFacts, isFloat, isInteger } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { attributesOf } from "./attributes.ts";
-import { type Replacement, any, ints, op, optional, rule, rulesPass } from "./rewrite/index.ts";
+import { any, ints, op, optional, type Replacement, rule, rulesPass } from "./rewrite/index.ts";
 
 const RESHAPES = ["Reshape", "Flatten", "Squeeze", "Unsqueeze"];
 
@@ -28,7 +28,8 @@ function reshapeTo(g: Replacement, x: Value, shape: readonly Dim[]): Value | und
   return contents?.every((dim) => dim !== 0) ? g.like(g.root, [x, given]) : undefined;
 }
 
-const permOf = (node: GraphNode, rank: number): readonly number[] => attributesOf(node).ints("perm") ?? Array.from({ length: rank }, (_, i) => rank - 1 - i);
+const permOf = (node: GraphNode, rank: number): readonly number[] =>
+  attributesOf(node).ints("perm") ?? Array.from({ length: rank }, (_, i) => rank - 1 - i);
 
 /** True when `to` holds every value of `from` exactly. */
 function holds(to: DType, from: DType): boolean {

@@ -8,17 +8,24 @@ import { attributesOf, hasOneOutput, integers, isFilled } from "./attributes.ts"
 import { any, constant, op, optional, rule, rulesPass } from "./rewrite/index.ts";
 
 /** The node's input when its first output has the input's type. */
-const unchanged = (x: Value, { outputs: [out] }: GraphNode): Value | undefined => (out && out.dtype === x.dtype && sameShape(out.shape, x.shape) ? x : undefined);
+const unchanged = (x: Value, { outputs: [out] }: GraphNode): Value | undefined =>
+  out && out.dtype === x.dtype && sameShape(out.shape, x.shape) ? x : undefined;
 const isZero = (value: number): boolean => value === 0;
 const isOne = (value: number): boolean => value === 1;
 
 /** True when combining with `c` as the operator's second operand changes no bit; x + 0 would lose the sign of -0. */
 function isNeutral(operator: string, c: Value): boolean {
   switch (operator) {
-    case "Mul": case "Div": case "Pow": return isFilled(c, 1);
-    case "Sub": return isFilled(c, 0);
-    case "Add": return isFilled(c, isFloat(c.dtype) ? -0 : 0);
-    default: return false;
+    case "Mul":
+    case "Div":
+    case "Pow":
+      return isFilled(c, 1);
+    case "Sub":
+      return isFilled(c, 0);
+    case "Add":
+      return isFilled(c, isFloat(c.dtype) ? -0 : 0);
+    default:
+      return false;
   }
 }
 
@@ -29,7 +36,11 @@ const rules = [
     match: op("Dropout", [any("x"), optional(any("ratio")), optional(constant("training"))]),
     rewrite: ({ x, training }, { root }) => (hasOneOutput(root) && (!training || isFilled(training, 0)) ? x : undefined),
   }),
-  rule({ name: "remove-cast", match: op(["Cast", "CastLike"], [any("x"), optional(any("like"))]), rewrite: ({ x }, { root }) => unchanged(x, root) }),
+  rule({
+    name: "remove-cast",
+    match: op(["Cast", "CastLike"], [any("x"), optional(any("like"))]),
+    rewrite: ({ x }, { root }) => unchanged(x, root),
+  }),
   rule({
     name: "remove-reshape",
     match: op(["Reshape", "Expand", "Tile", "Flatten", "Squeeze"], [any("x"), optional(any("shape"))]),
@@ -38,7 +49,12 @@ const rules = [
   rule({
     name: "remove-transpose",
     match: op("Transpose", [any("x")]),
-    rewrite: ({ x }, { root }) => (attributesOf(root).ints("perm")?.every((axis, i) => axis === i) || x.shape.length < 2 ? x : undefined),
+    rewrite: ({ x }, { root }) =>
+      attributesOf(root)
+        .ints("perm")
+        ?.every((axis, i) => axis === i) || x.shape.length < 2
+        ? x
+        : undefined,
   }),
   rule({
     name: "remove-pad",
@@ -48,10 +64,20 @@ const rules = [
   rule({
     // With steps of 1 an equal size leaves no other start than 0.
     name: "remove-slice",
-    match: op("Slice", [any("x"), optional(any("starts")), optional(any("ends")), optional(any("axes")), optional(any("steps"))]),
+    match: op("Slice", [
+      any("x"),
+      optional(any("starts")),
+      optional(any("ends")),
+      optional(any("axes")),
+      optional(any("steps")),
+    ]),
     rewrite: ({ x }, { root }) => (integers(root, 4, "steps", [])?.every(isOne) ? unchanged(x, root) : undefined),
   }),
-  rule({ name: "remove-concat", match: op(["Concat", "Sum", "Mean", "Max", "Min"], [any("x")]), rewrite: ({ x }, { root }) => unchanged(x, root) }),
+  rule({
+    name: "remove-concat",
+    match: op(["Concat", "Sum", "Mean", "Max", "Min"], [any("x")]),
+    rewrite: ({ x }, { root }) => unchanged(x, root),
+  }),
   rule({
     name: "remove-split",
     match: op("Split", [any("x"), optional(any("split"))]),
@@ -65,7 +91,8 @@ const rules = [
   rule({
     name: "remove-where",
     match: op("Where", [constant("condition"), any("x"), any("y")]),
-    rewrite: ({ condition, x, y }, { root }) => (isFilled(condition, 1) ? unchanged(x, root) : isFilled(condition, 0) ? unchanged(y, root) : undefined),
+    rewrite: ({ condition, x, y }, { root }) =>
+      isFilled(condition, 1) ? unchanged(x, root) : isFilled(condition, 0) ? unchanged(y, root) : undefined,
   }),
 ];
 

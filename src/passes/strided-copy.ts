@@ -2,9 +2,9 @@
 // interpreter's closures.
 
 import { isStatic } from "../ir/dims.ts";
-import { flatten } from "../ir/expr.ts";
+import { flatten, type Var } from "../ir/expr.ts";
 import type { Task } from "../ir/task.ts";
-import { type Tensor, type TypedArray, allocate, sizeOf } from "../ir/tensor.ts";
+import { allocate, sizeOf, type Tensor, type TypedArray } from "../ir/tensor.ts";
 
 /** What a task writes, when it copies a constant's elements at strides that are linear in its variables; undefined for others. */
 export function stridedCopy(task: Task): Tensor | undefined {
@@ -12,12 +12,17 @@ export function stridedCopy(task: Task): Tensor | undefined {
   const { value, index, expr, mode, init } = task.stores[0]!;
   if (mode !== "set" || init || expr.kind !== "load" || !expr.value.data || expr.value.dtype !== value.dtype) return undefined;
   const shape = task.vars.map(({ extent }) => extent);
-  if (!shape.every(isStatic) || index.length !== task.vars.length || index.some((e, i) => e !== task.vars[i] && value.shape[i] !== 1)) return undefined;
+  if (
+    !shape.every(isStatic) ||
+    index.length !== task.vars.length ||
+    index.some((e, i) => e !== task.vars[i] && value.shape[i] !== 1)
+  )
+    return undefined;
   const offset = flatten(expr.index, expr.value.shape);
   const strides = task.vars.map(() => 0);
   const terms = offset.kind === "linear" ? offset.terms : offset.kind === "dim" ? [] : [[offset, 1] as const];
   for (const [term, coefficient] of terms) {
-    const at = task.vars.findIndex((v) => v === term);
+    const at = task.vars.indexOf(term as Var);
     if (at < 0 || !isStatic(coefficient)) return undefined;
     strides[at] = coefficient;
   }

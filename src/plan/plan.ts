@@ -2,7 +2,7 @@
 // one block and lets activations share memory.
 
 import { dimText, type Dim } from "../ir/dims.ts";
-import { bytesOf, storageOf, toDevice } from "../ir/storage.ts";
+import { bytesOf, constantBytes, storageOf } from "../ir/storage.ts";
 import { type KernelTask, type Program, type Task, isKernelTask } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
@@ -105,7 +105,7 @@ class Planner {
   }
 
   private weight(value: Value, data: Tensor): number {
-    const bytes = toDevice(data, storageOf(value, this.options.caps), `constant "${value.name}"`);
+    const bytes = constantBytes(value, data, storageOf(value, this.options.caps));
     const offset = Math.ceil(this.weightBytes / ALIGNMENT) * ALIGNMENT;
     this.weights.push({ offset, bytes });
     this.weightBytes = offset + Math.ceil(bytes.length / 4) * 4;

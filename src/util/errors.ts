@@ -135,7 +135,7 @@ export const internal = (place: string, what: string): KilnError =>
 
 /** `after`: the rewrite that came last, if one did. */
 export const brokenGraph = (place: string, what: string, after?: string): KilnError =>
-  error("K901", "broken-graph", place, what, after === undefined ? undefined : `after the rewrite "${after}"`, after === undefined ? undefined : `build with --disable ${after} to go on, and please report it with the model`);
+  error("K901", "broken-graph", place, what, after === undefined ? undefined : `after the rewrite "${after}"`, after === undefined ? undefined : `build with --disable-rewrite ${after} to go on, and please report it with the model`);
 
 // --- K0xx: the call ------------------------------------------------------------------------------------------------------
 

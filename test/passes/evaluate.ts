@@ -1,8 +1,8 @@
 // Evaluates graphs on the host over made-up inputs, so that tests can compare a graph with what passes made of it.
 
+import { evaluate, symbolsOf } from "../../src/ir/dims.ts";
 import type { Graph } from "../../src/ir/graph.ts";
 import { bindShape, interpret, type Tensors } from "../../src/ir/interpret.ts";
-import { evaluate, symbolsOf } from "../../src/ir/dims.ts";
 import { allocate, reader, sizeOf, type Tensor, writer } from "../../src/ir/tensor.ts";
 import { isFloat } from "../../src/ir/types.ts";
 import { lowerGraph } from "../../src/lowering/lower.ts";
@@ -26,7 +26,8 @@ function* numbers(seed: number): Generator<number> {
 /** Inputs for a graph: symbols are worth what `given` says, others 2, 3, 4, … in order of appearance. */
 export function inputsFor(graph: Graph, seed = 1, given: Readonly<Record<string, number>> = {}): Map<string, Tensor> {
   const sizes = new Map<string, number>(Object.entries(given));
-  for (const { shape } of graph.inputs) for (const dim of shape) for (const name of symbolsOf(dim)) if (!sizes.has(name)) sizes.set(name, sizes.size + 2);
+  for (const { shape } of graph.inputs)
+    for (const dim of shape) for (const name of symbolsOf(dim)) if (!sizes.has(name)) sizes.set(name, sizes.size + 2);
   const source = numbers(seed);
   return new Map(
     graph.inputs.map((value) => {
@@ -52,7 +53,9 @@ export function evaluateGraph(graph: Graph, inputs: ReadonlyMap<string, Tensor>)
     bindShape(value.shape, tensor.shape, bindings);
     tensors.set(value, tensor);
   }
-  interpret(program.tasks, tensors, bindings, (task, operands) => (findOperator("", task.op) ?? findOperator("com.microsoft", task.op))!.reference!(operands, task.attrs));
+  interpret(program.tasks, tensors, bindings, (task, operands) =>
+    (findOperator("", task.op) ?? findOperator("com.microsoft", task.op))!.reference!(operands, task.attrs),
+  );
   return new Map(program.outputs.map(({ name, value }) => [name, tensors.get(value) ?? value.data!]));
 }
 

@@ -14,14 +14,17 @@ import { distance, evaluateGraph, inferTypes, inputsFor } from "./evaluate.ts";
 
 const FOLDER = join(import.meta.dirname, "../golden");
 const BLESS = process.env.KILN_BLESS === "1";
-const names = readdirSync(FOLDER).filter((name) => existsSync(join(FOLDER, name, "before.txt"))).sort();
+const names = readdirSync(FOLDER)
+  .filter((name) => existsSync(join(FOLDER, name, "before.txt")))
+  .sort();
 const ruleOf = (name: string): string | undefined => {
   const rule = name.split("--")[0]!;
   return REWRITE_NAMES.includes(rule) ? rule : undefined;
 };
 const print = (graph: Graph): string => printGraph(graph, { inline: 64 });
 const read = (name: string): Graph => inferTypes(parseGraph(readFileSync(join(FOLDER, name, "before.txt"), "utf8")));
-const nodesIn = (graph: Graph): number => graph.nodes.reduce((sum, node) => sum + 1 + subgraphsOf(node).reduce((inner, nested) => inner + nodesIn(nested), 0), 0);
+const nodesIn = (graph: Graph): number =>
+  graph.nodes.reduce((sum, node) => sum + 1 + subgraphsOf(node).reduce((inner, nested) => inner + nodesIn(nested), 0), 0);
 
 /** 16-bit floats may round at other places; all else agrees to f32's own precision. */
 function expectSame(before: Graph, after: Graph): void {
@@ -30,7 +33,10 @@ function expectSame(before: Graph, after: Graph): void {
     const expected = evaluateGraph(before, inputs);
     const actual = evaluateGraph(after, inputs);
     expect([...actual.keys()]).toEqual([...expected.keys()]);
-    for (const [name, tensor] of expected) expect(distance(actual.get(name)!, tensor), name).toBeLessThan(tensor.dtype === "f16" ? 2e-3 : isFloat(tensor.dtype) ? 1e-5 : 1e-9);
+    for (const [name, tensor] of expected)
+      expect(distance(actual.get(name)!, tensor), name).toBeLessThan(
+        tensor.dtype === "f16" ? 2e-3 : isFloat(tensor.dtype) ? 1e-5 : 1e-9,
+      );
   }
 }
 

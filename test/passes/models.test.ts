@@ -13,7 +13,9 @@ import { distance, evaluateGraph, inputsFor } from "./evaluate.ts";
 
 const FOLDER = join(import.meta.dirname, "../../../shared/models");
 const there = existsSync(FOLDER);
-const models = there ? (readdirSync(FOLDER, { recursive: true }) as string[]).filter((path) => path.endsWith(".onnx")).sort() : [];
+const models = there
+  ? (readdirSync(FOLDER, { recursive: true }) as string[]).filter((path) => path.endsWith(".onnx")).sort()
+  : [];
 const load = (path: string): Graph => importModel(readFileSync(join(FOLDER, path)), { file: path });
 
 /** Counts of rewrites that show that a model's structure was understood. */

@@ -2,9 +2,9 @@
 // have given a match come back: those made, and those downstream of a change within the depth of the deepest pattern.
 
 import { isStatic, sameDim } from "../../ir/dims.ts";
-import { type Graph, type GraphNode, typeText } from "../../ir/graph.ts";
+import type { Graph, GraphNode } from "../../ir/graph.ts";
 import type { Value } from "../../ir/value.ts";
-import { KilnError, internal } from "../../util/errors.ts";
+import { internal, KilnError } from "../../util/errors.ts";
 import type { PassContext } from "../pass.ts";
 import type { GraphEditor } from "./editor.ts";
 import { type Match, matchNode } from "./match.ts";
@@ -55,7 +55,12 @@ export function applyRules(editor: GraphEditor, graph: Graph, rules: readonly Ru
 }
 
 /** Applies a rule at `root` if it can be; returns the nodes whose inputs changed or whose inputs have fewer readers. */
-function tryRule(editor: GraphEditor, rule: Rule, root: GraphNode, { log, check, strict }: PassContext): ReadonlySet<GraphNode> | undefined {
+function tryRule(
+  editor: GraphEditor,
+  rule: Rule,
+  root: GraphNode,
+  { log, check, strict }: PassContext,
+): ReadonlySet<GraphNode> | undefined {
   const match = matchNode(editor, rule.match, root);
   if (!match) return undefined;
   const replacement = new Replacement(root, editor.opset);
@@ -64,7 +69,7 @@ function tryRule(editor: GraphEditor, rule: Rule, root: GraphNode, { log, check,
     const made = rule.rewrite(Object.fromEntries(match.captures) as never, replacement);
     if (!made) return undefined;
     results = Array.isArray(made) ? made : [made as Value];
-    root.outputs.forEach((output, i) => { if (output && editor.isUsed(output)) checkType(rule, root, output, results[i]); });
+    if (root.outputs.some((output, i) => output && editor.isUsed(output) && !hasTypeOf(output, results[i]))) return undefined;
   } catch (error) {
     // What inference refuses is no rewrite; in development it is the rule's defect.
     if (strict || !(error instanceof KilnError)) throw error;
@@ -76,15 +81,19 @@ function tryRule(editor: GraphEditor, rule: Rule, root: GraphNode, { log, check,
   return changed;
 }
 
-function checkType(rule: Rule, root: GraphNode, output: Value, result: Value | undefined): void {
-  const fits =
-    result?.dtype === output.dtype && result.shape.length === output.shape.length &&
-    result.shape.every((dim, i) => sameDim(dim, output.shape[i]!) || !isStatic(dim) || !isStatic(output.shape[i]!));
-  if (!fits) throw internal(root.name, `the rule ${rule.name} makes ${result ? typeText(result) : "nothing"} of "${output.name}", ${typeText(output)}`);
-}
+/** True when `result` can stand for `output`: scalars of a higher rank than a pattern's input would change it. */
+const hasTypeOf = (output: Value, result: Value | undefined): boolean =>
+  result?.dtype === output.dtype &&
+  result.shape.length === output.shape.length &&
+  result.shape.every((dim, i) => sameDim(dim, output.shape[i]!) || !isStatic(dim) || !isStatic(output.shape[i]!));
 
 /** Puts `results` in the place of the root's outputs, which keep their identity and name where a new node makes them. */
-function replace(editor: GraphEditor, match: Match, replacement: Replacement, results: readonly (Value | undefined)[]): ReadonlySet<GraphNode> {
+function replace(
+  editor: GraphEditor,
+  match: Match,
+  replacement: Replacement,
+  results: readonly (Value | undefined)[],
+): ReadonlySet<GraphNode> {
   const { root, nodes: drafts } = replacement;
   const changed = new Set<GraphNode>();
   const instead = new Map<Value, Value>();
@@ -123,6 +132,7 @@ function replace(editor: GraphEditor, match: Match, replacement: Replacement, re
   for (const node of drafts) editor.inherit(node, gone);
   // A value with one reader left may match where `singleUse` kept it from doing so.
   for (const node of removed)
-    for (const value of node.inputs) if (value && editor.isSingleUse(value)) for (const reader of editor.readersOf(value)) changed.add(reader);
+    for (const value of node.inputs)
+      if (value && editor.isSingleUse(value)) for (const reader of editor.readersOf(value)) changed.add(reader);
   return changed;
 }

@@ -38,12 +38,12 @@ class Names {
 }
 
 export class GraphEditor {
+  /** Newest version of ONNX's own operators that the graph uses, at least 13: what new nodes follow. */
+  readonly opset: number;
   readonly nodeNames = new Names();
   readonly valueNames = new Names();
   /** The nodes that a node stands for besides its own origins: gathered when the graph is finished. */
   private readonly sources = new Map<GraphNode, GraphNode[]>();
-  /** Newest version of ONNX's own operators that the graph uses, at least 13: what new nodes follow. */
-  readonly opset: number;
   private readonly links = new Map<GraphNode, Link>();
   private readonly heads = new Map<Graph, { first: Link | undefined; last: Link | undefined }>();
   private readonly producers = new Map<Value, GraphNode>();
@@ -90,12 +90,6 @@ export class GraphEditor {
   readersOf(value: Value): Iterable<GraphNode> {
     return this.readers.get(value)?.keys() ?? [];
   }
-  /** How many inputs and results the value is. */
-  useCount(value: Value): number {
-    let count = this.results.get(value) ?? 0;
-    for (const times of this.readers.get(value)?.values() ?? []) count += times;
-    return count;
-  }
   isUsed(value: Value): boolean {
     return this.results.has(value) || this.readers.has(value);
   }
@@ -104,10 +98,6 @@ export class GraphEditor {
     const readers = this.readers.get(value);
     return !this.results.has(value) && readers?.size === 1 && readers.values().next().value === 1;
   }
-  isResult(value: Value): boolean {
-    return this.results.has(value);
-  }
-
   /** The graph and the nested ones in which all values have types. */
   typedGraphs(): Graph[] {
     return [...this.typed].filter((graph) => this.heads.has(graph));
@@ -163,7 +153,8 @@ export class GraphEditor {
     this.results.delete(old);
     this.results.set(value, (this.results.get(value) ?? 0) + times);
     for (const graph of this.heads.keys()) {
-      if (graph.outputs.some((output) => output.value === old)) graph.outputs = graph.outputs.map(({ name, value: v }) => ({ name, value: v === old ? value : v }));
+      if (graph.outputs.some((output) => output.value === old))
+        graph.outputs = graph.outputs.map(({ name, value: v }) => ({ name, value: v === old ? value : v }));
     }
   }
 

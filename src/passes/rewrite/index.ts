@@ -5,8 +5,8 @@ import { applyRules } from "./driver.ts";
 import type { Rule } from "./rule.ts";
 
 export { type RewriteLog, rewriteLog } from "./log.ts";
-export { type Constant, any, constant, either, exponent, number, op, optional, scalar, scalarOf } from "./pattern.ts";
-export { type Replacement, type Rule, float, int, ints, rule, text } from "./rule.ts";
+export { any, type Constant, constant, either, exponent, number, op, optional, scalar, scalarOf } from "./pattern.ts";
+export { float, int, ints, type Replacement, type Rule, rule, text } from "./rule.ts";
 
 /** A pass that applies rules together until none matches. */
 export const rulesPass = (name: string, doc: string, rules: readonly Rule[]): Pass => ({

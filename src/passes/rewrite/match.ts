@@ -31,10 +31,14 @@ export function matchNode(editor: GraphEditor, form: OpForm, root: GraphNode): M
 
   const value = ({ form }: Pattern, found: Value | undefined, next: () => boolean): boolean => {
     switch (form.kind) {
-      case "any": return found !== undefined && form.test(found) && bind(form.name, found, next);
-      case "constant": return found?.data !== undefined && form.test(found as Constant) && bind(form.name, found, next);
-      case "optional": return found === undefined ? next() : value(form.pattern, found, next);
-      case "either": return form.patterns.some((pattern) => value(pattern, found, next));
+      case "any":
+        return found !== undefined && form.test(found) && bind(form.name, found, next);
+      case "constant":
+        return found?.data !== undefined && form.test(found as Constant) && bind(form.name, found, next);
+      case "optional":
+        return found === undefined ? next() : value(form.pattern, found, next);
+      case "either":
+        return form.patterns.some((pattern) => value(pattern, found, next));
       case "op": {
         const producer = found && !found.data && editor.producerOf(found);
         if (!producer || producer.outputs[0] !== found || editor.graphOf(producer) !== graph) return false;
@@ -46,7 +50,8 @@ export function matchNode(editor: GraphEditor, form: OpForm, root: GraphNode): M
 
   const node = (form: OpForm, found: GraphNode, next: () => boolean): boolean => {
     const { names, inputs, options, capture } = form;
-    if (!names.includes(found.op) || found.domain !== (options.domain ?? "") || (options.where && !options.where(found))) return false;
+    if (!names.includes(found.op) || found.domain !== (options.domain ?? "") || (options.where && !options.where(found)))
+      return false;
     const from = (at: number, order: readonly (Value | undefined)[]): boolean => {
       if (at < inputs.length) return value(inputs[at]!, order[at], () => from(at + 1, order));
       if (order.length > inputs.length && order.slice(inputs.length).some((extra) => extra)) return false;

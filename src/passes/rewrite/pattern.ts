@@ -2,7 +2,7 @@
 // that stand for any value or a constant; names in it are what the rewrite gets. A name that occurs twice is one value.
 
 import type { GraphNode } from "../../ir/graph.ts";
-import { type Tensor, reader } from "../../ir/tensor.ts";
+import { reader, type Tensor } from "../../ir/tensor.ts";
 import { isFloat } from "../../ir/types.ts";
 import type { Value } from "../../ir/value.ts";
 
@@ -46,27 +46,41 @@ type Named<N extends string, T> = { readonly [K in N]: T };
 const anything = (): boolean => true;
 
 /** Any value that `test` accepts. */
-export const any = <const N extends string>(name: N, test: (value: Value) => boolean = anything): Pattern<Named<N, Value>> => ({ form: { kind: "any", name, test } });
+export const any = <const N extends string>(name: N, test: (value: Value) => boolean = anything): Pattern<Named<N, Value>> => ({
+  form: { kind: "any", name, test },
+});
 
 /** A constant that `test` accepts. */
-export const constant = <const N extends string>(name: N, test: (value: Constant) => boolean = anything): Pattern<Named<N, Constant>> => ({ form: { kind: "constant", name, test } });
+export const constant = <const N extends string>(
+  name: N,
+  test: (value: Constant) => boolean = anything,
+): Pattern<Named<N, Constant>> => ({ form: { kind: "constant", name, test } });
 
 /** A float constant with one element, which is `value` to the precision of its type or of the decimals that exporters write. */
-export const number = (value: number): Pattern<object> => ({ form: { kind: "constant", name: undefined, test: (constant) => isClose(constant, value) } });
+export const number = (value: number): Pattern<object> => ({
+  form: { kind: "constant", name: undefined, test: (constant) => isClose(constant, value) },
+});
 
 /** A constant with one element of any numeric type, which is `value`: an exponent of Pow. */
 export const exponent = (value: number): Pattern<object> => ({
-  form: { kind: "constant", name: undefined, test: ({ dtype, data }) => dtype !== "bool" && data.data.length === 1 && reader(data)(0) === value },
+  form: {
+    kind: "constant",
+    name: undefined,
+    test: ({ dtype, data }) => dtype !== "bool" && data.data.length === 1 && reader(data)(0) === value,
+  },
 });
 
 /** A float constant with one element. */
-export const scalar = <const N extends string>(name: N): Pattern<Named<N, Constant>> => constant(name, (value) => scalarOf(value) !== undefined);
+export const scalar = <const N extends string>(name: N): Pattern<Named<N, Constant>> =>
+  constant(name, (value) => scalarOf(value) !== undefined);
 
 /** An input that may be absent. */
 export const optional = <C>(pattern: Pattern<C>): Pattern<Partial<C>> => ({ form: { kind: "optional", pattern } });
 
 /** The first of several that matches. */
-export const either = <const P extends readonly Pattern[]>(...patterns: P): Pattern<Either<CapturesOf<P[number]>>> => ({ form: { kind: "either", patterns } });
+export const either = <const P extends readonly Pattern[]>(...patterns: P): Pattern<Either<CapturesOf<P[number]>>> => ({
+  form: { kind: "either", patterns },
+});
 
 /** A value made by a node as its first output. Add, Mul, Min and Max of two match in both orders; inputs not listed must be absent. */
 export class OpPattern<C = unknown> implements Pattern<C> {
@@ -78,7 +92,11 @@ export class OpPattern<C = unknown> implements Pattern<C> {
   }
 }
 
-export const op = <const P extends readonly Pattern[]>(names: string | readonly string[], inputs: P, options: OpOptions = {}): OpPattern<Merge<CapturesOf<P[number]>>> =>
+export const op = <const P extends readonly Pattern[]>(
+  names: string | readonly string[],
+  inputs: P,
+  options: OpOptions = {},
+): OpPattern<Merge<CapturesOf<P[number]>>> =>
   new OpPattern({ kind: "op", names: typeof names === "string" ? [names] : names, inputs, capture: undefined, options });
 
 /** The only element of a float constant; undefined for all else. */
@@ -95,9 +113,14 @@ function isClose(constant: Constant, wanted: number): boolean {
 /** Levels of operators in a pattern. */
 export function depthOf({ form }: Pattern): number {
   switch (form.kind) {
-    case "any": case "constant": return 0;
-    case "optional": return depthOf(form.pattern);
-    case "either": return Math.max(0, ...form.patterns.map(depthOf));
-    case "op": return 1 + Math.max(0, ...form.inputs.map(depthOf));
+    case "any":
+    case "constant":
+      return 0;
+    case "optional":
+      return depthOf(form.pattern);
+    case "either":
+      return Math.max(0, ...form.patterns.map(depthOf));
+    case "op":
+      return 1 + Math.max(0, ...form.inputs.map(depthOf));
   }
 }

@@ -1,0 +1,91 @@
+// Adds to a program what calibration wants of it: tasks that count the magnitudes of watched values into histograms where they
+// are, so that no activation leaves the GPU. The counts are exactly those of histogram.ts.
+
+import { symbolsOf } from "../ir/dims.ts";
+import { and, bool, convert, float, int, load, lt, le, mul, sub, unary, variables, constant } from "../ir/expr.ts";
+import type { MapTask, Program } from "../ir/task.ts";
+import { type Tensor, tensor } from "../ir/tensor.ts";
+import { type Value, makeValue } from "../ir/value.ts";
+import type { Histogram } from "./histogram.ts";
+
+/** Bins that one run counts of each value; those of a longer histogram take several runs. */
+export const WINDOW = 3072;
+
+/** The input that says how to count: for each watched value the factor that makes bin numbers, and the first bin of the window. */
+const PARAMETERS = "calibration/parameters";
+const PEAKS = "calibration/peaks";
+const countsOf = (i: number): string => `calibration/counts${i}`;
+
+export interface Window {
+  readonly inverse: number;
+  readonly first: number;
+}
+
+/** What one run counted of one value. */
+export interface Counted {
+  /** The largest |x|; NaN or infinite where some element is. */
+  readonly peak: number;
+  /** Elements in the bins from the window's first one on. */
+  readonly counts: Uint32Array;
+}
+
+/** The program with counts in the place of its results: of the last `names.length` of these, which are the values to watch. */
+export function watchResults(program: Program, names: readonly string[]): Program {
+  const watched = program.outputs.slice(program.outputs.length - names.length);
+  const parameters = makeValue(PARAMETERS, "f32", [names.length, 2]);
+  const zeros: Value = { ...makeValue("calibration/zeros", "u32", [WINDOW]), data: tensor("u32", [WINDOW], new Uint32Array(WINDOW)) };
+  let peaks: Value = { ...makeValue("calibration/no-peaks", "u32", [names.length]), data: tensor("u32", [names.length], new Uint32Array(names.length)) };
+  const tasks = [...program.tasks];
+  const outputs = watched.map(({ value }, i) => {
+    const counts = makeValue(countsOf(i), "u32", [WINDOW]);
+    const higher = makeValue(`${PEAKS}${i}`, "u32", [names.length]);
+    tasks.push(countTask(names[i]!, value, i, parameters, { value: counts, init: zeros }, { value: higher, init: peaks }));
+    peaks = higher;
+    return { name: counts.name, value: counts };
+  });
+  return { ...program, inputs: [...program.inputs, parameters], tasks, outputs: [...outputs, { name: PEAKS, value: peaks }] };
+}
+
+interface Target {
+  readonly value: Value;
+  readonly init: Value;
+}
+
+function countTask(name: string, value: Value, row: number, parameters: Value, counts: Target, peaks: Target): MapTask {
+  const vars = variables("i", value.shape);
+  const size = unary("abs", convert(load(value, vars), "f32"));
+  const [inverse, first] = [0, 1].map((column) => load(parameters, [int(row), int(column)])) as [ReturnType<typeof load>, ReturnType<typeof load>];
+  // The product is rounded to f32 before it is rounded down: as on the host, bit for bit.
+  const bin = sub(unary("floor", mul(size, inverse)), first);
+  const inside = and(le(float(0), bin), lt(bin, float(WINDOW)), bool(true));
+  return {
+    kind: "map", name: `calibration of ${name}`, origins: [name], vars,
+    stores: [
+      { ...counts, mode: "add", index: [convert(bin, "i32")], expr: constant("u32", 1), when: inside },
+      { ...peaks, mode: "max", index: [int(row)], expr: unary("bits", size) },
+    ],
+  };
+}
+
+/** The tensor of PARAMETERS, by its name. */
+export const windowInputs = (windows: readonly Window[]): Readonly<Record<string, Tensor>> => ({
+  [PARAMETERS]: tensor("f32", [windows.length, 2], windows.flatMap(({ inverse, first }) => [inverse, first])),
+});
+
+/** What the outputs of a run of the watching engine say of each value. */
+export function countedBy(outputs: Readonly<Record<string, Tensor>>, count: number): readonly Counted[] {
+  const bits = outputs[PEAKS]!.data as Uint32Array;
+  const peaks = new Float32Array(bits.buffer, bits.byteOffset, bits.length);
+  return Array.from({ length: count }, (_, i) => ({ peak: peaks[i]!, counts: outputs[countsOf(i)]!.data as Uint32Array }));
+}
+
+/** Adds a run's counts to a histogram; true when the window held all that the histogram needs of this run. */
+export function takeCounts(histogram: Histogram, { peak, counts }: Counted, { inverse, first }: Window): boolean {
+  const isWhole = histogram.inverse === inverse;
+  histogram.reach(peak);
+  if (!isWhole || histogram.inverse !== inverse) return false;
+  histogram.addCounts(counts, first);
+  return histogram.counts.length <= first + WINDOW;
+}
+
+export const isStaticallyShaped = ({ shape }: Value): boolean => shape.every((dim) => symbolsOf(dim).size === 0);

@@ -1,0 +1,72 @@
+// Maps that combine many elements into few cells (histograms, bin counts, maxima): each workgroup combines into memory of its
+// own first and then once into the result, so that invocations seldom meet in the same cell of device memory.
+
+import { ceilDiv, isStatic, product } from "../ir/dims.ts";
+import { type Expr, flatten, substitute, unflatten, variable } from "../ir/expr.ts";
+import { storageOf } from "../ir/storage.ts";
+import { type MapTask, type Store, mapExpressions } from "../ir/task.ts";
+import { sizeOf } from "../ir/tensor.ts";
+import type { Value } from "../ir/value.ts";
+import type { Caps } from "../util/caps.ts";
+import { ENTRY_PARAMETERS, WORKGROUP_NUMBER, gridFor } from "./grid.ts";
+import { type Config, type Kernel, tactic } from "./tactic.ts";
+import { Block, Module } from "./writer.ts";
+
+/** Combinations whose neutral element is the 0 that workgroup memory begins with. */
+const ATOMICS: Readonly<Partial<Record<Store["mode"], string>>> = { add: "atomicAdd", max: "atomicMax" };
+
+const cellsOf = ({ shape }: Value): number => (shape.every(isStatic) ? sizeOf(shape as readonly number[]) : Number.POSITIVE_INFINITY);
+
+export const mapPrivate = tactic("map", {
+  name: "map.private",
+  applicable: (task, caps) => {
+    const targets = new Set(task.stores.map(({ value }) => value));
+    const fits = task.stores.every(({ value, mode, init }) => ATOMICS[mode] && init && storageOf(value, caps).item === "u32" && value.dtype === "u32");
+    return fits && targets.size === task.stores.length && [...targets].reduce((sum, value) => sum + 4 * cellsOf(value), 0) <= caps.limits.maxComputeWorkgroupStorageSize;
+  },
+  likelihood: () => 0.9,
+  *candidates(task, caps) {
+    const cells = task.stores.reduce((most, { value }) => Math.max(most, cellsOf(value)), 1);
+    for (const size of [256, 128, 64]) {
+      // As many elements a workgroup as it has cells to clear and to hand over, at the least.
+      if (size <= caps.limits.maxComputeInvocationsPerWorkgroup) yield { size, items: Math.max(8, Math.ceil((2 * cells) / size)) };
+    }
+  },
+  emit: emitPrivate,
+});
+
+function emitPrivate(task: MapTask, config: Config, caps: Caps): Kernel {
+  const { size, items } = config as { size: number; items: number };
+  const module = new Module(caps);
+  const block = new Block(module);
+  const extents = task.vars.map(({ extent }) => extent);
+  const total = product(extents);
+  const cells = task.stores.map((store, i) => {
+    module.add(`var<workgroup> cells${i}: array<atomic<u32>, ${cellsOf(store.value)}>;`);
+    return `cells${i}`;
+  });
+  const flat = variable("flat", total);
+  block.line(`let first = ${WORKGROUP_NUMBER} * ${size * items} + i32(lane);`);
+  block.line(`let limit = min(first + ${size * (items - 1)} + 1, ${module.dim(total)});`);
+  block.nest(`for (var flat = first; flat < limit; flat += ${size})`, () => {
+    block.bind(flat, "flat");
+    const index = unflatten(flat, extents);
+    const at = new Map<Expr, Expr>(task.vars.map((v, i) => [v, index[i]!]));
+    const { stores } = mapExpressions(task, (e) => substitute(e, at));
+    stores.forEach((store, i) => {
+      const put = (): void => block.line(`${ATOMICS[store.mode]}(&${cells[i]}[${block.value(flatten(store.index, store.value.shape))}], ${block.value(store.expr)});`);
+      if (store.when) block.nest(`if (${block.value(store.when)})`, put, true);
+      else put();
+    });
+  });
+  block.line("workgroupBarrier();");
+  task.stores.forEach(({ value, mode }, i) => {
+    const target = module.buffer(value, "write", true);
+    block.nest(`for (var cell = lane; cell < ${cellsOf(value)}u; cell += ${size}u)`, () => {
+      block.line(`let sum = atomicLoad(&${cells[i]}[cell]);`);
+      block.line(`if (sum != 0u) { ${ATOMICS[mode]}(&${target}[cell], sum); }`);
+    });
+  });
+  module.add(`@compute @workgroup_size(${size})\nfn main(${ENTRY_PARAMETERS}) {\n${block.text()}\n}`);
+  return { steps: [module.step(gridFor(ceilDiv(total, items), size))], scratch: [], packed: [] };
+}

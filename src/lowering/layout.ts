@@ -1,0 +1,62 @@
+// Layout: activations of convolutions lie channels-last in memory, and so does everything that meets them channel for channel;
+// dense weights lie with output channels last. Indices stay as they are: only offsets change.
+
+import { type Expr, loadsOf } from "../ir/expr.ts";
+import { type KernelTask, type Program, type Task, expressionsOf, isKernelTask, plainLoad, readsOf, writesOf } from "../ir/task.ts";
+import { isFloat } from "../ir/types.ts";
+import type { Value } from "../ir/value.ts";
+
+/** [0, 2, …, 1]: NHWC and its like. */
+const channelsLast = (rank: number): number[] => [0, ...Array.from({ length: rank - 2 }, (_, i) => i + 2), 1];
+/** [2, …, 1, 0]: taps, input channels, output channels. */
+const outputsLast = (rank: number): number[] => [...Array.from({ length: rank - 2 }, (_, i) => i + 2), 1, 0];
+
+/** Sets `layout` on values. Inputs, outputs and what the host or a loop touches stay row-major. */
+export function chooseLayouts(program: Program): void {
+  const fixed = new Set<Value>([...program.inputs, ...program.outputs.map(({ value }) => value)]);
+  const kernels: KernelTask[] = [];
+  for (const task of program.tasks) {
+    if (isKernelTask(task)) kernels.push(task);
+    else fixAll(task, fixed);
+  }
+  for (const { stores } of kernels)
+    for (const { value, init } of stores)
+      if (init) {
+        fixed.add(value);
+        fixed.add(init);
+      }
+  const chosen = new Set<Value>();
+  const choose = (value: Value): boolean => {
+    if (value.shape.length < 3 || value.data || fixed.has(value) || chosen.has(value) || !isFloat(value.dtype)) return false;
+    chosen.add(value);
+    return true;
+  };
+  for (const task of kernels) {
+    if (task.kind !== "conv") continue;
+    const x = plainLoad(task.x, task.xVars);
+    if (x) choose(x.value);
+    for (const { value, index } of task.stores) if (index[1] === task.oc) choose(value);
+    const w = plainLoad(task.w, [task.oc, task.ic, ...task.kernel]);
+    if (w?.value.data) w.value.layout = outputsLast(w.value.shape.length);
+  }
+  for (let grown = true; grown; ) {
+    grown = false;
+    for (const task of kernels) {
+      const accesses = accessesOf(task);
+      const channels = new Set(accesses.filter(({ value }) => chosen.has(value)).map(({ index }) => index[1]!));
+      for (const { value, index } of accesses) if (value.shape.length >= 3 && channels.has(index[1]!) && choose(value)) grown = true;
+    }
+  }
+  for (const value of chosen) value.layout = channelsLast(value.shape.length);
+}
+
+const accessesOf = (task: KernelTask): { value: Value; index: readonly Expr[] }[] => [...loadsOf(expressionsOf(task)), ...task.stores].map(({ value, index }) => ({ value, index }));
+
+/** Everything that a host layer, a branch or a loop reads or writes, inside too. */
+function fixAll(task: Task, fixed: Set<Value>): void {
+  for (const value of [...readsOf(task), ...writesOf(task)]) fixed.add(value);
+  if (task.kind === "loop") {
+    for (const { init, input, output, final } of task.carried) for (const value of [init, input, output, final]) fixed.add(value);
+    for (const inner of task.body) fixAll(inner, fixed);
+  } else if (task.kind === "if") for (const inner of [...task.then, ...task.else]) fixAll(inner, fixed);
+}
