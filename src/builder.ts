@@ -3,6 +3,7 @@
 
 import { type Choices, tune } from "./autotuner/tune.ts";
 import type { TimingCache } from "./autotuner/cache.ts";
+import { type Int8Options, type Runner, quantize } from "./calibrator/quantize.ts";
 import { Engine } from "./engine/engine.ts";
 import type { Device } from "./gpu/device.ts";
 import { PipelineCache } from "./gpu/pipelines.ts";
@@ -16,10 +17,11 @@ import { chooseLayouts } from "./lowering/layout.ts";
 import { sumIntegers } from "./lowering/integers.ts";
 import { lowerGraph } from "./lowering/lower.ts";
 import { foldScales } from "./lowering/scales.ts";
+import { lowerToHalf } from "./lowering/precision.ts";
 import { decideStorage } from "./lowering/storage.ts";
 import { hostOperator } from "./ops/registry.ts";
 import { runPasses } from "./passes/index.ts";
-import { rewriteLog } from "./passes/rewrite/log.ts";
+import { type RewriteLog, rewriteLog } from "./passes/rewrite/log.ts";
 import { makePlan } from "./plan/plan.ts";
 import { type ProfileShapes, optimumOf, planProfiles } from "./plan/profiles.ts";
 import { hostFallbackRefused } from "./util/errors.ts";
@@ -33,6 +35,8 @@ export interface BuildOptions {
   readonly profiles?: readonly ProfileShapes[];
   /** What inputs will hold, where shapes depend on it. The engine checks it at each run. */
   readonly shapeValues?: Readonly<Record<string, Tensor>>;
+  /** Permission to hold activations and weights in f16; sums stay f32. Default false. */
+  readonly fp16?: boolean;
   /** 0: the first kernel that runs, nothing measured … 5: every candidate. Default 3. */
   readonly optimizationLevel?: 0 | 1 | 2 | 3 | 4 | 5;
   readonly timingCache?: TimingCache;
@@ -45,12 +49,14 @@ export interface BuildOptions {
   /** Rewrite rules to leave out, by name, and how many applications to stop after: to bisect a wrong result. */
   readonly disable?: readonly string[];
   readonly maxRewrites?: number;
+  /** Permits 8-bit integers: how to calibrate, or the scales. */
+  readonly int8?: Int8Options;
   /** Stops after a stage and throws nothing away: sees every intermediate form. */
   readonly onStage?: (stage: Stage, form: Graph | Program | Choices) => void;
   readonly onProgress?: (progress: BuildProgress) => void;
 }
 
-export type Stage = "import" | "passes" | "lower" | "fuse" | "tune";
+export type Stage = "import" | "passes" | "calibrate" | "lower" | "fuse" | "tune";
 
 export interface BuildProgress {
   readonly stage: Stage | "plan" | "load";
@@ -64,38 +70,58 @@ export interface BuildProgress {
 export class Builder {
   constructor(readonly device: Device) {}
 
-  /** Compiles a model. Errors: K1xx–K3xx for the model, K4xx for the device, K611 for a refused host layer. */
+  /** Compiles a model. Errors: K1xx–K3xx for the model, K4xx for the device, K611 for a refused host layer, K7xx for calibration. */
   async build(onnx: Uint8Array, options: BuildOptions = {}): Promise<Engine> {
-    const { caps } = this.device;
-    const see = (stage: Stage, form: Graph | Program | Choices): void => {
+    const see: See = (stage, form) => {
       options.onProgress?.({ stage });
       options.onStage?.(stage, form);
     };
     const log = rewriteLog(options.maxRewrites);
-    const disable = options.disable ?? [];
-    const profiles = options.profiles ?? [];
     const imported = importModel(onnx, {
       ...(options.file === undefined ? {} : { file: options.file }),
       ...(options.readExternal ? { readExternal: options.readExternal } : {}),
       ...(options.shapeValues ? { assumed: options.shapeValues } : {}),
     });
     see("import", imported);
-    const graph = options.fusion === false ? imported : runPasses(imported, { log, disable });
+    const known = new Set(imported.nodes.flatMap(({ inputs, outputs }) => [...inputs, ...outputs].map((value) => value?.name ?? "")));
+    const graph = options.fusion === false ? imported : runPasses(imported, { log, disable: options.disable ?? [] });
     see("passes", graph);
-    const lowered = lowerGraph(graph);
+    if (!options.int8) return this.compile(graph, options, log, see);
+    const quantized = await quantize(graph, options.int8, known, (float, change) => this.runner(float, options, change), options.onProgress);
+    see("calibrate", quantized);
+    return this.compile(quantized, options, log, see);
+  }
+
+  /** Compiles a graph; `change` rewrites its program. */
+  private async compile(graph: Graph, options: BuildOptions, log: RewriteLog, see: See, change: (program: Program) => Program = (program) => program): Promise<Engine> {
+    const { caps } = this.device;
+    const disable = options.disable ?? [];
+    const lowered = change(lowerGraph(graph));
     see("lower", lowered);
     const whole = options.fusion === false ? lowered : sumIntegers(lowered);
     const program = foldScales(fuse(whole, caps, { enabled: options.fusion ?? true, take: log.take, disable }));
+    const notes = options.fp16 ? (caps.f16 ? lowerToHalf(program) : ["fp16: this device has no f16, everything stays f32"]) : [];
     decideStorage(program.tasks);
     if (options.fusion !== false) chooseLayouts(program);
     see("fuse", program);
     const host = program.tasks.find((task) => task.kind === "host");
     if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
     const pipelines = new PipelineCache(this.device);
-    const symbols = planProfiles(program.inputs, profiles);
+    const symbols = planProfiles(program.inputs, options.profiles ?? []);
     const choices = await tune(program, this.device, pipelines, optimumOf(symbols), options);
     see("tune", choices);
-    const { plan, weights } = makePlan(program, choices, { caps, profiles: symbols, notes: [] });
+    const { plan, weights } = makePlan(program, choices, { caps, profiles: symbols, notes });
     return Engine.load(this.device, plan, weights, hostOperator, pipelines);
   }
+
+  /** A graph made to run for calibration: not long tuned, nothing told of its stages. */
+  private async runner(graph: Graph, options: BuildOptions, change?: (program: Program) => Program): Promise<Runner> {
+    const level = Math.min(options.optimizationLevel ?? 3, 1) as 0 | 1;
+    const { onProgress: _, ...quiet } = options;
+    const engine = await this.compile(graph, { ...quiet, optimizationLevel: level }, rewriteLog(), () => {}, change);
+    const context = engine.createExecutionContext();
+    return { run: (inputs) => context.execute(inputs), dispose: () => engine.dispose() };
+  }
 }
+
+type See = (stage: Stage, form: Graph | Program | Choices) => void;

@@ -1,8 +1,7 @@
 // Adds to a program what calibration wants of it: tasks that count the magnitudes of watched values into histograms where they
 // are, so that no activation leaves the GPU. The counts are exactly those of histogram.ts.
 
-import { symbolsOf } from "../ir/dims.ts";
-import { and, bool, convert, float, int, load, lt, le, mul, sub, unary, variables, constant } from "../ir/expr.ts";
+import { and, constant, convert, float, int, le, load, lt, mul, sub, unary, variables } from "../ir/expr.ts";
 import type { MapTask, Program } from "../ir/task.ts";
 import { type Tensor, tensor } from "../ir/tensor.ts";
 import { type Value, makeValue } from "../ir/value.ts";
@@ -54,10 +53,10 @@ interface Target {
 function countTask(name: string, value: Value, row: number, parameters: Value, counts: Target, peaks: Target): MapTask {
   const vars = variables("i", value.shape);
   const size = unary("abs", convert(load(value, vars), "f32"));
-  const [inverse, first] = [0, 1].map((column) => load(parameters, [int(row), int(column)])) as [ReturnType<typeof load>, ReturnType<typeof load>];
+  const [inverse, first] = [load(parameters, [int(row), int(0)]), load(parameters, [int(row), int(1)])];
   // The product is rounded to f32 before it is rounded down: as on the host, bit for bit.
   const bin = sub(unary("floor", mul(size, inverse)), first);
-  const inside = and(le(float(0), bin), lt(bin, float(WINDOW)), bool(true));
+  const inside = and(le(float(0), bin), lt(bin, float(WINDOW)));
   return {
     kind: "map", name: `calibration of ${name}`, origins: [name], vars,
     stores: [
@@ -79,13 +78,10 @@ export function countedBy(outputs: Readonly<Record<string, Tensor>>, count: numb
   return Array.from({ length: count }, (_, i) => ({ peak: peaks[i]!, counts: outputs[countsOf(i)]!.data as Uint32Array }));
 }
 
-/** Adds a run's counts to a histogram; true when the window held all that the histogram needs of this run. */
+/** Adds a run's counts to a histogram; false when the window did not hold all of them, or was of other bins than now. */
 export function takeCounts(histogram: Histogram, { peak, counts }: Counted, { inverse, first }: Window): boolean {
-  const isWhole = histogram.inverse === inverse;
   histogram.reach(peak);
-  if (!isWhole || histogram.inverse !== inverse) return false;
+  if (histogram.inverse !== inverse) return false;
   histogram.addCounts(counts, first);
   return histogram.counts.length <= first + WINDOW;
 }
-
-export const isStaticallyShaped = ({ shape }: Value): boolean => shape.every((dim) => symbolsOf(dim).size === 0);

@@ -10,7 +10,7 @@ import type { ProfileShapes, ShapeRange } from "../plan/profiles.ts";
 import { badFlag } from "../util/errors.ts";
 import { choiceOption, listOption, numberOption, shapesOption, tensorOfWords, valuesOption } from "./options.ts";
 
-export const STAGES = ["import", "passes", "lower", "fuse", "tune"] as const satisfies readonly Stage[];
+export const STAGES = ["import", "passes", "calibrate", "lower", "fuse", "tune"] as const satisfies readonly Stage[];
 
 type Shapes = Readonly<Record<string, readonly number[]>>;
 
@@ -25,6 +25,7 @@ export interface BuildFlags {
   readonly maxTuneTime?: number;
   readonly dump?: string;
   readonly until?: Stage;
+  readonly fp16?: boolean;
   readonly hostFallback: boolean;
   readonly fusion: boolean;
   readonly maxRewrites?: number;
@@ -42,6 +43,7 @@ export function addBuildFlags(command: Command, level: number): Command {
     .addOption(option("--optShapes <shapes>", "shapes to optimize for", shapesOption("--optShapes")))
     .addOption(option("--maxShapes <shapes>", "largest shapes of the optimization profile", shapesOption("--maxShapes")))
     .addOption(option("--shapeValues <values>", "name:1,2,3: what an input will hold, where shapes depend on it", valuesOption("--shapeValues")))
+    .option("--fp16", "permit f16 activations and weights; sums stay f32")
     .option("--timingCacheFile <file>", "measurements to start from and to add to")
     .addOption(option("--builderOptimizationLevel <0-5>", `0 measures nothing, 5 everything (default ${level})`, numberOption("--builderOptimizationLevel", 0, 5, true)))
     .addOption(option("--maxTuneTime <seconds>", "how long measuring may take", numberOption("--maxTuneTime", 0)))
@@ -64,6 +66,7 @@ export function buildOptionsOf(flags: BuildFlags, file: string, model: ModelProt
     file,
     readExternal: readBeside(file),
     optimizationLevel: chosen,
+    fp16: flags.fp16 ?? false,
     hostFallback: flags.hostFallback,
     fusion: flags.fusion,
     ...(profile ? { profiles: [profile] } : {}),

@@ -19,13 +19,14 @@ export function addConformanceWorker(program: Command): void {
 /** Answers requests of the parent process until it disconnects. */
 async function serveCases({ interpret = false }: { readonly interpret?: boolean }): Promise<void> {
   const send = (message: WorkerMessage): void => void process.send?.(message);
-  let device: Device | undefined;
+  const open = async (): Promise<Device | undefined> => (interpret ? undefined : openNodeDevice());
   const served = new Promise<void>((resolve) => process.once("disconnect", resolve));
+  let device = await open();
   process.on("message", async ({ folder }: CaseRequest) => {
     // An invalid call or a lost device would fail every case after the one whose fault it was.
-    if (!interpret && (device === undefined || device.lostBy || device.firstError)) {
-      device?.destroy();
-      device = await openNodeDevice();
+    if (device?.lostBy || device?.firstError) {
+      device.destroy();
+      device = await open();
     }
     send(await runCase(folder, device));
   });

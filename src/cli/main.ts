@@ -26,6 +26,8 @@ for (const command of program.commands) command.copyInheritedSettings(program);
 /** Errors of running that come from what the caller gave: names, types and shapes of inputs and profiles. */
 const CALLERS_FAULT = /^K(00[1-5]|60[2-9]|612)$/;
 
+// Whoever reads the output may stop reading: `kiln inspect x | head`.
+process.stdout.on("error", (failure: NodeJS.ErrnoException) => process.exit(failure.code === "EPIPE" ? 0 : 1));
 try {
   await program.parseAsync();
 } catch (failure) {

@@ -104,7 +104,7 @@ function tensorOf(value: Value, tensors: Tensors): Tensor {
 }
 
 function interpretKernel(task: KernelTask, tensors: Tensors, bindings: Bindings): void {
-  const loop = task.kind === "gemm" || task.kind === "conv" ? asReduce(task) : task;
+  const loop = task.kind === "map" || task.kind === "reduce" ? task : asReduce(task);
   // A task may read what it writes (a loop's outputs), so existing tensors are kept.
   for (const value of writesOf(task)) {
     const init = loop.stores.find((store) => store.value === value)?.init;

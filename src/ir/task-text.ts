@@ -48,6 +48,12 @@ function kernelLines(task: KernelTask): string[] {
     case "map": break;
     case "reduce": lines.push(...task.stages.map(({ slot, fn, body }) => `${slot.name} = ${fn} over ${nest(task.inner)}: ${text(body)}`), ...(task.each ? [`each ${nest(task.inner)}`] : [])); break;
     case "gemm": lines.push(`${task.acc.name} = sum over ${nest([task.k])}: ${text(task.a)} * ${text(task.b)}`); break;
+    case "attention": lines.push(
+      `${task.dot.name} = sum over ${nest([task.d])}: ${text(task.q)} * ${text(task.key)}`,
+      `score over ${nest([task.k])} = ${text(task.score)}, ${task.peak.name} = max of it`,
+      `weight = exp(score - ${text(task.shift)}), ${task.sum.name} = sum of it`,
+      `${task.acc.name} = sum over ${nest([task.k])}: weight * ${text(task.v)}`,
+    ); break;
     case "conv": lines.push(
       `x[${nest(task.xVars)}] = ${text(task.x)}, padded by ${shapeText(task.pads)}`,
       `${task.acc.name} = conv over ${nest([task.ic, ...task.kernel])}: x * ${text(task.w)}, groups ${task.groups}, strides [${task.strides}], dilations [${task.dilations}]`,

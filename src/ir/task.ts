@@ -3,7 +3,7 @@
 // others, and stores. Prologues live in the expressions that read, epilogues in the stores.
 
 import { type Dim, shapeText } from "./dims.ts";
-import { type Combiner, type Expr, type Load, type Slot, type Var, and, int, load, loadsOf, mul, add, select, substitute, within, constant, reduce, floorDiv, convert } from "./expr.ts";
+import { type Combiner, type Expr, type Load, type Slot, type Var, and, int, load, loadsOf, mul, add, select, substitute, within, constant, reduce, floorDiv, convert, sub, unary } from "./expr.ts";
 import type { Tensor } from "./tensor.ts";
 import { scalarOf } from "./types.ts";
 import type { Value } from "./value.ts";
@@ -98,6 +98,36 @@ export interface ConvTask extends TaskBase {
 }
 
 /**
+ * Attention: a score for each query m and key k, from the product of the two over d; then acc[batch, m, n] is the sum over the
+ * keys of exp(score − shift) · v, `sum` that of exp(score − shift), and `peak` the largest score.
+ */
+export interface AttentionTask extends TaskBase {
+  readonly kind: "attention";
+  readonly batch: readonly Var[];
+  readonly m: Var;
+  readonly k: Var;
+  readonly d: Var;
+  readonly n: Var;
+  /** Over batch, m, d. */
+  readonly q: Expr;
+  /** Over batch, k, d. */
+  readonly key: Expr;
+  /** Σ_d q · key. */
+  readonly dot: Slot;
+  /** Over batch, m, k and `dot`. */
+  readonly score: Expr;
+  readonly peak: Slot;
+  /** Over batch, m and `peak`. */
+  readonly shift: Expr;
+  readonly sum: Slot;
+  /** Over batch, k, n. */
+  readonly v: Expr;
+  readonly acc: Slot;
+  /** Over batch, m, n, `peak`, `sum` and `acc`. */
+  readonly stores: readonly Store[];
+}
+
+/**
  * Repeats `body` with the symbol `index` bound to 0, 1, … : `count` turns, or fewer where `trips` or `condition` say so.
  * Each `input` is its `init` in the first turn and the last turn's `output` in the others; `final` is what a further turn
  * would have got. No `output` is another's `input`. Symbols that stand alone in `input.shape` are bound anew in each turn (then `final.shape` has the same).
@@ -146,7 +176,7 @@ export interface HostTask extends TaskBase {
 export type HostAttributes = Readonly<Record<string, number | string | boolean | null | readonly number[] | readonly string[]>>;
 
 /** Tasks that become kernels. */
-export type KernelTask = MapTask | ReduceTask | GemmTask | ConvTask;
+export type KernelTask = MapTask | ReduceTask | GemmTask | ConvTask | AttentionTask;
 export type Task = KernelTask | LoopTask | IfTask | HostTask;
 
 /** A whole lowered network. */
@@ -159,7 +189,7 @@ export interface Program {
   readonly assumed: ReadonlyMap<string, Tensor>;
 }
 
-export const isKernelTask = (task: Task): task is KernelTask => task.kind === "map" || task.kind === "reduce" || task.kind === "gemm" || task.kind === "conv";
+export const isKernelTask = (task: Task): task is KernelTask => task.kind !== "loop" && task.kind !== "if" && task.kind !== "host";
 
 /** Values that a task writes. */
 export function writesOf(task: Task): readonly Value[] {
@@ -184,6 +214,7 @@ export function expressionsOf(task: KernelTask): readonly Expr[] {
     case "reduce": return [...task.stages.map(({ body }) => body), ...stores];
     case "gemm": return [task.a, task.b, ...stores];
     case "conv": return [task.x, task.w, ...stores];
+    case "attention": return [task.q, task.key, task.score, task.shift, task.v, ...stores];
   }
 }
 
@@ -217,6 +248,7 @@ export function mapExpressions<T extends KernelTask>(task: T, change: (e: Expr) 
     case "reduce": return { ...task, stores, stages: task.stages.map((stage) => ({ ...stage, body: change(stage.body) })) };
     case "gemm": return { ...task, stores, a: change(task.a), b: change(task.b) };
     case "conv": return { ...task, stores, x: change(task.x), w: change(task.w) };
+    case "attention": return { ...task, stores, q: change(task.q), key: change(task.key), score: change(task.score), shift: change(task.shift), v: change(task.v) };
   }
 }
 
@@ -224,15 +256,21 @@ export function mapExpressions<T extends KernelTask>(task: T, change: (e: Expr) 
 export function parallelVars(task: KernelTask): readonly Var[] {
   switch (task.kind) {
     case "map": case "reduce": return task.vars;
-    case "gemm": return [...task.batch, task.m, task.n];
+    case "gemm": case "attention": return [...task.batch, task.m, task.n];
     case "conv": return [task.batch, task.oc, ...task.out];
   }
 }
 
 /** The same computation as a plain reduction: what the direct tactics run and the interpreter evaluates. */
-export function asReduce(task: GemmTask | ConvTask): ReduceTask {
+export function asReduce(task: GemmTask | ConvTask | AttentionTask): ReduceTask {
   const { name, origins, stores, acc } = task;
   const common = { kind: "reduce", name, origins, stores, each: false, vars: parallelVars(task) } as const;
+  if (task.kind === "attention") {
+    const score = substitute(task.score, new Map<Expr, Expr>([[task.dot, reduce("sum", [task.d], mul(task.q, task.key))]]));
+    const weight = unary("exp", sub(score, task.shift));
+    const stages = [{ slot: task.peak, fn: "max", body: score }, { slot: task.sum, fn: "sum", body: weight }, { slot: acc, fn: "sum", body: mul(weight, task.v) }] as const;
+    return { ...common, inner: [task.k], stages };
+  }
   if (task.kind === "gemm") return { ...common, inner: [task.k], stages: [{ slot: acc, fn: "sum", body: mul(task.a, task.b) }] };
   const position = task.out.map((o, axis) =>
     add(mul(o, int(task.strides[axis]!)), mul(task.kernel[axis]!, int(task.dilations[axis]!)), mul(int(task.pads[axis]!), int(-1))));

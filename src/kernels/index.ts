@@ -2,18 +2,22 @@
 
 import type { KernelTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
+import { attentionDirect, attentionRows } from "./attention.ts";
 import { convBlocked, gemmBlocked } from "./blocked.ts";
 import { convDirect, gemmDirect, gemmDot } from "./direct.ts";
 import { convImplicitGemm, gemmTiled } from "./gemm-tiled.ts";
+import { convMatrix, gemmMatrix } from "./gemm-matrix.ts";
 import { mapElement } from "./map.ts";
+import { mapPrivate } from "./private.ts";
 import { reduceThread, reduceWorkgroup } from "./reduce.ts";
 import type { Tactic } from "./tactic.ts";
 
 const TACTICS = {
-  map: [mapElement],
+  map: [mapElement, mapPrivate],
   reduce: [reduceThread, reduceWorkgroup],
-  gemm: [gemmDirect, gemmDot, gemmBlocked, gemmTiled],
-  conv: [convDirect, convBlocked, convImplicitGemm],
+  gemm: [gemmDirect, gemmDot, gemmBlocked, gemmTiled, gemmMatrix],
+  conv: [convDirect, convBlocked, convImplicitGemm, convMatrix],
+  attention: [attentionDirect, attentionRows],
 } as const;
 
 export const allTactics: readonly Tactic[] = Object.values(TACTICS).flat() as unknown as readonly Tactic[];

@@ -10,7 +10,7 @@ export interface Fillings {
 }
 
 const SPEC = /^((?:const|alias) (\w+) = ).*;( *)\/\/# spec$/;
-const HOOK = /^(fn (\w+)\(.*\)(?: -> \w+)?) \{.*\} *\/\/# hook$/;
+const HOOK = /^(fn (\w+)\(.*\)(?: -> [\w<>]+)?) \{.*\} *\/\/# hook$/;
 
 /** The shader's text with all marks filled. `name` is for the error when they are not. */
 export function specialize(name: string, text: string, { specs, hooks }: Fillings): string {

@@ -2,7 +2,7 @@
 // measures them. Emitting is pure, so that candidates can be checked on a machine without a GPU.
 
 import type { Dim } from "../ir/dims.ts";
-import type { GemmTask, KernelTask, ConvTask, MapTask, ReduceTask } from "../ir/task.ts";
+import type { AttentionTask, GemmTask, KernelTask, ConvTask, MapTask, ReduceTask } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
@@ -33,6 +33,7 @@ export interface TaskOfKind {
   readonly reduce: ReduceTask;
   readonly gemm: GemmTask;
   readonly conv: ConvTask;
+  readonly attention: AttentionTask;
 }
 
 export interface Tactic<T extends KernelTask = KernelTask> {

@@ -14,6 +14,7 @@ import type { KernelStep } from "./tactic.ts";
 
 export class Module {
   private readonly buffers = new Map<Value, { name: string; access: "read" | "write"; atomic: boolean }>();
+  private readonly vectors = new Map<Value, string>();
   private readonly dims = new Map<string, { dim: Dim; at: number }>();
   private readonly used = new Set<string>();
   private readonly parts: string[] = [];
@@ -27,6 +28,13 @@ export class Module {
     if (!found) this.buffers.set(value, { name: `b${this.buffers.size}`, access, atomic });
     else if (access === "write") Object.assign(found, { access, atomic: found.atomic || atomic });
     return this.buffers.get(value)!.name;
+  }
+
+  /** A second view of a value that is only read: four f16 an item. */
+  vectorBuffer(value: Value): string {
+    let name = this.vectors.get(value);
+    if (!name) this.vectors.set(value, (name = `v${this.vectors.size}`));
+    return name;
   }
 
   isAtomic(value: Value): boolean {
@@ -55,16 +63,20 @@ export class Module {
 
   /** The step, once everything was written: declarations, library and parts in one text. */
   step(workgroups: KernelStep["workgroups"]): KernelStep {
-    const bindings = [...this.buffers].map(([value, { access }]) => ({ value, access }));
+    const scalars = [...this.buffers].map(([value, { access }]) => ({ value, access }));
+    const bindings = [...scalars, ...[...this.vectors.keys()].map((value) => ({ value, access: "read" as const }))];
     const declarations = [...this.buffers].map(([value, { name, access, atomic }], i) => {
       const { item } = storageOf(value, this.caps);
       if (item === "f16") this.features.add("f16");
       const type = atomic ? `atomic<${item === "f32" ? "u32" : item}>` : item;
       return `@group(0) @binding(${i}) var<storage, ${access === "read" ? "read" : "read_write"}> ${name}: array<${type}>;`;
     });
+    for (const name of this.vectors.values()) declarations.push(`@group(0) @binding(${declarations.length}) var<storage, read> ${name}: array<vec4<f16>>;`);
     const params = [...this.dims.values()].map(({ dim }) => dim);
     if (params.length > 0) declarations.push(`@group(0) @binding(${bindings.length}) var<uniform> params: array<vec4<i32>, ${Math.ceil(params.length / 4)}>;`);
     const enables = [...this.features].sort().map((feature) => `enable ${feature};`);
+    // Offsets that differ between subgroups are uniform within each, which the compiler cannot prove.
+    if (this.features.has("chromium_experimental_subgroup_matrix")) enables.push("diagnostic(off, chromium.subgroup_matrix_uniformity);");
     const wgsl = [...enables, ...declarations, ...libraryFunctions(this.used), ...this.parts].join("\n");
     return { wgsl: `${wgsl}\n`, bindings, params, workgroups };
   }

@@ -40,6 +40,8 @@ const extentOf = (vars: readonly Var[]): number => elementsOf(vars.map(({ extent
 /** Results along one side of a tile that share an operand's element. */
 const TILE = 128;
 const shares = (extent: number): number => Math.ceil(extent / TILE);
+/** Times that attention reads its keys. */
+const rowsOf = (queries: number): number => Math.ceil(queries / 16);
 
 /** How often a task evaluates each element of `value` on average, where tiles share what they load. */
 export function evaluationsOf(task: KernelTask, value: Value): number {
@@ -56,6 +58,11 @@ export function evaluationsOf(task: KernelTask, value: Value): number {
     case "gemm": {
       const [batch, m, n, k] = [extentOf(task.batch), extentOf([task.m]), extentOf([task.n]), extentOf([task.k])];
       return count([task.a], batch * m * k * shares(n)) + count([task.b], batch * k * n * shares(m)) + count(stores, points);
+    }
+    case "attention": {
+      const [batch, m, n, k, d] = [extentOf(task.batch), extentOf([task.m]), extentOf([task.n]), extentOf([task.k]), extentOf([task.d])];
+      const ofKeys = count([task.key], batch * k * d * rowsOf(m)) + count([task.v], batch * k * n * rowsOf(m));
+      return count([task.q], batch * m * d) + ofKeys + count([task.score], batch * m * k) + count([task.shift], batch * m) + count(stores, points);
     }
     case "conv": {
       const positions = extentOf([task.batch, ...task.out]);

@@ -5,6 +5,7 @@ import type { Program, Task } from "../ir/task.ts";
 import { readsOf, writesOf } from "../ir/task.ts";
 import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
+import { fuseAttention } from "./attention.ts";
 import { foldConstantTasks } from "./constants.ts";
 import { roomForPieces, writeSlices } from "./joins.ts";
 import { type FuseOptions, TaskGraph } from "./task-graph.ts";
@@ -18,6 +19,7 @@ export const FUSION_RULES: Readonly<Record<string, string>> = {
   "fuse-epilogue": "a map becomes what a reduction, GEMM or convolution stores",
   "fuse-view": "reshapes, transposes, slices and broadcasts become indices of those who read them",
   "fuse-prologue": "a map is computed where its result is read",
+  "fuse-attention": "a product, a softmax and a second product become one kernel",
   "write-slices": "the parts of a concatenation are stored into the whole by those who make them",
 };
 
@@ -41,7 +43,10 @@ function fuseList(tasks: readonly Task[], keep: ReadonlySet<Value>, caps: Caps, 
     fuseVertically(graph, false);
   });
   const sliced = stage(anchored, writeSlices, roomForPieces(anchored));
-  return stage(sliced, (graph) => fuseVertically(graph, true));
+  return stage(sliced, (graph) => {
+    fuseAttention(graph);
+    fuseVertically(graph, true);
+  });
 }
 
 /** Fuses the bodies of loops and branches. */

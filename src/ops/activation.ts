@@ -1,8 +1,8 @@
 // Activations that the recurrent operators name in an attribute, with the values of activation_alpha and activation_beta
 // that each takes. ONNX: https://onnx.ai/onnx/operators/onnx__LSTM.html
 
-import * as x from "../ir/expr.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import { badAttribute } from "../util/errors.ts";
 import { relu, sigmoid, softplus } from "./elementwise.ts";
 
@@ -28,7 +28,11 @@ const ROWS: Readonly<Record<string, Row>> = {
   LeakyRelu: { alpha: 0.01, make: (alpha) => (a) => belowZero(a, x.mul(alpha, a)) },
   ThresholdedRelu: { alpha: 1, make: (alpha) => (a) => x.select(x.lt(a, alpha), zero, a) },
   ScaledTanh: { alpha: 1, beta: 1, make: (alpha, beta) => (a) => x.mul(alpha, tanh(x.mul(beta, a))) },
-  HardSigmoid: { alpha: 0.2, beta: 0.5, make: (alpha, beta) => (a) => x.minimum(x.maximum(x.add(x.mul(alpha, a), beta), zero), one) },
+  HardSigmoid: {
+    alpha: 0.2,
+    beta: 0.5,
+    make: (alpha, beta) => (a) => x.minimum(x.maximum(x.add(x.mul(alpha, a), beta), zero), one),
+  },
   Elu: { alpha: 1, make: (alpha) => (a) => belowZero(a, x.mul(alpha, x.sub(x.unary("exp", a), one))) },
   Softsign: { make: () => (a) => x.div(a, x.add(one, x.unary("abs", a))) },
   Softplus: { make: () => softplus },
@@ -36,7 +40,12 @@ const ROWS: Readonly<Record<string, Row>> = {
 const BY_NAME = new Map(Object.entries(ROWS).map(([name, row]) => [name.toLowerCase(), row]));
 
 /** The named activations; names ignore case. Values are taken in order by those that have such a parameter. */
-export function activationsOf(node: { name: string; op: string }, names: readonly string[], alpha: readonly number[], beta: readonly number[]): Activation[] {
+export function activationsOf(
+  node: { name: string; op: string },
+  names: readonly string[],
+  alpha: readonly number[],
+  beta: readonly number[],
+): Activation[] {
   const [alphas, betas] = [[...alpha], [...beta]];
   return names.map((name) => {
     const row = BY_NAME.get(name.toLowerCase());

@@ -3,14 +3,14 @@
 // ONNX: https://onnx.ai/onnx/operators/onnx__Einsum.html
 
 import { type Dim, product } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import type { Lowering } from "../ir/lower.ts";
 import type { DType } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch, typeMismatch } from "../util/errors.ts";
 import { broadcastIndex, broadcastShapes } from "./broadcast.ts";
-import { type NodeFacts, type Operator, defineOp, need } from "./define.ts";
+import { defineOp, type NodeFacts, need, type Operator } from "./define.ts";
 import { wrap } from "./elementwise.ts";
 
 type Label = string;
@@ -31,7 +31,13 @@ interface Operand {
 const ELLIPSIS = "...";
 
 function parseEquation(node: NodeFacts, text: string, ranks: readonly number[]): Equation {
-  const bad = (what: string): Error => badAttribute(node, "equation", `${JSON.stringify(text)}: ${what}`, `terms of letters and at most one "...", as in "ij,jk->ik"`);
+  const bad = (what: string): Error =>
+    badAttribute(
+      node,
+      "equation",
+      `${JSON.stringify(text)}: ${what}`,
+      `terms of letters and at most one "...", as in "ij,jk->ik"`,
+    );
   const [left, right, ...more] = text.replace(/\s/g, "").split("->");
   if (more.length > 0) throw bad(`it has more than one "->"`);
   const terms = left!.split(",");
@@ -45,12 +51,18 @@ function parseEquation(node: NodeFacts, text: string, ranks: readonly number[]):
   const inputs = terms.map((term, i) => {
     const list = tokens(term);
     const free = ranks[i]! - list.filter((token) => token !== ELLIPSIS).length;
-    if (free < 0 || (free > 0 && !list.includes(ELLIPSIS))) throw shapeMismatch(node, `input ${i} has rank ${ranks[i]}, its term "${term}" does not`);
+    if (free < 0 || (free > 0 && !list.includes(ELLIPSIS)))
+      throw shapeMismatch(node, `input ${i} has rank ${ranks[i]}, its term "${term}" does not`);
     return list.flatMap((token) => (token === ELLIPSIS ? ellipsis(free) : [token]));
   });
   const all = inputs.flat();
-  const dots = ellipsis(Math.max(0, ...all.filter((label) => label.startsWith(".")).map((label) => Number(label.slice(1)) + 1)));
-  const implied = (): Label[] => [...dots, ...[...new Set(all)].filter((label) => !label.startsWith(".") && all.indexOf(label) === all.lastIndexOf(label)).sort()];
+  const dots = ellipsis(
+    Math.max(0, ...all.filter((label) => label.startsWith(".")).map((label) => Number(label.slice(1)) + 1)),
+  );
+  const implied = (): Label[] => [
+    ...dots,
+    ...[...new Set(all)].filter((label) => !label.startsWith(".") && all.indexOf(label) === all.lastIndexOf(label)).sort(),
+  ];
   const output = right === undefined ? implied() : tokens(right).flatMap((token) => (token === ELLIPSIS ? dots : [token]));
   if (new Set(output).size < output.length) throw bad("a label of the output is there twice");
   const unknown = output.find((label) => !all.includes(label));
@@ -67,7 +79,18 @@ class Contraction {
 
   of(value: Value, labels: readonly Label[]): Operand {
     const target = labels.map((label) => this.extents.get(label)!);
-    return { labels: [...new Set(labels)], read: (at) => x.load(value, broadcastIndex(value.shape, labels.map((label) => at.get(label)!), target)) };
+    return {
+      labels: [...new Set(labels)],
+      read: (at) =>
+        x.load(
+          value,
+          broadcastIndex(
+            value.shape,
+            labels.map((label) => at.get(label)!),
+            target,
+          ),
+        ),
+    };
   }
 
   /** The operand with every label that is not in `keep` summed. */
@@ -80,7 +103,13 @@ class Contraction {
   store({ labels, read }: Operand, order: readonly Label[]): Value {
     const summed = labels.filter((label) => !order.includes(label));
     if (summed.length === 0) return this.b.map(this.dtype, this.shape(order), (i) => wrap(read(bind(order, i)), this.dtype));
-    return this.b.reduce(this.dtype, this.shape(order), this.shape(summed), (o, i) => [{ fn: "sum", body: () => read(bind([...order, ...summed], [...o, ...i])) }], ([sum]) => wrap(sum!, this.dtype));
+    return this.b.reduce(
+      this.dtype,
+      this.shape(order),
+      this.shape(summed),
+      (o, i) => [{ fn: "sum", body: () => read(bind([...order, ...summed], [...o, ...i])) }],
+      ([sum]) => wrap(sum!, this.dtype),
+    );
   }
 
   /** The product of two operands, summed over labels that are not in `keep`. */
@@ -96,12 +125,20 @@ class Contraction {
     if (summed.length === 0) return both;
     if (rows.length === 0 && columns.length === 0) return this.sum(both, keep);
     const [m, n, k] = [this.shape(rows), this.shape(columns), this.shape(summed)];
-    const out = this.b.gemm(this.dtype, { batch: this.shape(batch), m: product(m), n: product(n), k: product(k) },
-      (index, row, inner) => a.read(bind([...batch, ...rows, ...summed], [...index, ...x.unflatten(row, m), ...x.unflatten(inner, k)])),
-      (index, inner, column) => c.read(bind([...batch, ...columns, ...summed], [...index, ...x.unflatten(column, n), ...x.unflatten(inner, k)])),
-      (acc) => wrap(acc, this.dtype));
+    const out = this.b.gemm(
+      this.dtype,
+      { batch: this.shape(batch), m: product(m), n: product(n), k: product(k) },
+      (index, row, inner) =>
+        a.read(bind([...batch, ...rows, ...summed], [...index, ...x.unflatten(row, m), ...x.unflatten(inner, k)])),
+      (index, inner, column) =>
+        c.read(bind([...batch, ...columns, ...summed], [...index, ...x.unflatten(column, n), ...x.unflatten(inner, k)])),
+      (acc) => wrap(acc, this.dtype),
+    );
     const at = (at: At, labels: readonly Label[]): Expr[] => labels.map((label) => at.get(label)!);
-    return { labels: [...batch, ...rows, ...columns], read: (index) => x.load(out, [...at(index, batch), x.flatten(at(index, rows), m), x.flatten(at(index, columns), n)]) };
+    return {
+      labels: [...batch, ...rows, ...columns],
+      read: (index) => x.load(out, [...at(index, batch), x.flatten(at(index, rows), m), x.flatten(at(index, columns), n)]),
+    };
   }
 
   private shape(labels: readonly Label[]): Dim[] {
@@ -114,21 +151,30 @@ const bind = (labels: readonly Label[], index: readonly Expr[]): At => new Map(l
 /** The size of each label: that of every axis that has it, or of those that are not 1. */
 function extentsOf(node: NodeFacts, values: readonly Value[], { inputs }: Equation): ReadonlyMap<Label, Dim> {
   const extents = new Map<Label, Dim>();
-  inputs.forEach((labels, i) => labels.forEach((label, axis) => {
-    const size = values[i]!.shape[axis]!;
-    const before = extents.get(label);
-    extents.set(label, before === undefined ? size : broadcastShapes(node, [before], [size])[0]!);
-  }));
+  inputs.forEach((labels, i) =>
+    labels.forEach((label, axis) => {
+      const size = values[i]!.shape[axis]!;
+      const before = extents.get(label);
+      extents.set(label, before === undefined ? size : broadcastShapes(node, [before], [size])[0]!);
+    }),
+  );
   return extents;
 }
 
 export function einsum(b: Lowering, node: NodeFacts, text: string, values: readonly Value[]): Value {
   const { dtype } = values[0]!;
-  if (values.some((value) => value.dtype !== dtype)) throw typeMismatch(node, `inputs are ${values.map((value) => value.dtype).join(" and ")}: all must have one type`);
-  const equation = parseEquation(node, text, values.map(({ shape }) => shape.length));
+  if (values.some((value) => value.dtype !== dtype))
+    throw typeMismatch(node, `inputs are ${values.map((value) => value.dtype).join(" and ")}: all must have one type`);
+  const equation = parseEquation(
+    node,
+    text,
+    values.map(({ shape }) => shape.length),
+  );
   const contraction = new Contraction(b, dtype, extentsOf(node, values, equation));
   const operands = values.map((value, i) => contraction.of(value, equation.inputs[i]!));
-  const result = operands.reduce((left, right, i) => contraction.multiply(left, right, [...equation.output, ...equation.inputs.slice(i + 1).flat()]));
+  const result = operands.reduce((left, right, i) =>
+    contraction.multiply(left, right, [...equation.output, ...equation.inputs.slice(i + 1).flat()]),
+  );
   return contraction.store(result, equation.output);
 }
 
@@ -137,6 +183,13 @@ export const einsums: readonly Operator[] = [
     name: "Einsum",
     since: [12],
     attrs: (read) => read.string("equation", ""),
-    lower: (b, inputs, equation, node) => [einsum(b, node, equation, inputs.map((_, i) => need(node, inputs, i)))],
+    lower: (b, inputs, equation, node) => [
+      einsum(
+        b,
+        node,
+        equation,
+        inputs.map((_, i) => need(node, inputs, i)),
+      ),
+    ],
   }),
 ];

@@ -3,8 +3,8 @@
 // series", 1965), as often as it takes.
 
 import { type Dim, isStatic, mul } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import type { Lowering } from "../ir/lower.ts";
 import { tensor } from "../ir/tensor.ts";
 import type { DType } from "../ir/types.ts";
@@ -58,12 +58,15 @@ function direct(b: Lowering, transform: Transform, source: Signal): Signal {
   const turn = turnsOf(b, transform);
   const parts = complex ? 2 : 1;
   const halves = (e: Expr, by: number): [Expr, Expr] => [x.floorDiv(e, x.int(by)), x.floorMod(e, x.int(by))];
-  const product = b.gemm(dtype, { batch: [], m: rows, n: mul(out, 2), k: mul(length, parts) },
+  const product = b.gemm(
+    dtype,
+    { batch: [], m: rows, n: mul(out, 2), k: mul(length, parts) },
     (_, row, at) => source(row, ...halves(at, parts)),
     (_, at, to) => {
       const [[n, from], [k, part]] = [halves(at, parts), halves(to, 2)];
       return turn(x.floorMod(x.mul(k, n), x.int(length)), part, from);
-    });
+    },
+  );
   return (row, at, part) => x.load(product, [row, x.add(x.mul(at, x.int(2)), part)]);
 }
 
@@ -73,16 +76,24 @@ function split(b: Lowering, transform: Transform, first: number, source: Signal)
   const length = transform.length as number;
   const second = length / first;
   const turn = turnsOf(b, transform);
-  const inner = fourier(b, { ...transform, rows: mul(rows, second), length: first, out: first },
-    (row, at, part) => source(x.floorDiv(row, x.int(second)), x.add(x.mul(at, x.int(second)), x.floorMod(row, x.int(second))), part));
+  const inner = fourier(b, { ...transform, rows: mul(rows, second), length: first, out: first }, (row, at, part) =>
+    source(x.floorDiv(row, x.int(second)), x.add(x.mul(at, x.int(second)), x.floorMod(row, x.int(second))), part),
+  );
   const turned = b.map(dtype, [rows, first, second, 2], ([row, k, n, part]) => {
     const at = x.add(x.mul(row!, x.int(second)), n!);
     const j = x.mul(k!, n!);
-    return x.add(x.mul(inner(at, k!, x.int(0)), turn(j, part!, x.int(0))), x.mul(inner(at, k!, x.int(1)), turn(j, part!, x.int(1))));
+    return x.add(
+      x.mul(inner(at, k!, x.int(0)), turn(j, part!, x.int(0))),
+      x.mul(inner(at, k!, x.int(1)), turn(j, part!, x.int(1))),
+    );
   });
-  const outer = fourier(b, { ...transform, rows: mul(rows, first), length: second, out: second, complex: true },
-    (row, at, part) => x.load(turned, [x.floorDiv(row, x.int(first)), x.floorMod(row, x.int(first)), at, part]));
-  return (row, at, part) => outer(x.add(x.mul(row, x.int(first)), x.floorMod(at, x.int(first))), x.floorDiv(at, x.int(first)), part);
+  const outer = fourier(
+    b,
+    { ...transform, rows: mul(rows, first), length: second, out: second, complex: true },
+    (row, at, part) => x.load(turned, [x.floorDiv(row, x.int(first)), x.floorMod(row, x.int(first)), at, part]),
+  );
+  return (row, at, part) =>
+    outer(x.add(x.mul(row, x.int(first)), x.floorMod(at, x.int(first))), x.floorDiv(at, x.int(first)), part);
 }
 
 /** The largest divisor that is not above the square root. */

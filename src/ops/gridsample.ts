@@ -2,12 +2,12 @@
 // ONNX: https://onnx.ai/onnx/operators/onnx__GridSample.html https://onnx.ai/onnx/operators/onnx__AffineGrid.html
 
 import { type Dim, shapeText } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import { type DType, isFloat } from "../ir/types.ts";
 import { shapeMismatch } from "../util/errors.ts";
 import { differ } from "./bounds.ts";
-import { type Operator, defineOp, dimsOf, need } from "./define.ts";
+import { defineOp, dimsOf, need, type Operator } from "./define.ts";
 import { clampIndex, sumTaps, tapsAt } from "./interpolation.ts";
 import { inside } from "./window.ts";
 
@@ -31,13 +31,17 @@ const FAR = x.float(1e9);
 /** A grid coordinate in [-1, 1] as a position in pixels: the ends are the outer pixels' centers, or their outer edges. */
 const positionOf = (coordinate: Expr, size: Expr, alignCorners: boolean): Expr => {
   const fromStart = x.add(coordinate, one);
-  const position = alignCorners ? x.mul(x.mul(fromStart, half), x.sub(size, one)) : x.mul(x.sub(x.mul(fromStart, size), one), half);
+  const position = alignCorners
+    ? x.mul(x.mul(fromStart, half), x.sub(size, one))
+    : x.mul(x.sub(x.mul(fromStart, size), one), half);
   return x.minimum(x.maximum(position, x.unary("neg", FAR)), FAR);
 };
 
 /** Half to even, but away from zero in volumes, as PyTorch has it. */
 const rounded = (position: Expr, rank: number): Expr =>
-  rank === 3 ? x.mul(x.unary("sign", position), x.unary("floor", x.add(x.unary("abs", position), half))) : x.unary("round", position);
+  rank === 3
+    ? x.mul(x.unary("sign", position), x.unary("floor", x.add(x.unary("abs", position), half)))
+    : x.unary("round", position);
 
 /** The pixel that stands for one beyond the ends. As in PyTorch every pixel is brought back on its own, not the position. */
 function padIndex(index: Expr, size: Dim, { padding, alignCorners }: Attributes): Expr {
@@ -64,22 +68,35 @@ export const gridSamples: readonly Operator[] = [
       const [image, grid] = [need(node, inputs, 0), need(node, inputs, 1)];
       const [batch, channels, ...sizes] = image.shape;
       const rank = sizes.length;
-      if (rank < 1 || grid.shape.length !== rank + 2 || differ(grid.shape.at(-1)!, rank)) throw shapeMismatch(node, `a grid of shape ${shapeText(grid.shape)} does not fit an input of shape ${shapeText(image.shape)}`, "it has the batch, the output's spatial axes and one coordinate for each of the input's");
+      if (rank < 1 || grid.shape.length !== rank + 2 || differ(grid.shape.at(-1)!, rank))
+        throw shapeMismatch(
+          node,
+          `a grid of shape ${shapeText(grid.shape)} does not fit an input of shape ${shapeText(image.shape)}`,
+          "it has the batch, the output's spatial axes and one coordinate for each of the input's",
+        );
       const mode = MODES[attrs.mode];
-      return [b.map(image.dtype, [batch!, channels!, ...grid.shape.slice(1, -1)], ([n, c, ...o]) => {
-        // Coordinates are listed from the last axis to the first.
-        const positions = sizes.map((size, axis) => {
-          const position = positionOf(x.load(grid, [n!, ...o, x.int(rank - 1 - axis)]), asFloat(size), attrs.alignCorners);
-          return mode === "nearest" ? rounded(position, rank) : position;
-        });
-        const pixel = (index: readonly Expr[]): Expr => {
-          const padded = index.map((at, axis) => padIndex(at, sizes[axis]!, attrs));
-          const value = x.load(image, [n!, c!, ...padded]);
-          return attrs.padding === "zeros" ? x.select(inside(index, sizes), value, x.constant(value.type, 0)) : value;
-        };
-        if (mode === "nearest") return pixel(positions.map((position) => x.convert(position, "i32")));
-        return asType(sumTaps(positions.map((position) => tapsAt(position, mode, CUBIC)), (index) => x.convert(pixel(index), "f32")), image.dtype);
-      })];
+      return [
+        b.map(image.dtype, [batch!, channels!, ...grid.shape.slice(1, -1)], ([n, c, ...o]) => {
+          // Coordinates are listed from the last axis to the first.
+          const positions = sizes.map((size, axis) => {
+            const position = positionOf(x.load(grid, [n!, ...o, x.int(rank - 1 - axis)]), asFloat(size), attrs.alignCorners);
+            return mode === "nearest" ? rounded(position, rank) : position;
+          });
+          const pixel = (index: readonly Expr[]): Expr => {
+            const padded = index.map((at, axis) => padIndex(at, sizes[axis]!, attrs));
+            const value = x.load(image, [n!, c!, ...padded]);
+            return attrs.padding === "zeros" ? x.select(inside(index, sizes), value, x.constant(value.type, 0)) : value;
+          };
+          if (mode === "nearest") return pixel(positions.map((position) => x.convert(position, "i32")));
+          return asType(
+            sumTaps(
+              positions.map((position) => tapsAt(position, mode, CUBIC)),
+              (index) => x.convert(pixel(index), "f32"),
+            ),
+            image.dtype,
+          );
+        }),
+      ];
     },
   }),
   defineOp<boolean>({
@@ -90,20 +107,27 @@ export const gridSamples: readonly Operator[] = [
       const theta = need(node, inputs, 0);
       const [batch, , ...sizes] = dimsOf(node, need(node, inputs, 1), "size");
       const rank = sizes.length;
-      if (rank < 1 || theta.shape.length !== 3 || differ(theta.shape[1]!, rank) || differ(theta.shape[2]!, rank + 1)) throw shapeMismatch(node, `theta of shape ${shapeText(theta.shape)} does not fit ${rank} spatial axes`, `expected [N, ${rank}, ${rank + 1}]`);
+      if (rank < 1 || theta.shape.length !== 3 || differ(theta.shape[1]!, rank) || differ(theta.shape[2]!, rank + 1))
+        throw shapeMismatch(
+          node,
+          `theta of shape ${shapeText(theta.shape)} does not fit ${rank} spatial axes`,
+          `expected [N, ${rank}, ${rank + 1}]`,
+        );
       const coordinate = (at: Expr, size: Dim): Expr => {
         const [i, n] = [x.convert(at, "f32"), asFloat(size)];
         if (!alignCorners) return x.sub(x.div(x.add(x.mul(i, x.float(2)), one), n), one);
         return x.select(x.eq(x.int(size), x.int(1)), zero, x.sub(x.div(x.mul(i, x.float(2)), x.sub(n, one)), one));
       };
-      return [b.map(theta.dtype, [batch!, ...sizes, rank], (index) => {
-        const [n, row] = [index[0]!, index.at(-1)!];
-        const terms = sizes.map((_, column) => {
-          const axis = rank - 1 - column;
-          return x.mul(x.load(theta, [n, row, x.int(column)]), coordinate(index[axis + 1]!, sizes[axis]!));
-        });
-        return x.add(...(terms as [Expr, ...Expr[]]), x.load(theta, [n, row, x.int(rank)]));
-      })];
+      return [
+        b.map(theta.dtype, [batch!, ...sizes, rank], (index) => {
+          const [n, row] = [index[0]!, index.at(-1)!];
+          const terms = sizes.map((_, column) => {
+            const axis = rank - 1 - column;
+            return x.mul(x.load(theta, [n, row, x.int(column)]), coordinate(index[axis + 1]!, sizes[axis]!));
+          });
+          return x.add(...(terms as [Expr, ...Expr[]]), x.load(theta, [n, row, x.int(rank)]));
+        }),
+      ];
     },
   }),
 ];

@@ -1,8 +1,8 @@
 // Weights of the pixels around a position, and sums over them: what Resize, GridSample and DeformConv have in common.
 // Cubic: Keys, "Cubic convolution interpolation for digital image processing", 1981.
 
-import * as x from "../ir/expr.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 
 /** One pixel along an axis and its weight; pixels that do not count have weight 0. */
 export interface Tap {
@@ -16,7 +16,8 @@ export const linearWeights = (fraction: Expr): readonly Expr[] => [x.sub(x.float
 /** Cubic kernel at distance |d| ≤ 1. */
 const near = (d: Expr, a: number): Expr => x.add(x.mul(x.sub(x.mul(x.float(a + 2), d), x.float(a + 3)), d, d), x.float(1));
 /** Cubic kernel at distance 1 ≤ |d| ≤ 2. */
-const far = (d: Expr, a: number): Expr => x.sub(x.mul(x.add(x.mul(x.sub(x.mul(x.float(a), d), x.float(5 * a)), d), x.float(8 * a)), d), x.float(4 * a));
+const far = (d: Expr, a: number): Expr =>
+  x.sub(x.mul(x.add(x.mul(x.sub(x.mul(x.float(a), d), x.float(5 * a)), d), x.float(8 * a)), d), x.float(4 * a));
 
 /** Weights of floor(p) - 1 to floor(p) + 2, for the fraction of p. */
 export function cubicWeights(fraction: Expr, a: number): readonly Expr[] {
@@ -29,7 +30,10 @@ export function tapsAt(position: Expr, mode: "linear" | "cubic", a: number): rea
   const whole = x.unary("floor", position);
   const fraction = x.sub(position, whole);
   const weights = mode === "linear" ? linearWeights(fraction) : cubicWeights(fraction, a);
-  return weights.map((weight, tap) => ({ index: x.add(x.convert(whole, "i32"), x.int(mode === "linear" ? tap : tap - 1)), weight }));
+  return weights.map((weight, tap) => ({
+    index: x.add(x.convert(whole, "i32"), x.int(mode === "linear" ? tap : tap - 1)),
+    weight,
+  }));
 }
 
 /** The weight at a signed distance, 0 where the kernel ends. */
@@ -40,7 +44,11 @@ export function kernelAt(distance: Expr, mode: "linear" | "cubic", a: number): E
 }
 
 /** Σ weight·read(index) over every combination of one tap an axis. */
-export function sumTaps(axes: readonly (readonly Tap[])[], read: (index: readonly Expr[]) => Expr, index: readonly Expr[] = []): Expr {
+export function sumTaps(
+  axes: readonly (readonly Tap[])[],
+  read: (index: readonly Expr[]) => Expr,
+  index: readonly Expr[] = [],
+): Expr {
   const [first, ...rest] = axes;
   if (!first) return read(index);
   return first.map((tap) => x.mul(tap.weight, sumTaps(rest, read, [...index, tap.index]))).reduce((a, b) => x.add(a, b));

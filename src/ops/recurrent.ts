@@ -2,16 +2,17 @@
 // in a loop that carries the states. ONNX: https://onnx.ai/onnx/operators/
 
 import { dimText, isStatic, mul, sub } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
 import type { Expr, Var } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import type { Lowering } from "../ir/lower.ts";
 import type { Store } from "../ir/task.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch } from "../util/errors.ts";
 import { type Activation, activationsOf } from "./activation.ts";
 import { differ } from "./bounds.ts";
-import { type AttributeReader, type NodeFacts, type Operator, defineOp, need } from "./define.ts";
+import { type AttributeReader, defineOp, type NodeFacts, need, type Operator } from "./define.ts";
 import { transpose } from "./movement.ts";
+import { type At, type Cell, gru, lstm, rnn } from "./recurrent-cells.ts";
 
 /** Up to this batch a step multiplies in the kernel that updates the state; above it a matrix product of its own is faster. */
 const SMALL_BATCH = 8;
@@ -28,91 +29,6 @@ interface Attributes {
   readonly variant: boolean;
 }
 
-/** What one of the three operators adds to the common frame. */
-interface Cell {
-  readonly variantName?: string;
-  /** Blocks of `hidden` rows in W and R, and which of R's biases stay out of the projected input. */
-  readonly gates: number;
-  readonly lateBias: (variant: boolean) => number | undefined;
-  readonly states: 1 | 2;
-  /** Default activations of one direction. */
-  readonly activations: readonly string[];
-  /** Emits the kernels of one turn; the last one must `finish`. Returns the next states. */
-  readonly turn: (turn: Turn) => readonly Value[];
-}
-
-/** Index [direction, batch, unit]. */
-type At = readonly [Expr, Expr, Expr];
-
-interface Turn {
-  readonly variant: boolean;
-  readonly states: readonly Value[];
-  /** The projected input of a gate, biases included. */
-  readonly input: (at: At, gate: number) => Expr;
-  /** R's bias of a gate, where it was kept out of `input`. */
-  readonly bias: (at: At, gate: number) => Expr;
-  /** Peephole weights of a gate; 0 where the node has none. */
-  readonly peephole: (at: At, gate: number) => Expr | undefined;
-  /** Activation number i of an element's direction. */
-  readonly activate: (i: number, at: At, e: Expr) => Expr;
-  /** The same after `clip`: for what enters a gate. As in ONNX Runtime, LSTM's cell state is not clipped on its way out. */
-  readonly gate: (i: number, at: At, e: Expr) => Expr;
-  /** Values over [direction, batch, unit] made of Σ_k source[direction, batch, k]·R[direction, gate, unit, k] for each gate. */
-  readonly compute: (source: Value, gates: readonly number[], result: (sums: readonly Expr[], at: At) => readonly Expr[]) => readonly Value[];
-  /** As `compute`, for the next states: keeps the old ones where a sequence has ended, and writes the first to Y. */
-  readonly finish: (source: Value, gates: readonly number[], result: (sums: readonly Expr[], at: At) => readonly Expr[]) => readonly Value[];
-}
-
-const rnn: Cell = {
-  gates: 1,
-  states: 1,
-  activations: ["Tanh"],
-  lateBias: () => undefined,
-  turn: ({ states: [hidden], input, gate, finish }) => finish(hidden!, [0], ([sum], at) => [gate(0, at, x.add(sum!, input(at, 0)))]),
-};
-
-const gru: Cell = {
-  variantName: "linear_before_reset",
-  gates: 3,
-  states: 1,
-  activations: ["Sigmoid", "Tanh"],
-  lateBias: (linearBeforeReset) => (linearBeforeReset ? 2 : undefined),
-  turn: ({ variant: linearBeforeReset, states: [hidden], input, bias, gate, compute, finish }) => {
-    const old = (at: At): Expr => x.load(hidden!, at);
-    const blend = (update: Expr, candidate: Expr, at: At): Expr => x.add(x.mul(x.sub(x.float(1), update), candidate), x.mul(update, old(at)));
-    const sigmoid = (i: number, at: At, sum: Expr): Expr => gate(0, at, x.add(sum, input(at, i)));
-    if (linearBeforeReset) {
-      return finish(hidden!, [0, 1, 2], ([z, r, h], at) => {
-        const candidate = gate(1, at, x.add(input(at, 2), x.mul(sigmoid(1, at, r!), x.add(h!, bias(at, 2)))));
-        return [blend(sigmoid(0, at, z!), candidate, at)];
-      });
-    }
-    const [update, kept] = compute(hidden!, [0, 1], ([z, r], at) => [sigmoid(0, at, z!), x.mul(sigmoid(1, at, r!), old(at))]);
-    return finish(kept!, [2], ([h], at) => [blend(x.load(update!, at), gate(1, at, x.add(h!, input(at, 2))), at)]);
-  },
-};
-
-const lstm: Cell = {
-  variantName: "input_forget",
-  gates: 4,
-  states: 2,
-  activations: ["Sigmoid", "Tanh", "Tanh"],
-  lateBias: () => undefined,
-  turn: ({ variant: coupled, states: [hidden, memory], input, peephole, activate, gate, finish }) =>
-    finish(hidden!, [0, 1, 2, 3], ([i, o, f, c], at) => {
-      const old = x.load(memory!, at);
-      const sigmoid = (sum: Expr, block: number, hole: number, cell: Expr): Expr => {
-        const weight = peephole(at, hole);
-        const total = x.add(sum, input(at, block));
-        return gate(0, at, weight ? x.add(total, x.mul(weight, cell)) : total);
-      };
-      const entry = sigmoid(i!, 0, 0, old);
-      const forget = coupled ? x.sub(x.float(1), entry) : sigmoid(f!, 2, 2, old);
-      const next = x.add(x.mul(forget, old), x.mul(entry, gate(1, at, x.add(c!, input(at, 3)))));
-      return [x.mul(sigmoid(o!, 1, 1, next), activate(2, at, next)), next];
-    }),
-};
-
 function readAttributes(read: AttributeReader, variant: string | undefined): Attributes {
   read.ignore("output_sequence");
   return {
@@ -127,29 +43,41 @@ function readAttributes(read: AttributeReader, variant: string | undefined): Att
   };
 }
 
-function lowerRecurrent(cell: Cell, b: Lowering, inputs: readonly (Value | undefined)[], attrs: Attributes, node: NodeFacts): readonly (Value | undefined)[] {
+function lowerRecurrent(
+  cell: Cell,
+  b: Lowering,
+  inputs: readonly (Value | undefined)[],
+  attrs: Attributes,
+  node: NodeFacts,
+): readonly (Value | undefined)[] {
   const [source, weights, recurrence] = [need(node, inputs, 0), need(node, inputs, 1), need(node, inputs, 2)];
   const [, , , bias, lengths, firstHidden, firstMemory, peepholes] = inputs;
   const { dtype } = source;
   const directions = attrs.direction === "bidirectional" ? 2 : 1;
-  if (source.shape.length !== 3 || weights.shape.length !== 3 || recurrence.shape.length !== 3) throw shapeMismatch(node, "X, W and R must have rank 3");
+  if (source.shape.length !== 3 || weights.shape.length !== 3 || recurrence.shape.length !== 3)
+    throw shapeMismatch(node, "X, W and R must have rank 3");
   const [steps, batch] = attrs.batchFirst ? [source.shape[1]!, source.shape[0]!] : [source.shape[0]!, source.shape[1]!];
   const hidden = recurrence.shape[2]!;
   const rows = mul(cell.gates, hidden);
-  if (attrs.hidden !== undefined && differ(attrs.hidden, hidden)) throw badAttribute(node, "hidden_size", String(attrs.hidden), `${dimText(hidden)}, as R has it`);
-  if (differ(weights.shape[0]!, directions)) throw shapeMismatch(node, `W has ${dimText(weights.shape[0]!)} directions, "${attrs.direction}" has ${directions}`);
+  if (attrs.hidden !== undefined && differ(attrs.hidden, hidden))
+    throw badAttribute(node, "hidden_size", String(attrs.hidden), `${dimText(hidden)}, as R has it`);
+  if (differ(weights.shape[0]!, directions))
+    throw shapeMismatch(node, `W has ${dimText(weights.shape[0]!)} directions, "${attrs.direction}" has ${directions}`);
 
   const activations = directionActivations(node, cell, attrs, directions);
   const activate = (i: number, at: At, e: Expr): Expr => {
     const [forward, backward] = activations.map((list) => list[i]!(e));
     return backward ? x.select(x.eq(at[0], x.int(0)), forward!, backward) : forward!;
   };
-  const clip = (e: Expr): Expr => (attrs.clip === undefined ? e : x.minimum(x.maximum(e, x.float(-attrs.clip)), x.float(attrs.clip)));
+  const clip = (e: Expr): Expr =>
+    attrs.clip === undefined ? e : x.minimum(x.maximum(e, x.float(-attrs.clip)), x.float(attrs.clip));
 
   const row = (gate: number, unit: Expr): Expr => x.add(x.int(mul(gate, hidden)), unit);
   const late = cell.lateBias(attrs.variant);
   const recurrentBias = (direction: Expr, of: Expr): Expr => x.load(bias!, [direction, x.add(x.int(rows), of)]);
-  const projected = b.gemm(dtype, { batch: [], m: mul(steps, batch), n: mul(directions, rows), k: source.shape[2]! },
+  const projected = b.gemm(
+    dtype,
+    { batch: [], m: mul(steps, batch), n: mul(directions, rows), k: source.shape[2]! },
     (_, m, k) => {
       const [step, item] = [x.floorDiv(m, x.int(batch)), x.floorMod(m, x.int(batch))];
       return x.load(source, attrs.batchFirst ? [item, step, k] : [step, item, k]);
@@ -161,12 +89,18 @@ function lowerRecurrent(cell: Cell, b: Lowering, inputs: readonly (Value | undef
       const both = x.add(x.load(bias, [direction, of]), recurrentBias(direction, of));
       const own = late === undefined ? both : x.select(x.lt(of, x.int(mul(late, hidden))), both, x.load(bias, [direction, of]));
       return x.add(acc, own);
-    });
+    },
+  );
 
   const shape = [directions, batch, hidden] as const;
-  const initial = [firstHidden, firstMemory].slice(0, cell.states).map((value) =>
-    value ? (attrs.batchFirst ? transpose(b, value, [1, 0, 2]) : value) : b.map(dtype, shape, () => x.float(0)));
-  const all = node.outputs[0] ? b.value(dtype, attrs.batchFirst ? [batch, steps, directions, hidden] : [steps, directions, batch, hidden]) : undefined;
+  const initial = [firstHidden, firstMemory]
+    .slice(0, cell.states)
+    .map((value) =>
+      value ? (attrs.batchFirst ? transpose(b, value, [1, 0, 2]) : value) : b.map(dtype, shape, () => x.float(0)),
+    );
+  const all = node.outputs[0]
+    ? b.value(dtype, attrs.batchFirst ? [batch, steps, directions, hidden] : [steps, directions, batch, hidden])
+    : undefined;
 
   const body = (inner: Lowering, turn: Expr, states: readonly Value[]): readonly Value[] => {
     const length = (item: Expr): Expr | undefined => lengths && x.minimum(x.load(lengths, [item]), x.int(steps));
@@ -177,19 +111,52 @@ function lowerRecurrent(cell: Cell, b: Lowering, inputs: readonly (Value | undef
       if (attrs.direction !== "bidirectional") return attrs.direction === "forward" ? turn : back;
       return own ? x.select(x.eq(direction, x.int(0)), turn, back) : x.add(turn, x.mul(direction, x.sub(back, turn)));
     };
-    const emit = (from: Value, gates: readonly number[], stores: (sums: readonly Expr[], at: readonly [Var, Var, Var]) => readonly Store[]): void => {
+    const emit = (
+      from: Value,
+      gates: readonly number[],
+      stores: (sums: readonly Expr[], at: readonly [Var, Var, Var]) => readonly Store[],
+    ): void => {
       const at = x.variables("i", shape) as unknown as readonly [Var, Var, Var];
       const { node: name, origins } = inner;
       if (isStatic(batch) && batch <= SMALL_BATCH) {
         const k = x.variable("k", hidden);
-        const stages = gates.map((gate) => ({ slot: x.slot(`s${gate}`, "f32"), fn: "sum" as const, body: x.mul(x.load(from, [at[0], at[1], k]), x.load(recurrence, [at[0], row(gate, at[2]), k])) }));
-        inner.tasks.push({ kind: "reduce", name, origins, vars: at, inner: [k], stages, each: false, stores: stores(stages.map(({ slot }) => slot), at) });
+        const stages = gates.map((gate) => ({
+          slot: x.slot(`s${gate}`, "f32"),
+          fn: "sum" as const,
+          body: x.mul(x.load(from, [at[0], at[1], k]), x.load(recurrence, [at[0], row(gate, at[2]), k])),
+        }));
+        inner.tasks.push({
+          kind: "reduce",
+          name,
+          origins,
+          vars: at,
+          inner: [k],
+          stages,
+          each: false,
+          stores: stores(
+            stages.map(({ slot }) => slot),
+            at,
+          ),
+        });
         return;
       }
       const first = x.int(mul(gates[0]!, hidden));
-      const sums = inner.gemm("f32", { batch: [directions], m: batch, n: mul(gates.length, hidden), k: hidden },
-        ([direction], m, k) => x.load(from, [direction!, m, k]), ([direction], k, n) => x.load(recurrence, [direction!, x.add(first, n), k]));
-      inner.tasks.push({ kind: "map", name, origins, vars: at, stores: stores(gates.map((_, i) => x.load(sums, [at[0], at[1], row(i, at[2])])), at) });
+      const sums = inner.gemm(
+        "f32",
+        { batch: [directions], m: batch, n: mul(gates.length, hidden), k: hidden },
+        ([direction], m, k) => x.load(from, [direction!, m, k]),
+        ([direction], k, n) => x.load(recurrence, [direction!, x.add(first, n), k]),
+      );
+      inner.tasks.push({
+        kind: "map",
+        name,
+        origins,
+        vars: at,
+        stores: stores(
+          gates.map((_, i) => x.load(sums, [at[0], at[1], row(i, at[2])])),
+          at,
+        ),
+      });
     };
     const values = (count: number): Value[] => Array.from({ length: count }, () => inner.value(dtype, shape));
     return cell.turn({
@@ -197,7 +164,11 @@ function lowerRecurrent(cell: Cell, b: Lowering, inputs: readonly (Value | undef
       states,
       activate,
       gate: (i, at, e) => activate(i, at, clip(e)),
-      input: (at, gate) => x.load(projected, [x.add(x.mul(position(at), x.int(batch)), at[1]), x.add(x.mul(at[0], x.int(rows)), row(gate, at[2]))]),
+      input: (at, gate) =>
+        x.load(projected, [
+          x.add(x.mul(position(at), x.int(batch)), at[1]),
+          x.add(x.mul(at[0], x.int(rows)), row(gate, at[2])),
+        ]),
       bias: (at, gate) => (bias ? recurrentBias(at[0], row(gate, at[2])) : x.float(0)),
       peephole: (at, gate) => peepholes && x.load(peepholes, [at[0], row(gate, at[2])]),
       compute: (from, gates, result) => {
@@ -215,7 +186,12 @@ function lowerRecurrent(cell: Cell, b: Lowering, inputs: readonly (Value | undef
           const exprs = result(sums, at);
           const own = length(at[1]);
           const kept = (e: Expr, otherwise: Expr): Expr => (own ? x.select(x.lt(turn, own), e, otherwise) : e);
-          const stores: Store[] = next.map((value, i) => ({ value, index: at, expr: kept(exprs[i]!, x.load(states[i]!, at)), mode: "set" }));
+          const stores: Store[] = next.map((value, i) => ({
+            value,
+            index: at,
+            expr: kept(exprs[i]!, x.load(states[i]!, at)),
+            mode: "set",
+          }));
           const index = attrs.batchFirst ? [at[1], position(at), at[0], at[2]] : [position(at), at[0], at[1], at[2]];
           return all ? [...stores, { value: all, index, expr: kept(exprs[0]!, x.float(0)), mode: "set" }] : stores;
         });
@@ -228,10 +204,16 @@ function lowerRecurrent(cell: Cell, b: Lowering, inputs: readonly (Value | undef
 }
 
 /** Activations by direction; each takes its own values of activation_alpha and activation_beta, in order. */
-function directionActivations(node: NodeFacts, cell: Cell, attrs: Attributes, directions: number): readonly (readonly Activation[])[] {
+function directionActivations(
+  node: NodeFacts,
+  cell: Cell,
+  attrs: Attributes,
+  directions: number,
+): readonly (readonly Activation[])[] {
   const names = attrs.activations ?? Array.from({ length: directions }, () => cell.activations).flat();
   const each = cell.activations.length;
-  if (names.length !== directions * each) throw badAttribute(node, "activations", `a list of ${names.length}`, `${directions * each} names`);
+  if (names.length !== directions * each)
+    throw badAttribute(node, "activations", `a list of ${names.length}`, `${directions * each} names`);
   const made = activationsOf(node, names, attrs.alpha, attrs.beta);
   return Array.from({ length: directions }, (_, direction) => made.slice(direction * each, (direction + 1) * each));
 }
@@ -244,4 +226,8 @@ const recurrent = (name: string, since: readonly number[], cell: Cell): Operator
     lower: (b, inputs, attrs, node) => lowerRecurrent(cell, b, inputs, attrs, node),
   });
 
-export const recurrents: readonly Operator[] = [recurrent("RNN", [7, 14, 22], rnn), recurrent("GRU", [7, 14, 22], gru), recurrent("LSTM", [7, 14, 22], lstm)];
+export const recurrents: readonly Operator[] = [
+  recurrent("RNN", [7, 14, 22], rnn),
+  recurrent("GRU", [7, 14, 22], gru),
+  recurrent("LSTM", [7, 14, 22], lstm),
+];

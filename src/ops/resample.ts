@@ -2,12 +2,18 @@
 // num / den that are computed in integers, so that no rounding of a quotient can move a pixel; others use floats.
 // ONNX: https://onnx.ai/onnx/operators/onnx__Resize.html
 
-import { type Dim, add, floorDiv, isStatic, max, mod, mul, sub } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
+import { add, type Dim, floorDiv, isStatic, max, mod, mul, sub } from "../ir/dims.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 
 export const COORDINATES = [
-  "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_half_pixel_for_nn", "tf_crop_and_resize",
+  "half_pixel",
+  "half_pixel_symmetric",
+  "pytorch_half_pixel",
+  "align_corners",
+  "asymmetric",
+  "tf_half_pixel_for_nn",
+  "tf_crop_and_resize",
 ] as const;
 export type Coordinates = (typeof COORDINATES)[number];
 export const NEAREST = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"] as const;
@@ -77,10 +83,14 @@ function exactPosition(num: Expr, den: Dim): Position {
     nearest: (mode) => {
       const twice = x.mul(num, x.int(2));
       switch (mode) {
-        case "floor": return floor;
-        case "ceil": return by(x.add(num, x.int(sub(den, 1))), den);
-        case "round_prefer_floor": return by(x.add(twice, x.int(sub(den, 1))), mul(den, 2));
-        case "round_prefer_ceil": return by(x.add(twice, x.int(den)), mul(den, 2));
+        case "floor":
+          return floor;
+        case "ceil":
+          return by(x.add(num, x.int(sub(den, 1))), den);
+        case "round_prefer_floor":
+          return by(x.add(twice, x.int(sub(den, 1))), mul(den, 2));
+        case "round_prefer_ceil":
+          return by(x.add(twice, x.int(den)), mul(den, 2));
       }
     },
   };
@@ -94,10 +104,14 @@ function floatPosition(e: Expr): Position {
     fraction: x.sub(e, whole),
     nearest: (mode) => {
       switch (mode) {
-        case "floor": return int(whole);
-        case "ceil": return int(x.unary("ceil", e));
-        case "round_prefer_floor": return int(x.unary("ceil", x.sub(e, x.float(0.5))));
-        case "round_prefer_ceil": return int(x.unary("floor", x.add(e, x.float(0.5))));
+        case "floor":
+          return int(whole);
+        case "ceil":
+          return int(x.unary("ceil", e));
+        case "round_prefer_floor":
+          return int(x.unary("ceil", x.sub(e, x.float(0.5))));
+        case "round_prefer_ceil":
+          return int(x.unary("floor", x.add(e, x.float(0.5))));
       }
     },
   };
@@ -125,41 +139,66 @@ export function positionOf(mode: Coordinates, o: Expr, { size, out, scale, roi }
   const [half, width] = [x.float(0.5), x.mul(asFloat(size), s)];
   const center = x.sub(x.div(x.add(at, half), s), half);
   switch (mode) {
-    case "half_pixel": return floatPosition(center);
-    case "half_pixel_symmetric": return floatPosition(x.add(center, x.mul(half, asFloat(size), x.sub(x.float(1), x.div(asFloat(out), width)))));
-    case "pytorch_half_pixel": return floatPosition(x.select(x.eq(x.int(out), x.int(1)), x.float(0), center));
-    case "align_corners": return floatPosition(x.select(x.eq(x.int(out), x.int(1)), x.float(0), x.div(x.mul(at, asFloat(sub(size, 1))), x.sub(width, x.float(1)))));
-    case "asymmetric": return floatPosition(x.div(at, s));
-    case "tf_half_pixel_for_nn": return floatPosition(x.div(x.add(at, half), s));
+    case "half_pixel":
+      return floatPosition(center);
+    case "half_pixel_symmetric":
+      return floatPosition(x.add(center, x.mul(half, asFloat(size), x.sub(x.float(1), x.div(asFloat(out), width)))));
+    case "pytorch_half_pixel":
+      return floatPosition(x.select(x.eq(x.int(out), x.int(1)), x.float(0), center));
+    case "align_corners":
+      return floatPosition(
+        x.select(x.eq(x.int(out), x.int(1)), x.float(0), x.div(x.mul(at, asFloat(sub(size, 1))), x.sub(width, x.float(1)))),
+      );
+    case "asymmetric":
+      return floatPosition(x.div(at, s));
+    case "tf_half_pixel_for_nn":
+      return floatPosition(x.div(x.add(at, half), s));
   }
 }
 
 /** The same as num / den for the scale p / q. */
-function ratioPosition(mode: Exclude<Coordinates, "tf_crop_and_resize">, o: Expr, size: Dim, out: Dim, p: Dim, q: Dim): { num: Expr; den: Dim } {
+function ratioPosition(
+  mode: Exclude<Coordinates, "tf_crop_and_resize">,
+  o: Expr,
+  size: Dim,
+  out: Dim,
+  p: Dim,
+  q: Dim,
+): { num: Expr; den: Dim } {
   const odd = x.mul(x.add(x.mul(o, x.int(2)), x.int(1)), x.int(q));
   const halfPixel = { num: x.sub(odd, x.int(p)), den: mul(p, 2) };
   switch (mode) {
-    case "half_pixel": return halfPixel;
-    case "half_pixel_symmetric": return { num: x.add(halfPixel.num, x.int(sub(mul(size, p), mul(out, q)))), den: halfPixel.den };
-    case "pytorch_half_pixel": return { num: x.select(x.eq(x.int(out), x.int(1)), x.int(0), halfPixel.num), den: halfPixel.den };
-    case "tf_half_pixel_for_nn": return { num: odd, den: halfPixel.den };
-    case "asymmetric": return { num: x.mul(o, x.int(q)), den: p };
+    case "half_pixel":
+      return halfPixel;
+    case "half_pixel_symmetric":
+      return { num: x.add(halfPixel.num, x.int(sub(mul(size, p), mul(out, q)))), den: halfPixel.den };
+    case "pytorch_half_pixel":
+      return { num: x.select(x.eq(x.int(out), x.int(1)), x.int(0), halfPixel.num), den: halfPixel.den };
+    case "tf_half_pixel_for_nn":
+      return { num: odd, den: halfPixel.den };
+    case "asymmetric":
+      return { num: x.mul(o, x.int(q)), den: p };
     case "align_corners": {
       // The corner is that of size·scale, which is `out` unless the scale is no whole ratio of the sizes.
       const whole = mod(mul(size, p), q) === 0;
       const corner = whole ? sub(out, 1) : sub(mul(size, p), q);
-      return { num: x.mul(o, x.int(mul(sub(size, 1), whole ? 1 : q))), den: isStatic(corner) ? Math.max(corner, 1) : max(corner, 1) };
+      return {
+        num: x.mul(o, x.int(mul(sub(size, 1), whole ? 1 : q))),
+        den: isStatic(corner) ? Math.max(corner, 1) : max(corner, 1),
+      };
     }
   }
 }
 
 function cropPosition(o: Expr, size: Dim, out: Dim, scale: Scale, [start, end]: readonly [Expr, Expr]): Position {
   const last = asFloat(add(size, -1));
-  const width = isStatic(size) && isStatic(out) && Math.floor(size * ratio(scale)) === out ? x.float(size * ratio(scale)) : asFloat(out);
+  const width =
+    isStatic(size) && isStatic(out) && Math.floor(size * ratio(scale)) === out ? x.float(size * ratio(scale)) : asFloat(out);
   const steps = x.sub(width, x.float(1));
   const inside = x.add(x.mul(start, last), x.div(x.mul(x.convert(o, "f32"), x.sub(end, start), last), steps));
   const e = x.select(x.eq(x.int(out), x.int(1)), x.mul(x.float(0.5), x.add(start, end), last), inside);
   return { ...floatPosition(e), inside: x.and(x.le(x.float(0), e), x.le(e, last)) };
 }
 
-const ratio = (scale: Scale): number => (typeof scale === "number" ? scale : isStatic(scale.p) && isStatic(scale.q) ? scale.p / scale.q : Number.NaN);
+const ratio = (scale: Scale): number =>
+  typeof scale === "number" ? scale : isStatic(scale.p) && isStatic(scale.q) ? scale.p / scale.q : Number.NaN;

@@ -1,136 +1,18 @@
-// Resize and the older Upsample: a resized axis has taps (one, two or four pixels and their weights), and a kernel sums over
-// the taps of one axis or several. Antialiasing widens the taps to what an output pixel covers: a reduction an axis.
+// Resize and the older Upsample: attributes, and the scales or sizes of each axis.
 // ONNX: https://onnx.ai/onnx/operators/onnx__Resize.html https://onnx.ai/onnx/operators/onnx__Upsample.html
 
-import { type Dim, ceilDiv, isStatic, isStaticShape, max, mul, sameDim } from "../ir/dims.ts";
+import { type Dim, isStaticShape } from "../ir/dims.ts";
 import * as x from "../ir/expr.ts";
-import type { Expr } from "../ir/expr.ts";
-import type { Lowering } from "../ir/lower.ts";
 import { numbersOf } from "../ir/tensor.ts";
-import { type DType, dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch, valueNeeded } from "../util/errors.ts";
-import { type AttributeReader, type NodeFacts, type Operator, axisIn, defineOp, dimsOf, need, tensorOf } from "./define.ts";
-import { type Tap, clampIndex, cubicWeights, kernelAt, linearWeights, sumTaps } from "./interpolation.ts";
-import { type Axis, COORDINATES, type Coordinates, NEAREST, type Nearest, type Position, positionOf, ratioOf, scaleAsFloat, scaleOf, scaledSize } from "./resample.ts";
-
-/** Most pixels that one kernel reads for one element. */
-const MAX_TAPS = 16;
-
-interface Sampling {
-  readonly mode: "nearest" | "linear" | "cubic";
-  readonly coordinates: Coordinates;
-  /** "simple" is what there was before opset 11: up on an axis that shrinks, else down. */
-  readonly nearest: Nearest | "simple";
-  /** Coefficient a of the cubic kernel. */
-  readonly cubic: number;
-  readonly antialias: boolean;
-  readonly excludeOutside: boolean;
-  readonly extrapolation: number;
-}
-
-interface ResizedAxis extends Axis {
-  readonly axis: number;
-}
-
-/** False where the axis is proven not to shrink. */
-const mayShrink = ({ scale }: Axis): boolean => (typeof scale === "number" ? scale < 1 : !isStatic(scale.p) || !isStatic(scale.q) ? scale.q !== 1 : scale.p < scale.q);
-/** False where the axis is copied as it is. */
-const changes = ({ size, out, scale }: Axis, { coordinates }: Sampling): boolean =>
-  coordinates === "tf_crop_and_resize" || !sameDim(size, out) || typeof scale === "number" || !sameDim(scale.p, scale.q);
-
-const positionAt = (axis: ResizedAxis, i: readonly Expr[], { coordinates }: Sampling): Position => positionOf(coordinates, i[axis.axis]!, axis);
-
-/** `e`, or the extrapolation value where a position is off the input. */
-function extrapolated(e: Expr, positions: readonly Position[], value: number): Expr {
-  const inside = positions.reduce<Expr>((all, position) => (position.inside ? x.and(all, position.inside) : all), x.bool(true));
-  return x.select(inside, e, x.constant(e.type, value));
-}
-
-/** A sum of weighted pixels as an element of `dtype`. Integers saturate; as in ONNX Runtime they round where antialiased, else lose what is after the point (a rounding error apart). */
-function asElement(e: Expr, dtype: DType, { antialias: rounds }: Sampling): Expr {
-  const { bytes, kind, signed } = dtypeFacts[dtype];
-  if (kind === "float") return e;
-  const [low, high] = signed ? [-(2 ** (8 * bytes - 1)), 2 ** (8 * bytes - 1) - 1] : [0, 2 ** (8 * bytes) - 1];
-  const settled = rounds ? x.unary("round", e) : x.add(e, x.mul(x.unary("sign", e), x.float(2 ** -10)));
-  return x.convert(bytes > 2 ? settled : x.minimum(x.maximum(settled, x.float(low)), x.float(high)), dtype);
-}
-
-/** The two or four taps of an axis around a position. */
-function tapsAround(position: Position, { size }: Axis, { mode, cubic, excludeOutside }: Sampling): readonly Tap[] {
-  const first = mode === "linear" ? position.floor : x.sub(position.floor, x.int(1));
-  const weights = mode === "linear" ? linearWeights(position.fraction) : cubicWeights(position.fraction, cubic);
-  const indices = weights.map((_, tap) => x.add(first, x.int(tap)));
-  const kept = excludeOutside ? weights.map((weight, tap) => x.select(x.within(indices[tap]!, size), weight, x.float(0))) : weights;
-  const total = kept.reduce((a, b) => x.add(a, b));
-  return kept.map((weight, tap) => ({ index: clampIndex(indices[tap]!, x.int(size)), weight: excludeOutside ? x.div(weight, total) : weight }));
-}
-
-function resizeNearest(b: Lowering, value: Value, shape: readonly Dim[], axes: readonly ResizedAxis[], sampling: Sampling): Value {
-  return b.map(value.dtype, shape, (i) => {
-    const index: Expr[] = [...i];
-    const positions = axes.map((axis) => {
-      const position = positionAt(axis, i, sampling);
-      const mode = sampling.nearest === "simple" ? (mayShrink(axis) ? "ceil" : "floor") : sampling.nearest;
-      index[axis.axis] = clampIndex(position.nearest(mode), x.int(axis.size));
-      return position;
-    });
-    return extrapolated(x.load(value, index), positions, sampling.extrapolation);
-  });
-}
-
-/** Linear or cubic over several axes in one kernel. */
-function interpolate(b: Lowering, value: Value, dtype: DType, shape: readonly Dim[], axes: readonly ResizedAxis[], sampling: Sampling): Value {
-  return b.map(dtype, shape, (i) => {
-    const positions = axes.map((axis) => positionAt(axis, i, sampling));
-    const sum = sumTaps(axes.map((axis, k) => tapsAround(positions[k]!, axis, sampling)), (taps) => {
-      const index: Expr[] = [...i];
-      axes.forEach(({ axis }, k) => { index[axis] = taps[k]!; });
-      return x.convert(x.load(value, index), "f32");
-    });
-    return asElement(extrapolated(sum, positions, sampling.extrapolation), dtype, sampling);
-  });
-}
-
-/** Linear or cubic over one axis, with the kernel as wide as an output pixel is on the input. */
-function antialias(b: Lowering, value: Value, dtype: DType, shape: readonly Dim[], resized: ResizedAxis, sampling: Sampling): Value {
-  const { axis, size, scale } = resized;
-  const mode = sampling.mode as "linear" | "cubic";
-  const radius = mode === "linear" ? 1 : 2;
-  const reach: Dim = typeof scale === "number" ? Math.ceil(radius / scale) : ceilDiv(mul(radius, isStatic(scale.p) && isStatic(scale.q) ? Math.max(scale.p, scale.q) : max(scale.p, scale.q)), scale.p);
-  const shrink = x.minimum(scaleAsFloat(scale), x.float(1));
-  return b.reduce(dtype, shape, [mul(reach, 2)], (i, [tap]) => {
-    const position = positionAt(resized, i, sampling);
-    const offset = x.add(tap!, x.sub(x.int(1), x.int(reach)));
-    const at = x.add(position.floor, offset);
-    const weight = kernelAt(x.mul(x.sub(x.convert(offset, "f32"), position.fraction), shrink), mode, sampling.cubic);
-    const counted = sampling.excludeOutside ? x.select(x.within(at, size), weight, x.float(0)) : weight;
-    const index = (i as readonly Expr[]).toSpliced(axis, 1, clampIndex(at, x.int(size)));
-    return [{ fn: "sum", body: () => counted }, { fn: "sum", body: () => x.mul(counted, x.convert(x.load(value, index), "f32")) }];
-  }, ([total, sum], i) => asElement(extrapolated(x.div(sum!, total!), [positionAt(resized, i, sampling)], sampling.extrapolation), dtype, sampling));
-}
-
-function resize(b: Lowering, value: Value, all: readonly ResizedAxis[], sampling: Sampling): Value {
-  const axes = all.filter((axis) => changes(axis, sampling));
-  const shapeWith = (done: readonly ResizedAxis[], from: readonly Dim[]): Dim[] => from.map((dim, axis) => done.find((one) => one.axis === axis)?.out ?? dim);
-  if (axes.length === 0) return value;
-  if (sampling.mode === "nearest") return resizeNearest(b, value, shapeWith(axes, value.shape), axes, sampling);
-  const wide = sampling.antialias ? axes.filter(mayShrink) : [];
-  const plain = axes.filter((axis) => !wide.includes(axis));
-  const perKernel = Math.log2(MAX_TAPS) / (sampling.mode === "linear" ? 1 : 2);
-  const groups = Array.from({ length: Math.ceil(plain.length / perKernel) }, (_, k) => plain.slice(k * perKernel, (k + 1) * perKernel));
-  const passes = [...wide.map((axis) => [axis]), ...groups];
-  return passes.reduce((source, pass, k) => {
-    const dtype = k === passes.length - 1 ? value.dtype : "f32";
-    const shape = shapeWith(pass, source.shape);
-    return k < wide.length ? antialias(b, source, dtype, shape, pass[0]!, sampling) : interpolate(b, source, dtype, shape, pass, sampling);
-  }, value);
-}
-
-// --- operators -----------------------------------------------------------------------------------------------------------
+import { type AttributeReader, axisIn, defineOp, dimsOf, type NodeFacts, need, type Operator, tensorOf } from "./define.ts";
+import { COORDINATES, NEAREST, ratioOf, scaledSize, scaleOf } from "./resample.ts";
+import { type ResizedAxis, resize, type Sampling } from "./resize-axes.ts";
 
 /** The values of an input that may be absent or empty. */
-const given = (value: Value | undefined): Value | undefined => (value && value.shape.length === 1 && value.shape[0] === 0 ? undefined : value);
+const given = (value: Value | undefined): Value | undefined =>
+  value && value.shape.length === 1 && value.shape[0] === 0 ? undefined : value;
 
 const POLICIES = ["stretch", "not_larger", "not_smaller"] as const;
 type Policy = (typeof POLICIES)[number];
@@ -147,15 +29,28 @@ function axesFromScales(node: NodeFacts, value: Value, axes: readonly number[], 
   });
 }
 
-function axesFromSizes(node: NodeFacts, value: Value, axes: readonly number[], sizes: readonly Dim[], policy: Policy): ResizedAxis[] {
+function axesFromSizes(
+  node: NodeFacts,
+  value: Value,
+  axes: readonly number[],
+  sizes: readonly Dim[],
+  policy: Policy,
+): ResizedAxis[] {
   if (sizes.length !== axes.length) throw shapeMismatch(node, `${sizes.length} sizes for ${axes.length} axes`);
   const from = axes.map((axis) => value.shape[axis]!);
-  if (policy === "stretch") return axes.map((axis, k) => ({ axis, size: from[k]!, out: sizes[k]!, scale: ratioOf(sizes[k]!, from[k]!) }));
-  if (!isStaticShape(sizes) || !isStaticShape(from)) throw valueNeeded(node, value.name, `shape, on which "${policy}" decides,`);
+  if (policy === "stretch")
+    return axes.map((axis, k) => ({ axis, size: from[k]!, out: sizes[k]!, scale: ratioOf(sizes[k]!, from[k]!) }));
+  if (!isStaticShape(sizes) || !isStaticShape(from))
+    throw valueNeeded(node, value.name, `shape, on which "${policy}" decides,`);
   const factors = sizes.map((size, k) => size / from[k]!);
   const decides = factors.indexOf(policy === "not_larger" ? Math.min(...factors) : Math.max(...factors));
   const scale = ratioOf(sizes[decides]!, from[decides]!);
-  return axes.map((axis, k) => ({ axis, size: from[k]!, out: Math.floor((2 * from[k]! * sizes[decides]! + from[decides]!) / (2 * from[decides]!)), scale }));
+  return axes.map((axis, k) => ({
+    axis,
+    size: from[k]!,
+    out: Math.floor((2 * from[k]! * sizes[decides]! + from[decides]!) / (2 * from[decides]!)),
+    scale,
+  }));
 }
 
 /** Start and end of each axis from the roi input: all starts, then all ends. */
@@ -182,7 +77,15 @@ const readResize = (read: AttributeReader): ResizeAttributes => ({
 });
 
 /** What Upsample and Resize of opset 10 do: no attribute but the mode. */
-const legacy = (mode: Sampling["mode"]): Sampling => ({ mode, coordinates: "asymmetric", nearest: "simple", cubic: -0.75, antialias: false, excludeOutside: false, extrapolation: 0 });
+const legacy = (mode: Sampling["mode"]): Sampling => ({
+  mode,
+  coordinates: "asymmetric",
+  nearest: "simple",
+  cubic: -0.75,
+  antialias: false,
+  excludeOutside: false,
+  extrapolation: 0,
+});
 const allAxes = (value: Value): number[] => value.shape.map((_, axis) => axis);
 
 export const resizes: readonly Operator[] = [
@@ -192,12 +95,22 @@ export const resizes: readonly Operator[] = [
     attrs: readResize,
     lower: (b, inputs, attrs, node) => {
       const value = need(node, inputs, 0);
-      if (node.opset < 11) return [resize(b, value, axesFromScales(node, value, allAxes(value), numbersOf(tensorOf(node, need(node, inputs, 1), "scales"))), legacy(attrs.mode))];
+      if (node.opset < 11)
+        return [
+          resize(
+            b,
+            value,
+            axesFromScales(node, value, allAxes(value), numbersOf(tensorOf(node, need(node, inputs, 1), "scales"))),
+            legacy(attrs.mode),
+          ),
+        ];
       if (attrs.antialias && attrs.mode === "nearest") throw badAttribute(node, "antialias", "1", `0 for the mode "nearest"`);
       const axes = attrs.axes?.map((axis) => axisIn(node, axis, value.shape.length)) ?? allAxes(value);
       const [roi, scales, sizes] = [given(inputs[1]), given(inputs[2]), given(inputs[3])];
       if (!scales && !sizes) throw shapeMismatch(node, "neither scales nor sizes are given");
-      const resized = sizes ? axesFromSizes(node, value, axes, dimsOf(node, sizes, "sizes"), attrs.policy) : axesFromScales(node, value, axes, numbersOf(tensorOf(node, scales!, "scales")));
+      const resized = sizes
+        ? axesFromSizes(node, value, axes, dimsOf(node, sizes, "sizes"), attrs.policy)
+        : axesFromScales(node, value, axes, numbersOf(tensorOf(node, scales!, "scales")));
       return [resize(b, value, attrs.coordinates === "tf_crop_and_resize" ? withRoi(resized, roi, node) : resized, attrs)];
     },
   }),
@@ -207,7 +120,14 @@ export const resizes: readonly Operator[] = [
     attrs: (read) => ({ mode: read.string("mode", "nearest", ["nearest", "linear"]), scales: read.floats("scales") }),
     lower: (b, inputs, { mode, scales }, node) => {
       const value = need(node, inputs, 0);
-      return [resize(b, value, axesFromScales(node, value, allAxes(value), scales ?? numbersOf(tensorOf(node, need(node, inputs, 1), "scales"))), legacy(mode))];
+      return [
+        resize(
+          b,
+          value,
+          axesFromScales(node, value, allAxes(value), scales ?? numbersOf(tensorOf(node, need(node, inputs, 1), "scales"))),
+          legacy(mode),
+        ),
+      ];
     },
   }),
 ];

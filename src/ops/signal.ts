@@ -1,13 +1,13 @@
 // Signal processing: DFT, STFT, the windows and the mel filter bank. ONNX: https://onnx.ai/onnx/operators/
 
-import { type Dim, add, floorDiv, mul, product, shapeText, sub } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
+import { add, type Dim, floorDiv, mul, product, shapeText, sub } from "../ir/dims.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import { type DType, scalarOf } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch } from "../util/errors.ts";
-import { type NodeFacts, type Operator, axisIn, defineOp, dimsOf, intsOf, need } from "./define.ts";
-import { type Signal, fourier } from "./fourier.ts";
+import { axisIn, defineOp, dimsOf, intsOf, type NodeFacts, need, type Operator } from "./define.ts";
+import { fourier, type Signal } from "./fourier.ts";
 import { dtypeOfAttribute, loadScalar } from "./shape.ts";
 
 const scalarDim = (node: NodeFacts, value: Value, role: string): Dim => dimsOf(node, value, role)[0]!;
@@ -19,7 +19,12 @@ const oneSided = (length: Dim): Dim => add(floorDiv(length, 2), 1);
 /** Real (1) or complex (2) numbers in the last axis. */
 function partsOf(node: NodeFacts, value: Value): 1 | 2 {
   const parts = value.shape.at(-1);
-  if (value.shape.length < 2 || (parts !== 1 && parts !== 2)) throw shapeMismatch(node, `an input of shape ${shapeText(value.shape)} holds no real or complex numbers`, "its last axis has 1 or 2 elements");
+  if (value.shape.length < 2 || (parts !== 1 && parts !== 2))
+    throw shapeMismatch(
+      node,
+      `an input of shape ${shapeText(value.shape)} holds no real or complex numbers`,
+      "its last axis has 1 or 2 elements",
+    );
   return parts;
 }
 
@@ -37,7 +42,11 @@ const dft: Operator = defineOp<DftAttributes>({
     const value = need(node, inputs, 0);
     const parts = partsOf(node, value);
     const rank = value.shape.length;
-    const axis = axisIn(node, inputs[2] ? intsOf(node, inputs[2], "axis")[0]! : (attrs.axis ?? (node.opset < 20 ? 1 : -2)), rank);
+    const axis = axisIn(
+      node,
+      inputs[2] ? intsOf(node, inputs[2], "axis")[0]! : (attrs.axis ?? (node.opset < 20 ? 1 : -2)),
+      rank,
+    );
     if (axis === rank - 1) throw shapeMismatch(node, `axis ${axis} holds the parts of complex numbers`);
     const { inverse } = attrs;
     /** Half a spectrum in, a real signal out. */
@@ -46,7 +55,8 @@ const dft: Operator = defineOp<DftAttributes>({
     const size = value.shape[axis]!;
     const length = inputs[1] ? scalarDim(node, inputs[1], "dft_length") : halfIn ? mul(sub(size, 1), 2) : size;
     const others = value.shape.filter((_, k) => k !== axis && k !== rank - 1);
-    const read = (row: Expr, at: Expr, part: Expr): Expr => x.select(x.within(at, size), x.load(value, [...x.unflatten(row, others).toSpliced(axis, 0, at), part]), x.float(0));
+    const read = (row: Expr, at: Expr, part: Expr): Expr =>
+      x.select(x.within(at, size), x.load(value, [...x.unflatten(row, others).toSpliced(axis, 0, at), part]), x.float(0));
     // The other half of a real signal's spectrum is the conjugate of the first.
     const mirrored = (row: Expr, at: Expr, part: Expr): Expr => {
       const first = x.lt(at, x.int(oneSided(length)));
@@ -54,13 +64,19 @@ const dft: Operator = defineOp<DftAttributes>({
       return parts === 1 ? found : x.select(x.or(first, x.eq(part, x.int(0))), found, x.unary("neg", found));
     };
     const out = halfOut ? oneSided(length) : length;
-    const spectrum = fourier(b, { rows: product(others), length, out, complex: parts === 2, inverse, dtype: value.dtype }, halfIn ? mirrored : read);
+    const spectrum = fourier(
+      b,
+      { rows: product(others), length, out, complex: parts === 2, inverse, dtype: value.dtype },
+      halfIn ? mirrored : read,
+    );
     const shape = [...value.shape.with(axis, out).slice(0, -1), halfIn ? 1 : 2];
-    return [b.map(value.dtype, shape, (i) => {
-      const index = (i as readonly Expr[]).slice(0, -1);
-      const sum = spectrum(x.flatten(index.toSpliced(axis, 1), others), index[axis]!, i.at(-1)!);
-      return inverse ? x.div(sum, asFloat(length)) : sum;
-    })];
+    return [
+      b.map(value.dtype, shape, (i) => {
+        const index = (i as readonly Expr[]).slice(0, -1);
+        const sum = spectrum(x.flatten(index.toSpliced(axis, 1), others), index[axis]!, i.at(-1)!);
+        return inverse ? x.div(sum, asFloat(length)) : sum;
+      }),
+    ];
   },
 });
 
@@ -84,8 +100,16 @@ const stft: Operator = defineOp<boolean>({
       return window ? x.mul(sample, x.load(window, [at])) : sample;
     };
     const out = onesided ? oneSided(length) : length;
-    const spectrum = fourier(b, { rows: mul(batch, frames), length, out, complex: parts === 2, inverse: false, dtype: signal.dtype }, framed);
-    return [b.map(signal.dtype, [batch, frames, out, 2], ([n, frame, bin, part]) => spectrum(x.add(x.mul(n!, x.int(frames)), frame!), bin!, part!))];
+    const spectrum = fourier(
+      b,
+      { rows: mul(batch, frames), length, out, complex: parts === 2, inverse: false, dtype: signal.dtype },
+      framed,
+    );
+    return [
+      b.map(signal.dtype, [batch, frames, out, 2], ([n, frame, bin, part]) =>
+        spectrum(x.add(x.mul(n!, x.int(frames)), frame!), bin!, part!),
+      ),
+    ];
   },
 });
 
@@ -99,13 +123,21 @@ const window = (name: string, coefficients: readonly number[]): Operator =>
       const dtype = dtypeOfAttribute(node, code);
       const size = scalarDim(node, need(node, inputs, 0), "size");
       const period = periodic ? asFloat(size) : x.maximum(asFloat(sub(size, 1)), x.float(1));
-      return [b.map(dtype, [size], ([n]) => {
-        const terms = coefficients.map((coefficient, k) => {
-          if (k === 0) return x.float(coefficient);
-          return x.mul(x.float(coefficient), x.unary("cos", x.div(x.mul(x.float(2 * Math.PI * k), x.convert(n!, "f32")), period)));
-        });
-        return asElement(terms.reduce((a, c) => x.add(a, c)), dtype);
-      })];
+      return [
+        b.map(dtype, [size], ([n]) => {
+          const terms = coefficients.map((coefficient, k) => {
+            if (k === 0) return x.float(coefficient);
+            return x.mul(
+              x.float(coefficient),
+              x.unary("cos", x.div(x.mul(x.float(2 * Math.PI * k), x.convert(n!, "f32")), period)),
+            );
+          });
+          return asElement(
+            terms.reduce((a, c) => x.add(a, c)),
+            dtype,
+          );
+        }),
+      ];
     },
   });
 
@@ -115,25 +147,46 @@ const melWeights: Operator = defineOp<number>({
   attrs: (read) => read.int("output_datatype", 1),
   lower: (b, inputs, code, node) => {
     const dtype = dtypeOfAttribute(node, code);
-    const [bands, length, rate, low, high] = [0, 1, 2, 3, 4].map((at) => need(node, inputs, at)) as [Value, Value, Value, Value, Value];
+    const [bands, length, rate, low, high] = [0, 1, 2, 3, 4].map((at) => need(node, inputs, at)) as [
+      Value,
+      Value,
+      Value,
+      Value,
+      Value,
+    ];
     const count = scalarDim(node, bands, "num_mel_bins");
     const samples = scalarDim(node, length, "dft_length");
-    const melOf = (edge: Value): Expr => x.mul(x.float(2595 / Math.LN10), x.unary("log", x.add(x.float(1), x.div(x.convert(loadScalar(edge), "f32"), x.float(700)))));
+    const melOf = (edge: Value): Expr =>
+      x.mul(
+        x.float(2595 / Math.LN10),
+        x.unary("log", x.add(x.float(1), x.div(x.convert(loadScalar(edge), "f32"), x.float(700)))),
+      );
     // Spectrogram bins at equal distances in mel: band i rises from edge i to i + 1 and falls to i + 2.
     const edges = b.map("i32", [add(count, 2)], ([i]) => {
       const step = x.div(x.sub(melOf(high), melOf(low)), asFloat(add(count, 2)));
-      const hertz = x.mul(x.float(700), x.sub(x.binary("pow", x.float(10), x.div(x.add(x.mul(x.convert(i!, "f32"), step), melOf(low)), x.float(2595))), x.float(1)));
-      return x.convert(x.unary("floor", x.div(x.mul(asFloat(add(samples, 1)), hertz), x.convert(loadScalar(rate), "f32"))), "i32");
+      const hertz = x.mul(
+        x.float(700),
+        x.sub(
+          x.binary("pow", x.float(10), x.div(x.add(x.mul(x.convert(i!, "f32"), step), melOf(low)), x.float(2595))),
+          x.float(1),
+        ),
+      );
+      return x.convert(
+        x.unary("floor", x.div(x.mul(asFloat(add(samples, 1)), hertz), x.convert(loadScalar(rate), "f32"))),
+        "i32",
+      );
     });
-    return [b.map(dtype, [oneSided(samples), count], ([bin, band]) => {
-      const [lower, center, upper] = [0, 1, 2].map((k) => x.load(edges, [x.add(band!, x.int(k))])) as [Expr, Expr, Expr];
-      const ratio = (a: Expr, c: Expr): Expr => x.div(x.convert(a, "f32"), x.convert(c, "f32"));
-      const rising = x.select(x.eq(lower, center), x.float(1), ratio(x.sub(bin!, lower), x.sub(center, lower)));
-      const falling = ratio(x.sub(upper, bin!), x.sub(upper, center));
-      const onRise = x.select(x.eq(lower, center), x.eq(bin!, center), x.and(x.le(lower, bin!), x.le(bin!, center)));
-      const onFall = x.and(x.le(center, bin!), x.lt(bin!, upper));
-      return asElement(x.select(onFall, falling, x.select(onRise, rising, x.float(0))), dtype);
-    })];
+    return [
+      b.map(dtype, [oneSided(samples), count], ([bin, band]) => {
+        const [lower, center, upper] = [0, 1, 2].map((k) => x.load(edges, [x.add(band!, x.int(k))])) as [Expr, Expr, Expr];
+        const ratio = (a: Expr, c: Expr): Expr => x.div(x.convert(a, "f32"), x.convert(c, "f32"));
+        const rising = x.select(x.eq(lower, center), x.float(1), ratio(x.sub(bin!, lower), x.sub(center, lower)));
+        const falling = ratio(x.sub(upper, bin!), x.sub(upper, center));
+        const onRise = x.select(x.eq(lower, center), x.eq(bin!, center), x.and(x.le(lower, bin!), x.le(bin!, center)));
+        const onFall = x.and(x.le(center, bin!), x.lt(bin!, upper));
+        return asElement(x.select(onFall, falling, x.select(onRise, rising, x.float(0))), dtype);
+      }),
+    ];
   },
 });
 

@@ -170,7 +170,7 @@ function stepsOf(task: Task): number {
   if (task.kind === "host") return task.inputs.reduce((sum, value) => sum + (value?.data?.data.length ?? 0), 0);
   if (task.kind === "if") return [...task.then, ...task.else].reduce((sum, inner) => sum + stepsOf(inner), 0);
   if (!isKernelTask(task)) return extent(task.count) * task.body.reduce((sum, inner) => sum + stepsOf(inner), 0);
-  const loop = task.kind === "gemm" || task.kind === "conv" ? asReduce(task) : task;
+  const loop = task.kind === "map" || task.kind === "reduce" ? task : asReduce(task);
   const points = loop.vars.reduce((product, v) => product * extent(v.extent), 1);
   if (loop.kind === "map") return points;
   return points * (loop.stages.length + (loop.each ? 1 : 0)) * loop.inner.reduce((product, v) => product * extent(v.extent), 1);

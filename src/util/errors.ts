@@ -276,4 +276,5 @@ export const cacheMismatch = (missing: readonly string[], foreign: readonly stri
     "calibrate this network: delete the cache, or name another",
   );
 export const badDataset = (place: string, what: string, hint?: string): KilnError => error("K705", "bad-dataset", place, what, undefined, hint);
+export const badState = (file: string, what: string): KilnError => error("K706", "bad-calibration-state", file, what, undefined, "delete the file to begin anew");
 export const badCalibrator = (name: string, known: readonly string[]): KilnError => error("K707", "bad-calibrator", `"${name}"`, "there is no such calibrator", undefined, `expected: ${known.join(", ")}`);

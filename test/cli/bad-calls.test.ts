@@ -15,7 +15,7 @@ beforeAll(async () => {
   mkdirSync(join(dir, "folder"));
   write("net.onnx", perceptron());
   write("text.onnx", "hello");
-  write("picture.onnx", "\x89PNG\r\n");
+  write("picture.onnx", Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 13, 10));
   write("truncated.onnx", perceptron().subarray(0, 150));
   write("external.onnx", external());
   write("cyclic.onnx", model({
@@ -56,7 +56,7 @@ const CALLS: readonly (readonly [what: string, args: string, status: number, mes
   ["no .npy file", "run net.engine --loadInputs x:not.npy", 2, /^K005 bad-npy {2}not\.npy: it is not a \.npy file\n/],
   ["a bad shape", "build net.onnx -o y --shapes x:1xA", 2, /^K001 bad-flag {2}--shapes x:1xA: "1xA" is no shape\n {2}hint: expected: /],
   ["a bad level", "build net.onnx -o y --builderOptimizationLevel 6", 2, /^K001 bad-flag {2}--builderOptimizationLevel 6: .*\n {2}hint: expected: a whole number from 0 to 5\n$/],
-  ["a bad stage", "build net.onnx -o y --until never", 2, /^K001 .*\n {2}hint: expected: import, passes, lower, fuse, tune\n$/],
+  ["a bad stage", "build net.onnx -o y --until never", 2, /^K001 .*\n {2}hint: expected: import, passes, .*tune\n$/],
   ["a bad regular expression", "conformance folder --filter (", 2, /^K001 bad-flag {2}--filter \(: /],
   ["contents for no input", "build net.onnx -o y --shapeValues z:1", 2, /^K001 bad-flag {2}--shapeValues z:…: the model has no such input\n {2}hint: expected: x\n$/],
   ["an unknown rewrite", "build net.onnx -o y --disable-rewrite everything", 2, /^K002 unknown-rewrite {2}"everything": /],

@@ -1,0 +1,168 @@
+// What 8 bits cost: networks × calibrators on labelled data. Top-1, agreement with the f32 engine, relative RMS of the outputs,
+// time and size, and how the divergence of one tensor lies over its threshold.
+//
+//   node bench/run.mjs accuracy --shared DIR [--networks a,b] [--calibrators entropy,percentile] [--records 100] [--calibration 100]
+//     [--level 0] [--tensor NAME] [--json FILE]
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { parseArgs } from "node:util";
+import { Builder } from "../src/builder.ts";
+import { Collection } from "../src/calibrator/collect.ts";
+import { divergences, entropyCut } from "../src/calibrator/entropy.ts";
+import type { Histogram } from "../src/calibrator/histogram.ts";
+import type { Int8Report } from "../src/calibrator/quantize.ts";
+import { columns } from "../src/cli/print.ts";
+import type { Engine } from "../src/engine/engine.ts";
+import { type Tensor, reader } from "../src/ir/tensor.ts";
+import { openNodeDevice } from "../src/node-device.ts";
+import { type LabelledNetwork, labelledNetworks } from "./labelled.ts";
+
+const { values: flags } = parseArgs({
+  options: {
+    shared: { type: "string", default: "../shared" },
+    networks: { type: "string" },
+    calibrators: { type: "string", default: "entropy,percentile,percentile:99.999,mse,minmax,auto" },
+    records: { type: "string", default: "1000" },
+    calibration: { type: "string", default: "100" },
+    level: { type: "string", default: "3" },
+    tensor: { type: "string" },
+    json: { type: "string" },
+  },
+});
+
+interface Row {
+  readonly network: string;
+  readonly variant: string;
+  readonly top1: number;
+  readonly agreement: number;
+  readonly relativeRms: number;
+  readonly msPerRecord: number;
+  readonly bytes: number;
+  readonly calibrationSeconds: number;
+  readonly notes: readonly string[];
+}
+
+interface Results {
+  readonly classes: readonly number[];
+  readonly scores: readonly Float32Array[];
+  readonly hits: number;
+  readonly ms: number;
+}
+
+const device = await openNodeDevice();
+const builder = new Builder(device);
+const records = Number(flags.records);
+const level = Number(flags.level) as 0;
+const wanted = flags.networks?.split(",");
+const networks = labelledNetworks(flags.shared, (name, what) => console.log(`skipped ${name}: there is no ${what}`)).filter(({ name }) => !wanted || wanted.includes(name));
+const rows: Row[] = [];
+for (const network of networks) await measure(network);
+if (flags.json) writeFileSync(flags.json, `${JSON.stringify(rows, undefined, 2)}\n`);
+process.exit(0); // Dawn's threads would keep the process alive
+
+async function measure(network: LabelledNetwork): Promise<void> {
+  const onnx = readFileSync(network.model);
+  const float = await builder.build(onnx, { file: network.model, optimizationLevel: level });
+  const expected = await run(float, network);
+  const count = expected.classes.length;
+  console.log(`\n${network.name}: ${count} records`);
+  add({ network: network.name, variant: "f32", top1: expected.hits / count, agreement: 1, relativeRms: 0, msPerRecord: expected.ms / count, bytes: float.serialize().length, calibrationSeconds: 0, notes: [] });
+  float.dispose();
+  // All calibrators look at the same histograms: the data is run once.
+  let state: string | undefined;
+  let report: Int8Report | undefined;
+  let names: readonly string[] = [];
+  for (const calibrator of flags.calibrators.split(",")) {
+    const from = performance.now();
+    let calibrated = from;
+    const engine = await builder.build(onnx, {
+      file: network.model,
+      optimizationLevel: level,
+      int8: {
+        calibrator,
+        calibration: network.calibration(Number(flags.calibration)),
+        ...(state === undefined ? {} : { state }),
+        onState: (serialize, done) => { state = done === Number(flags.calibration) ? serialize() : state; },
+        onReport: (made) => { report = made; },
+      },
+      onStage: (stage) => { if (stage === "calibrate") calibrated = performance.now(); },
+    });
+    names = report!.cache.trim().split("\n").slice(1).map((line) => line.slice(0, line.lastIndexOf(": ")));
+    const actual = await run(engine, network);
+    add({
+      network: network.name, variant: calibrator, top1: actual.hits / count, agreement: actual.classes.filter((value, i) => value === expected.classes[i]).length / count,
+      relativeRms: relativeRms(actual.scores, expected.scores), msPerRecord: actual.ms / count, bytes: engine.serialize().length, calibrationSeconds: (calibrated - from) / 1000, notes: report!.notes,
+    });
+    engine.dispose();
+  }
+  if (state !== undefined) chart(Collection.parse(state, names, "state").histograms);
+}
+
+function add(row: Row): void {
+  rows.push(row);
+  const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
+  console.log(columns([[
+    row.variant.padEnd(18), percent(row.top1).padStart(8), percent(row.agreement).padStart(9), row.relativeRms.toFixed(4).padStart(7),
+    `${row.msPerRecord.toFixed(2)} ms`.padStart(10), `${(row.bytes / 1e6).toFixed(2)} MB`.padStart(9), `${row.calibrationSeconds.toFixed(1)} s`.padStart(8),
+  ]], [0]));
+  for (const note of row.notes) console.log(`    ${note}`);
+}
+
+async function run(engine: Engine, network: LabelledNetwork): Promise<Results> {
+  const context = engine.createExecutionContext();
+  const [classes, scores]: [number[], Float32Array[]] = [[], []];
+  let [hits, ms] = [0, 0];
+  for (const { sample, labels } of network.evaluation(records)) {
+    const from = performance.now();
+    const outputs = await context.execute(sample);
+    ms += performance.now() - from;
+    const rowsOf = split(Object.values(outputs)[0]!, labels.length);
+    rowsOf.forEach((row, i) => {
+      const best = row.indexOf(row.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY));
+      classes.push(best);
+      scores.push(row);
+      if (best === labels[i]) hits++;
+    });
+  }
+  context.dispose();
+  return { classes, scores, hits, ms };
+}
+
+function split(output: Tensor, count: number): Float32Array[] {
+  const read = reader(output);
+  const length = output.data.length / count;
+  return Array.from({ length: count }, (_, row) => Float32Array.from({ length }, (__, i) => read(row * length + i)));
+}
+
+function relativeRms(actual: readonly Float32Array[], expected: readonly Float32Array[]): number {
+  let [error, total] = [0, 0];
+  expected.forEach((row, r) => row.forEach((value, i) => {
+    error += (actual[r]![i]! - value) ** 2;
+    total += value ** 2;
+  }));
+  return Math.sqrt(error / total);
+}
+
+/** The divergence of one tensor over its threshold: the one asked for, or the one that is cut hardest. */
+function chart(histograms: readonly Histogram[]): void {
+  const cuts = histograms.map(({ counts, width }) => (width === 0 ? 1 : entropyCut(counts) / counts.length));
+  const hardest = cuts.indexOf(Math.min(...cuts));
+  const histogram = histograms.find(({ name }) => name === flags.tensor) ?? histograms[hardest];
+  if (!histogram || histogram.width === 0) return;
+  const curve = divergences(histogram.counts);
+  const cut = entropyCut(histogram.counts);
+  const lines = 24;
+  const step = Math.ceil(curve.length / lines);
+  const means = Array.from({ length: Math.ceil(curve.length / step) }, (_, i) => {
+    const part = [...curve.slice(i * step, (i + 1) * step)].filter(Number.isFinite);
+    return part.reduce((a, b) => a + b, 0) / part.length;
+  });
+  const logs = means.map((value) => Math.log10(value));
+  const [low, high] = [Math.min(...logs.filter(Number.isFinite)), Math.max(...logs.filter(Number.isFinite))];
+  console.log(`\ndivergence of "${histogram.name}" over its threshold (logarithmic); max |x| ${histogram.peak.toPrecision(4)}`);
+  means.forEach((value, i) => {
+    const first = 128 + i * step;
+    const bar = Number.isFinite(logs[i]!) ? "#".repeat(1 + Math.round((60 * (logs[i]! - low)) / (high - low || 1))) : "(some level is empty)";
+    console.log(`${(first * histogram.width).toPrecision(4).padStart(9)} ${cut >= first && cut < first + step ? "*" : " "} ${bar} ${Number.isNaN(value) ? "" : value.toExponential(2)}`);
+  });
+}

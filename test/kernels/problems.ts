@@ -1,0 +1,102 @@
+// Tasks that every tactic is tried on: made by operators' own lowering, static and symbolic, in every element type that a
+// kernel may meet.
+
+import { symbol, type Dim } from "../../src/ir/dims.ts";
+import { add, float, load, maximum } from "../../src/ir/expr.ts";
+import { Lowering } from "../../src/ir/lower.ts";
+import { type KernelTask, isKernelTask } from "../../src/ir/task.ts";
+import { type DType, scalarOf } from "../../src/ir/types.ts";
+import { type Value, makeValue } from "../../src/ir/value.ts";
+
+export interface Problem {
+  readonly name: string;
+  readonly task: KernelTask;
+}
+
+const value = (name: string, dtype: DType, shape: readonly Dim[], layout?: readonly number[]): Value => ({ ...makeValue(name, dtype, shape), ...(layout ? { layout } : {}) });
+
+function only(b: Lowering): KernelTask {
+  const [task] = b.tasks;
+  if (!task || !isKernelTask(task)) throw new Error("expected one kernel task");
+  return task;
+}
+
+function gemm(name: string, dtype: DType, batch: readonly Dim[], m: Dim, n: Dim, k: Dim, transposed = false): Problem {
+  const b = new Lowering(name);
+  const left = value("a", dtype, [...batch, m, k]);
+  const right = value("b", dtype, transposed ? [n, k] : [k, n]);
+  const bias = value("bias", dtype, [n]);
+  const out = b.gemm(dtype, { batch, m, n, k }, (i, mm, kk) => load(left, [...i, mm, kk]), (_, kk, nn) => load(right, transposed ? [nn, kk] : [kk, nn]), (acc, index) => add(acc, load(bias, [index.at(-1)!])));
+  out.wide = true;
+  return { name, task: only(b) };
+}
+
+interface ConvCase {
+  readonly dtype?: DType;
+  readonly x: readonly Dim[];
+  readonly w: readonly number[];
+  readonly stride?: number;
+  readonly pad?: number;
+  readonly groups?: number;
+  readonly last?: boolean;
+}
+
+function conv(name: string, { dtype = "f32", x, w, stride = 1, pad = 0, groups = 1, last = false }: ConvCase): Problem {
+  const b = new Lowering(name);
+  const rank = x.length - 2;
+  const axes = Array.from({ length: rank }, (_, i) => i + 2);
+  const input = value("x", dtype, x, last ? [0, ...axes, 1] : undefined);
+  const weights = value("w", dtype, w, last ? [...axes, 1, 0] : undefined);
+  const out = x.slice(2).map((dim, i) => Math.floor((((typeof dim === "number" ? dim : 9) + 2 * pad - w[i + 2]!) / stride)) + 1);
+  const made = b.conv(dtype, input, weights, { groups, strides: axes.map(() => stride), dilations: axes.map(() => 1), pads: axes.map(() => pad), out }, undefined, (acc) => (acc.type === "f32" ? maximum(acc, float(0)) : acc));
+  made.wide = true;
+  if (last) made.layout = [0, ...axes, 1];
+  return { name, task: only(b) };
+}
+
+function reduce(name: string, dtype: DType, outer: readonly Dim[], inner: readonly Dim[], each: boolean): Problem {
+  const b = new Lowering(name);
+  const x = value("x", dtype, [...outer, ...inner]);
+  if (each) b.rows(dtype, x.shape, inner.map((_, i) => outer.length + i), (index) => [{ fn: "max", body: () => load(x, index) }, { fn: "sum", body: ([most]) => add(load(x, index), most!) }], ([, sum], index) => add(load(x, index), sum!));
+  else b.reduce(dtype, outer, inner, (o, i) => [{ fn: "sum", body: () => load(x, [...o, ...i]) }]).wide = true;
+  return { name, task: only(b) };
+}
+
+function map(name: string, dtype: DType, shape: readonly Dim[], layout?: readonly number[]): Problem {
+  const b = new Lowering(name);
+  const x = value("x", dtype, shape, layout);
+  const out = b.map(dtype, shape, (i) => (scalarOf(dtype) === "bool" ? load(x, i) : add(load(x, i), load(x, i))));
+  if (layout) out.layout = layout;
+  return { name, task: only(b) };
+}
+
+const N = symbol("N");
+
+export const PROBLEMS: readonly Problem[] = [
+  ...(["f32", "f16", "i32", "u8", "bool"] as const).map((dtype) => map(`map ${dtype}`, dtype, [3, 5, 7])),
+  map("map symbolic", "f32", [N, 12]),
+  map("map channels last", "f16", [2, 8, 3, 5], [0, 2, 3, 1]),
+  reduce("reduce short", "f32", [4, 3], [7], false),
+  reduce("reduce long", "f16", [3], [300], false),
+  reduce("reduce symbolic", "f32", [N], [N], false),
+  reduce("rows", "f32", [5], [97], true),
+  reduce("rows symbolic", "f32", [N, 4], [N], true),
+  gemm("gemm", "f32", [], 65, 33, 70),
+  gemm("gemm f16", "f16", [], 64, 96, 128),
+  gemm("gemm f16 odd", "f16", [], 35, 37, 39),
+  gemm("gemm f16 transposed", "f16", [], 64, 64, 96, true),
+  gemm("gemm batched", "f32", [2, 3], 9, 10, 11),
+  gemm("gemm symbolic", "f32", [N], N, 24, 32),
+  gemm("gemm vector", "f32", [], 1, 100, 256, true),
+  gemm("gemm integers", "i32", [], 20, 24, 32),
+  conv("conv 1x1", { x: [2, 16, 9, 7], w: [24, 16, 1, 1] }),
+  conv("conv 3x3", { x: [1, 3, 17, 19], w: [16, 3, 3, 3], stride: 2, pad: 1 }),
+  conv("conv 3x3 f16 last", { dtype: "f16", x: [1, 16, 14, 14], w: [32, 16, 3, 3], pad: 1, last: true }),
+  conv("conv 1x1 f16 last", { dtype: "f16", x: [2, 64, 7, 7], w: [48, 64, 1, 1], last: true }),
+  conv("conv depthwise", { x: [1, 12, 11, 13], w: [12, 1, 3, 3], pad: 1, groups: 12 }),
+  conv("conv depthwise last", { x: [1, 12, 11, 13], w: [12, 1, 3, 3], pad: 1, groups: 12, last: true }),
+  conv("conv grouped f16", { dtype: "f16", x: [1, 32, 8, 8], w: [32, 16, 3, 3], pad: 1, groups: 2, last: true }),
+  conv("conv 1d", { x: [2, 5, 30], w: [7, 5, 5], pad: 2 }),
+  conv("conv 3d", { x: [1, 2, 6, 7, 8], w: [4, 2, 3, 3, 3], pad: 1 }),
+  conv("conv symbolic", { x: [N, 8, 9, 9], w: [8, 8, 3, 3], pad: 1 }),
+];
