@@ -12,7 +12,7 @@ import type { ReadExternal } from "./importer/tensors.ts";
 import type { Graph } from "./ir/graph.ts";
 import type { Program } from "./ir/task.ts";
 import type { Tensor } from "./ir/tensor.ts";
-import { fuse } from "./lowering/fuse.ts";
+import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
 import { chooseLayouts } from "./lowering/layout.ts";
 import { sumIntegers } from "./lowering/integers.ts";
 import { lowerGraph } from "./lowering/lower.ts";
@@ -84,7 +84,7 @@ export class Builder {
     });
     see("import", imported);
     const known = new Set(imported.nodes.flatMap(({ inputs, outputs }) => [...inputs, ...outputs].map((value) => value?.name ?? "")));
-    const graph = options.fusion === false ? imported : runPasses(imported, { log, disable: options.disable ?? [] });
+    const graph = options.fusion === false ? imported : runPasses(imported, { log, disable: (options.disable ?? []).filter((name) => !(name in FUSION_RULES)) });
     see("passes", graph);
     if (!options.int8) return this.compile(graph, options, log, see);
     const quantized = await quantize(graph, options.int8, known, (float, change) => this.runner(float, options, change), options.onProgress);

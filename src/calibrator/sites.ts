@@ -22,6 +22,8 @@ export interface Sites {
   readonly groups: readonly (readonly Value[])[];
   /** Which inputs of a node read a quantized value. */
   readonly reads: ReadonlyMap<GraphNode, ReadonlySet<number>>;
+  /** The quantized value that a value is a view of: itself, most of the time. */
+  readonly sourceOf: (value: Value) => Value;
 }
 
 /** Give elements another place and nothing else: a quantized input makes a quantized output. */
@@ -41,15 +43,45 @@ const isReal = (value: Value | undefined): value is Value => value !== undefined
 const isActivation = (value: Value | undefined): value is Value => isReal(value) && !value.data;
 
 /** Inputs of a product that are activations; none when it cannot be one of integers. */
-export function activationsOf({ op, domain, inputs: [a, b], name, attributes }: GraphNode): readonly number[] {
+export function activationsOf(node: GraphNode): readonly number[] {
+  const { op, domain, inputs: [a, b] } = node;
   if (domain !== "") return [];
   switch (op) {
     case "Conv": return isActivation(a) && isReal(b) && b.data ? [0] : [];
-    case "Gemm": return isActivation(a) && isReal(b) && b.data && new AttributeReader({ name, op }, attributes).float("alpha", 1) === 1 ? [0] : [];
-    case "MatMul": return isReal(a) && isReal(b) && a.dtype === b.dtype ? [0, 1].filter((i) => !(i === 0 ? a : b).data) : [];
+    case "Gemm": return isActivation(a) && isReal(b) && b.data && attributesOf(node).float("alpha", 1) === 1 ? [0] : [];
+    case "MatMul": return isReal(a) && isReal(b) && a.dtype === b.dtype && a.shape.length > 1 && b.shape.length > 1 ? [0, 1].filter((i) => !(i === 0 ? a : b).data) : [];
     default: return [];
   }
 }
+
+export interface Weights {
+  /** Which input they are. */
+  readonly at: 0 | 1;
+  readonly value: Value;
+  /** The axis along which output channels lie. */
+  readonly axis: number;
+}
+
+/** The constant operand of a product. */
+export function weightsOf(node: GraphNode): Weights | undefined {
+  const [a, b] = node.inputs;
+  const at = b?.data ? 1 : a?.data ? 0 : undefined;
+  if (at === undefined) return undefined;
+  const value = node.inputs[at]!;
+  const rank = value.shape.length;
+  const axis = node.op === "Conv" ? 0 : node.op === "Gemm" ? (attributesOf(node).flag("transB") ? 0 : 1) : at === 1 ? rank - 1 : rank - 2;
+  return { at, value, axis };
+}
+
+/** A product's bias, when it is a constant that adds one number to each channel in f32. */
+export function biasOf(node: GraphNode, { at, value, axis }: Weights): Value | undefined {
+  const bias = node.inputs[2];
+  const channels = value.shape[axis];
+  if (node.op === "MatMul" || at !== 1 || bias?.dtype !== "f32" || bias.data?.data.length !== channels || bias.shape.at(-1) !== channels) return undefined;
+  return node.op === "Conv" || attributesOf(node).float("beta", 1) === 1 ? bias : undefined;
+}
+
+const attributesOf = (node: GraphNode): AttributeReader => new AttributeReader(node, node.attributes);
 
 class Finder {
   private readonly makers = new Map<Value, GraphNode>();
@@ -82,7 +114,8 @@ class Finder {
   run(): Sites {
     for (const node of [...this.graph.nodes].reverse()) this.look(node);
     const pairs = [...new Set(this.groups.values())].map((group) => [...group].filter((value) => !this.isView(value)));
-    return { products: [...this.products], groups: pairs, reads: this.reads };
+    const sourceOf = (value: Value): Value => (this.isView(value) ? sourceOf(this.makers.get(value)!.inputs[0]!) : value);
+    return { products: [...this.products], groups: pairs, reads: this.reads, sourceOf };
   }
 
   private look(node: GraphNode): void {

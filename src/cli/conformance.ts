@@ -62,7 +62,8 @@ class CaseWorker {
   constructor(private readonly flags: Flags) {}
 
   async run(folder: string): Promise<CaseResult> {
-    const child = (this.child ??= await this.start());
+    const child = this.child ?? (await this.start());
+    this.child = child;
     return new Promise((resolve) => {
       const finish = (result: CaseResult): void => {
         clearTimeout(timer);

@@ -41,7 +41,7 @@ export function prepareInputs(plan: Pick<Plan, "inputs" | "profiles">, { loadInp
       if (symbol !== undefined && given?.[axis] !== undefined && !sizes.has(symbol)) sizes.set(symbol, given[axis]);
     });
   }
-  const sizeOfSymbol = { get: (symbol: string): number => sizes.get(symbol) ?? plan.profiles.find(({ symbols }) => symbols[symbol])?.symbols[symbol]!.opt ?? 1 };
+  const sizeOfSymbol = { get: (symbol: string): number => sizes.get(symbol) ?? plan.profiles.find(({ symbols }) => symbols[symbol])?.symbols[symbol]?.opt ?? 1 };
   const tensors: Record<string, Tensor> = {};
   const remarks: string[] = [];
   for (const { name, dtype, shape, assumed } of plan.inputs) {

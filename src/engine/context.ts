@@ -33,8 +33,13 @@ const KEPT_COMMANDS = 8192;
 /** Larger outputs come down in pieces. */
 const PIECE_BYTES = 8 << 20;
 
-const isDynamic = (step: Step): step is HostStep | IfStep | LoopStep =>
-  step.kind === "host" || step.kind === "if" || (step.kind === "loop" && (step.trips !== null || step.condition !== null || step.scans.length > 0 || step.body.some(isDynamic)));
+/** Steps that only the run can resolve: host layers, branches, and loops that end on data or carry values that change size. */
+function isDynamic(step: Step, buffers: readonly PlanBuffer[]): step is HostStep | IfStep | LoopStep {
+  if (step.kind === "host" || step.kind === "if") return true;
+  if (step.kind !== "loop") return false;
+  const resizes = step.carried.some(({ init, input }) => buffers[init]!.shape.join() !== buffers[input]!.shape.join());
+  return resizes || step.trips !== null || step.condition !== null || step.scans.length > 0 || step.body.some((inner) => isDynamic(inner, buffers));
+}
 
 export class ExecutionContext {
   /** Times the runs from now on, which then wait between their phases. */
@@ -204,7 +209,7 @@ export class ExecutionContext {
     let from = 0;
     for (let i = 0; i <= steps.length; i++) {
       const step = steps[i];
-      if (step && !isDynamic(step)) continue;
+      if (step && !isDynamic(step, this.engine.plan.buffers)) continue;
       if (i > from) await this.runStretch(steps.slice(from, i), bindings, `${path}/${from}`);
       from = i + 1;
       if (!step) break;
@@ -306,7 +311,7 @@ export class ExecutionContext {
       const copy = (from: number, to: number) => ({ step: { kind: "copy", from, to } as const, bindings });
       const turns = Array.from({ length: this.table.evaluate(count, bindings) }, (_, turn) => {
         const at = new Map(bindings).set(index, turn);
-        return [...this.unroll(body, at), ...carried.map(({ input, output }) => copy(output, input))];
+        return [...this.unroll(body, at), ...carried.filter(({ input, output }) => input !== output).map(({ input, output }) => copy(output, input))];
       });
       return [...carried.map(({ init, input }) => copy(init, input)), ...turns.flat(), ...carried.map(({ input, final }) => copy(input, final))];
     });

@@ -61,7 +61,8 @@ export class Profiler {
     if (!this.device.caps.timestamps) return {};
     const number = this.stamps.push(this.everyKernel || !step ? step : "work") - 1;
     const set = Math.floor(number / QUERIES_PER_SET);
-    const querySet = (this.sets[set] ??= this.device.device.createQuerySet({ type: "timestamp", count: QUERIES_PER_SET }));
+    const querySet = this.sets[set] ?? this.device.device.createQuerySet({ type: "timestamp", count: QUERIES_PER_SET });
+    this.sets[set] = querySet;
     return { timestampWrites: { querySet, endOfPassWriteIndex: number % QUERIES_PER_SET } };
   }
 

@@ -13,35 +13,38 @@ import { Block, Module } from "./writer.ts";
 /** Results an invocation makes, [along m, along n]. */
 const BLOCKS = [[4, 4], [8, 4], [4, 8], [2, 4], [4, 2], [2, 2], [8, 1], [4, 1], [1, 4], [1, 8], [2, 1], [1, 2], [1, 1]] as const;
 /** How many invocations share the sum of one block, each taking every so many terms; 1 is no sharing. */
-const SLICES = [1, 4, 16, 32] as const;
+const SLICES = [1, 4, 8, 16, 32] as const;
 /** Invocations that keep a large GPU busy: beyond it sharing a sum only costs. */
-const ENOUGH = 200_000;
+const ENOUGH = 100_000;
 
 const sizeOr = (dim: Dim): number => (isStatic(dim) ? dim : 64);
 
 /** Blocks and slices that fit, those that make enough invocations of the largest blocks first. */
 function* blocks(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
-  const { batch, m, n, inner } = asProduct(task);
+  const { batch, m, n, inner, a, b } = asProduct(task);
   const fits = (block: number, dim: Dim): boolean => block === 1 || !isStatic(dim) || dim >= block;
-  const known = sizeOr;
-  const results = known(product([...batch, m, n].map(({ extent }) => extent)));
+  const results = sizeOr(product([...batch, m, n].map(({ extent }) => extent)));
+  const terms = Math.max(...inner.map(({ extent }) => sizeOr(extent)));
   const found: { config: Config; score: number }[] = [];
   for (const [rows, columns] of BLOCKS) {
     if (!fits(rows, m.extent) || !fits(columns, n.extent)) continue;
     for (const slices of SLICES) {
-      if (slices > 1 && Math.max(...inner.map(({ extent }) => known(extent))) < 2 * slices) continue;
-      for (const size of [64, 128, 256]) {
-        if (size > caps.limits.maxComputeInvocationsPerWorkgroup || (slices > 1 && size * rows * columns * 4 > caps.limits.maxComputeWorkgroupStorageSize)) continue;
-        const invocations = (results * slices) / (rows * columns);
-        // Loads a product, text to compile, and what idle lanes waste.
-        const traffic = 1 / rows + 1 / columns + (rows * columns) / 64;
-        const idle = Math.max(1, ENOUGH / invocations) ** 0.5;
-        found.push({ config: { rows, columns, slices, size }, score: traffic * (caps.tier === "core" ? 1 : idle) * (1 + 0.05 * Math.log2(slices)) * (1 + Math.abs(size - 128) / 2000) });
-      }
+      // A wave reads neighbouring results; slices are spread over waves, or over the lanes of one where terms are contiguous.
+      const size = slices === 1 ? 128 : termsFirst(inner, a, b, slices) ? 128 : Math.max(64, 32 * slices);
+      if (slices > 1 && (terms < 2 * slices || size * rows * columns * 4 > caps.limits.maxComputeWorkgroupStorageSize)) continue;
+      if (size > caps.limits.maxComputeInvocationsPerWorkgroup) continue;
+      const invocations = (results * slices) / (rows * columns);
+      // Loads a product, text to compile, and what idle lanes waste.
+      const traffic = 1 / rows + 1 / columns + (rows * columns) / 128;
+      const idle = Math.max(1, ENOUGH / invocations) ** 0.6;
+      found.push({ config: { rows, columns, slices, size }, score: traffic * (caps.tier === "core" ? 1 : idle) * (1 + 0.05 * Math.log2(slices)) });
     }
   }
-  for (const { config } of found.sort((a, b) => a.score - b.score)) yield config;
+  for (const { config } of found.sort((x, y) => x.score - y.score)) yield config;
 }
+
+/** Whether neighbouring lanes should share one sum, because its terms lie side by side. */
+const termsFirst = (inner: readonly Var[], a: Expr, b: Expr, slices: number): boolean => inner.length === 1 && slices >= 16 && isContiguous([a], inner[0]!) && isContiguous([b], inner[0]!);
 
 export const gemmBlocked = tactic("gemm", { name: "gemm.blocked", applicable: () => true, likelihood: () => 0.6, candidates: blocks, emit: emitBlocked });
 export const convBlocked = tactic("conv", {
@@ -64,9 +67,7 @@ function emitBlocked(task: GemmTask | ConvTask, config: Config, caps: Caps): Ker
   const total = product(grid);
   const perGroup = size / slices;
   const item = variable("item", total);
-  // Terms that lie side by side go to neighbouring lanes, so that a wave reads them together; else results do.
-  const termsFirst = isContiguous([a, b], inner.at(-1)!) && inner.length === 1 && slices >= 16;
-  const [blockLane, sliceLane] = termsFirst ? [`lane / ${slices}u`, `lane % ${slices}u`] : [`lane % ${perGroup}u`, `lane / ${perGroup}u`];
+  const [blockLane, sliceLane] = termsFirst(inner, a, b, slices) ? [`lane / ${slices}u`, `lane % ${slices}u`] : [`lane % ${perGroup}u`, `lane / ${perGroup}u`];
   block.line(`let place = ${slices === 1 ? "lane" : blockLane};`);
   block.line(`let number = ${WORKGROUP_NUMBER} * ${perGroup} + i32(place);`);
   // With slices every invocation must reach the barriers: those beyond the end repeat the last block and store nothing.

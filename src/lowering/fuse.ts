@@ -8,7 +8,8 @@ import type { Caps } from "../util/caps.ts";
 import { fuseAttention } from "./attention.ts";
 import { foldConstantTasks } from "./constants.ts";
 import { roomForPieces, writeSlices } from "./joins.ts";
-import { type FuseOptions, TaskGraph } from "./task-graph.ts";
+import { mergeSiblings } from "./siblings.ts";
+import { type FuseOptions, type Judge, TaskGraph, judge } from "./task-graph.ts";
 import { fuseVertically } from "./vertical.ts";
 
 export type { FuseOptions, TakeRewrite } from "./task-graph.ts";
@@ -20,21 +21,22 @@ export const FUSION_RULES: Readonly<Record<string, string>> = {
   "fuse-view": "reshapes, transposes, slices and broadcasts become indices of those who read them",
   "fuse-prologue": "a map is computed where its result is read",
   "fuse-attention": "a product, a softmax and a second product become one kernel",
+  "merge-siblings": "convolutions or products of the same operand become one with their weights side by side",
   "write-slices": "the parts of a concatenation are stored into the whole by those who make them",
 };
 
 /** Fuses a program's tasks; without `enabled` only those whose results nobody reads are dropped. */
 export function fuse(program: Program, caps: Caps, options: FuseOptions): Program {
   const keep = new Set(program.outputs.map(({ value }) => value));
-  return { ...program, tasks: fuseList(program.tasks, keep, caps, options) };
+  return { ...program, tasks: fuseList(program.tasks, keep, options.enabled ? judge(caps, options) : undefined) };
 }
 
-function fuseList(tasks: readonly Task[], keep: ReadonlySet<Value>, caps: Caps, options: FuseOptions): Task[] {
+function fuseList(tasks: readonly Task[], keep: ReadonlySet<Value>, rules: Judge | undefined): Task[] {
   const live = removeDead(tasks, keep);
-  if (!options.enabled) return live;
-  const nested = live.map((task) => fuseNested(task, caps, options));
+  if (!rules) return live;
+  const nested = live.map((task) => fuseNested(task, rules));
   const stage = (list: readonly Task[], rewrite: (graph: TaskGraph) => void, room?: (task: Task) => number): Task[] => {
-    const graph = new TaskGraph(list, keep, caps, options, room);
+    const graph = new TaskGraph(list, keep, rules, room);
     rewrite(graph);
     return graph.list();
   };
@@ -43,21 +45,22 @@ function fuseList(tasks: readonly Task[], keep: ReadonlySet<Value>, caps: Caps, 
     fuseVertically(graph, false);
   });
   const sliced = stage(anchored, writeSlices, roomForPieces(anchored));
-  return stage(sliced, (graph) => {
+  const fused = stage(sliced, (graph) => {
     fuseAttention(graph);
     fuseVertically(graph, true);
   });
+  return mergeSiblings(fused, rules);
 }
 
 /** Fuses the bodies of loops and branches. */
-function fuseNested(task: Task, caps: Caps, options: FuseOptions): Task {
+function fuseNested(task: Task, rules: Judge): Task {
   if (task.kind === "if") {
-    const branch = (side: "then" | "else"): Task[] => fuseList(task[side], new Set(task.results.map((result) => result[side])), caps, options);
+    const branch = (side: "then" | "else"): Task[] => fuseList(task[side], new Set(task.results.map((result) => result[side])), rules);
     return { ...task, then: branch("then"), else: branch("else") };
   }
   if (task.kind !== "loop") return task;
   const kept = [...task.carried.map(({ output }) => output), ...task.outputs, ...(task.scans ?? []).map(({ piece }) => piece), ...(task.condition ? [task.condition.output] : [])];
-  return { ...task, body: fuseList(task.body, new Set(kept), caps, options) };
+  return { ...task, body: fuseList(task.body, new Set(kept), rules) };
 }
 
 /** Tasks of which some result is kept or read later. */

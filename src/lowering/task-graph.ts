@@ -19,6 +19,19 @@ export interface FuseOptions {
 /** Nodes of a task's expressions beyond which nothing more is written into it. */
 const LARGEST = 1000;
 
+/** What rules ask before they rewrite. */
+export interface Judge {
+  /** Records the rewrite, or says that it must not happen. */
+  readonly may: (rule: string, task: Task) => boolean;
+  /** True when the device can bind the task's buffers and its expressions are of a reasonable size. */
+  readonly fits: (task: KernelTask) => boolean;
+}
+
+export const judge = (caps: Caps, { take, disable }: FuseOptions): Judge => ({
+  may: (rule, task) => !disable.includes(rule) && take(rule, task.name),
+  fits: (task) => buffersOf(task) <= caps.limits.maxStorageBuffersPerShaderStage && sizeOf(task) <= LARGEST,
+});
+
 const NONE: ReadonlySet<number> = new Set();
 
 export class TaskGraph {
@@ -33,8 +46,7 @@ export class TaskGraph {
   constructor(
     tasks: readonly Task[],
     readonly keep: ReadonlySet<Value>,
-    private readonly caps: Caps,
-    private readonly options: FuseOptions,
+    private readonly judge: Judge,
     room: (task: Task) => number = () => 0,
   ) {
     this.tasks = tasks.flatMap((task) => [...new Array<undefined>(room(task)), task]);
@@ -95,14 +107,12 @@ export class TaskGraph {
     this.tasks[at] = undefined;
   }
 
-  /** Records the rewrite, or says that it must not happen. */
   may(rule: string, task: Task): boolean {
-    return !this.options.disable.includes(rule) && this.options.take(rule, task.name);
+    return this.judge.may(rule, task);
   }
 
-  /** True when the device can bind the task's buffers and its expressions are of a reasonable size. */
   fits(task: KernelTask): boolean {
-    return buffersOf(task) <= this.caps.limits.maxStorageBuffersPerShaderStage && sizeOf(task) <= LARGEST;
+    return this.judge.fits(task);
   }
 
   private enter(at: number): void {

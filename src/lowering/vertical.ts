@@ -70,7 +70,7 @@ function intoReaders(graph: TaskGraph, at: number, map: MapTask): boolean {
 /** What storing an element or loading one counts as, in operations. */
 const MEMORY = 8;
 /** What a dispatch counts as. */
-const DISPATCH = 100_000;
+const DISPATCH = 400_000;
 
 /** Whether computing the map's elements where they are read costs less than storing and loading them. */
 function pays(map: MapTask, readers: readonly (readonly [number, KernelTask])[]): boolean {
