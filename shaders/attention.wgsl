@@ -63,7 +63,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   for (var first_k = 0; first_k < keys; first_k += i32(KEYS)) {
     let k = first_k + i32(key_lane);
     let valid = k < keys;
-    var dots: array<f32, SCORES>;
+    var dots = array<f32, SCORES>();
     if (valid) {
       for (var d = 0u; d < DEPTH; d++) {
         let key = load_key(batch, k, i32(d));

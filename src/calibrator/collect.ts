@@ -10,6 +10,17 @@ import { type Counted, type Window, WINDOW, takeCounts } from "./watch.ts";
 export type Sample = Readonly<Record<string, Tensor | TypedArray>>;
 export type Samples = Iterable<Sample> | AsyncIterable<Sample>;
 
+/** Passes samples on and keeps copies of the first `count`, which their giver may overwrite, in `kept`. */
+export async function* keepFirst(samples: Samples, count: number, kept: Sample[]): AsyncGenerator<Sample> {
+  for await (const sample of samples) {
+    if (kept.length < count) kept.push(copyOf(sample));
+    yield sample;
+  }
+}
+
+const copyOf = (sample: Sample): Sample =>
+  Object.fromEntries(Object.entries(sample).map(([name, input]) => [name, ArrayBuffer.isView(input) ? input.slice() : { ...input, data: input.data.slice() }]));
+
 /** Runs the float network on a sample and counts each watched value in its window. */
 export type CountRun = (sample: Sample, windows: readonly Window[]) => Promise<readonly Counted[]>;
 

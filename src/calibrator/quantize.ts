@@ -1,25 +1,33 @@
-// Float graph and calibration data (or a cache of scales) → graph with explicit quantization.
+// Float graph and calibration data (or a cache of scales) → graph with explicit quantization: where to quantize, by what
+// scales, and which layers are to stay in float for accuracy's sake.
 
 import type { Graph } from "../ir/graph.ts";
 import type { Program } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { noSamples } from "../util/errors.ts";
 import { checkCache, parseCache, writeCache } from "./cache.ts";
-import { Collection, type Sample, type Samples } from "./collect.ts";
+import { Collection, type Sample, type Samples, keepFirst } from "./collect.ts";
 import { insertPairs } from "./insert.ts";
+import { Probe } from "./probe.ts";
 import { type SiteOptions, type Sites, findSites } from "./sites.ts";
-import { type Calibrator, calibratorNamed, scaleOf } from "./thresholds.ts";
+import { CALIBRATORS, type Calibrator, calibratorNamed, scaleOf } from "./thresholds.ts";
 import { countedBy, watchResults, windowInputs } from "./watch.ts";
 
 export interface Int8Options extends SiteOptions {
-  /** Inputs like those that the network will see: a hundred batches or more. Not needed with a cache. */
+  /** Inputs like those that the network will see: a hundred batches or more. It is gone through once. */
   readonly calibration?: Samples;
   /** How many batches there are, where it is known: for progress. */
   readonly samples?: number;
-  /** The text of a calibration cache; then no data is looked at. */
+  /** The text of a calibration cache: its scales are taken, and nothing is collected. */
   readonly cache?: string;
-  /** "entropy" (the default), "minmax", "percentile" or "percentile:99.9", "mse". */
+  /** "entropy" (the default), "minmax", "percentile" or "percentile:99.9", "mse", or "auto": whichever gives the outputs the least error. */
   readonly calibrator?: string;
+  /** Leaves the layers that contribute most in float until the outputs' relative RMS error is no more than this. */
+  readonly maxError?: number;
+  /** Leaves that many of the layers that contribute most in float. */
+  readonly keepWorst?: number;
+  /** Measures what each layer alone contributes even where nothing depends on it. */
+  readonly sensitivity?: boolean;
   /** A state that `onState` was given, to go on with. */
   readonly state?: string;
   /** Is given the collection so far after every sample, to be serialized by who wants to. */
@@ -31,65 +39,167 @@ export interface Int8Options extends SiteOptions {
 export interface Int8Report {
   /** The calibration cache's text. */
   readonly cache: string;
+  readonly calibrator: string;
   readonly samples: number;
   /** Layers of integers, by name. */
   readonly layers: readonly string[];
-  /** What was assumed or left out, in words. */
+  /** Layers that stay in float although they could be of integers, and why. */
+  readonly kept: readonly { readonly layer: string; readonly why: string }[];
+  /** What each layer alone contributes to the outputs' relative RMS error, the worst first; where it was measured. */
+  readonly sensitivity?: readonly { readonly layer: string; readonly error: number }[];
+  /** The outputs' relative RMS error on the measured samples, where it was measured. */
+  readonly error?: number;
+  /** What was assumed, in words. */
   readonly notes: readonly string[];
 }
 
-/** A network made to run: its outputs by name, for a sample and inputs that `change` added. */
+/** A network made to run: its outputs by name, for a sample and inputs that were added. */
 export interface Runner {
   readonly run: (inputs: Sample) => Promise<Readonly<Record<string, Tensor>>>;
   readonly dispose: () => void;
 }
 /** Makes a graph run; `change` rewrites its program before it is compiled. */
 export type MakeRunner = (graph: Graph, change?: (program: Program) => Program) => Promise<Runner>;
+export type OnProgress = (progress: { readonly stage: "calibrate"; readonly done?: number; readonly total?: number; readonly what: string }) => void;
 
-export type OnProgress = (progress: { readonly stage: "calibrate"; readonly done: number; readonly total?: number; readonly what: string }) => void;
-
-/** Quantizes a graph; `known` are the names of all tensors of the model. Errors: K701, K702 for the data, K703, K704 for the cache, K706, K707. */
-export async function quantize(graph: Graph, options: Int8Options, known: ReadonlySet<string>, makeRunner: MakeRunner, onProgress?: OnProgress): Promise<Graph> {
+/**
+ * Quantizes a graph; `known` are the names of all tensors of the model. Errors: K701, K702 and K705 for the data, K703 and K704
+ * for the cache, K706 for the state, K707 for the calibrator.
+ */
+export async function quantize(graph: Graph, options: Int8Options, known: ReadonlySet<string>, makeRunner: MakeRunner, onProgress: OnProgress = () => {}): Promise<Graph> {
   const sites = findSites(graph, options);
-  const names = sites.groups.flat().map(({ name }) => name);
-  const calibrator = calibratorNamed(options.calibrator ?? "entropy");
-  const notes: string[] = [];
-  let scales: ReadonlyMap<string, number>;
-  let samples = 0;
-  if (options.cache !== undefined) {
-    const cache = parseCache(options.cache, "calibration cache");
-    checkCache(cache, names, new Set([...known, ...names]));
-    scales = cache.scales;
-  } else {
-    if (!options.calibration) throw noSamples("int8", "give `calibration` or `cache`");
+  const decision = await new Decision(graph, sites, options, known, makeRunner, onProgress).make();
+  const final = decision.kept.length === 0 ? sites : findSites(graph, { ...options, keep: [...(options.keep ?? []), ...decision.kept.map(({ layer }) => layer)] });
+  const isLeft = new Set(final.products.map(({ name }) => name));
+  const everything = findSites(graph).products.map(({ name }) => name);
+  const asked = everything.filter((name) => !isLeft.has(name) && !decision.kept.some(({ layer }) => layer === name)).map((layer) => ({ layer, why: "as was asked" }));
+  options.onReport?.({ ...decision, kept: [...decision.kept, ...asked], layers: [...isLeft] });
+  return insertPairs(graph, final, sharedScales(final, decision.scales));
+}
+
+interface Decided extends Omit<Int8Report, "layers"> {
+  readonly scales: ReadonlyMap<string, number>;
+}
+
+/** Samples on which errors are measured: as many as memory is to hold, whatever the data's length. */
+const MEASURED = 8;
+
+class Decision {
+  private readonly measured: Sample[] = [];
+  private readonly names: readonly string[];
+  private readonly notes: string[] = [];
+  private probe: Probe | undefined;
+
+  constructor(
+    private readonly graph: Graph,
+    private readonly sites: Sites,
+    private readonly options: Int8Options,
+    private readonly known: ReadonlySet<string>,
+    private readonly makeRunner: MakeRunner,
+    private readonly onProgress: OnProgress,
+  ) {
+    this.names = sites.groups.flat().map(({ name }) => name);
+  }
+
+  async make(): Promise<Decided> {
+    if (this.names.length === 0) return { cache: "", calibrator: "none", samples: 0, kept: [], notes: ["no layer of this network can be of integers"], scales: new Map() };
+    try {
+      const { calibrator, title, scales, samples } = this.options.cache === undefined ? await this.calibrated() : this.cached(this.options.cache);
+      return { cache: writeCache({ algorithm: title, scales }), calibrator, samples, notes: this.notes, scales, ...(await this.choose(scales)) };
+    } finally {
+      this.probe?.dispose();
+    }
+  }
+
+  private cached(text: string): { calibrator: string; title: string; scales: ReadonlyMap<string, number>; samples: number } {
+    const cache = parseCache(text, "calibration cache");
+    checkCache(cache, this.names, new Set([...this.known, ...this.names]));
+    return { calibrator: "cache", title: cache.algorithm, scales: cache.scales, samples: 0 };
+  }
+
+  private async calibrated(): Promise<{ calibrator: string; title: string; scales: ReadonlyMap<string, number>; samples: number }> {
+    const { options, names } = this;
+    const wanted = options.calibrator ?? "entropy";
+    const candidates = wanted === "auto" ? CALIBRATORS : [calibratorNamed(wanted)];
     const collection = options.state === undefined ? new Collection(names) : Collection.parse(options.state, names, "calibration state");
-    const onSample = (done: number): void => {
-      options.onState?.(() => collection.serialize(), done);
-      onProgress?.({ stage: "calibrate", done, ...(options.samples === undefined ? {} : { total: options.samples }), what: "samples" });
-    };
-    await fill(collection, graph, sites, options.calibration, makeRunner, onSample);
-    scales = scalesOf(collection, calibrator, notes);
-    samples = collection.samples;
+    await this.fill(collection);
+    for (const { name, width } of collection.histograms) if (width === 0) this.notes.push(`"${name}" was 0 throughout the calibration data: its scale is 1/127`);
+    const scalesBy = (calibrator: Calibrator): Map<string, number> => new Map(collection.histograms.map((histogram) => [histogram.name, scaleOf(histogram, calibrator)]));
+    let [best] = candidates as readonly [Calibrator];
+    if (candidates.length > 1) {
+      const probe = await this.probing();
+      let least = Number.POSITIVE_INFINITY;
+      for (const [i, candidate] of candidates.entries()) {
+        this.onProgress({ stage: "calibrate", done: i, total: candidates.length, what: `calibrator ${candidate.name}` });
+        const error = await probe.error(sharedScales(this.sites, scalesBy(candidate)), () => true);
+        this.notes.push(`${candidate.name}: relative RMS error ${error.toPrecision(3)}`);
+        if (error < least) [best, least] = [candidate, error];
+      }
+    }
+    return { calibrator: best.name, title: wanted === "auto" ? "AutoCalibration" : best.title, scales: scalesBy(best), samples: collection.samples };
   }
-  options.onReport?.({ cache: writeCache({ algorithm: calibrator.title, scales }), samples, layers: sites.products.map(({ name }) => name), notes });
-  return insertPairs(graph, sites, sharedScales(sites, scales));
-}
 
-/** Counts all samples. */
-async function fill(collection: Collection, graph: Graph, sites: Sites, samples: Samples, makeRunner: MakeRunner, onSample: (done: number) => void): Promise<void> {
-  const { names } = collection;
-  const outputs = [...graph.outputs, ...sites.groups.flat().map((value) => ({ name: value.name, value }))];
-  const runner = await makeRunner({ ...graph, outputs }, (program) => watchResults(program, names));
-  try {
-    await collection.add(samples, async (sample, windows) => countedBy(await runner.run({ ...sample, ...windowInputs(windows) }), names.length), onSample);
-  } finally {
-    runner.dispose();
+  private get measures(): boolean {
+    const { calibrator, maxError, keepWorst = 0, sensitivity = false } = this.options;
+    return calibrator === "auto" || maxError !== undefined || keepWorst > 0 || sensitivity;
   }
-}
 
-function scalesOf({ histograms }: Collection, calibrator: Calibrator, notes: string[]): Map<string, number> {
-  for (const { name, width } of histograms) if (width === 0) notes.push(`"${name}" was 0 throughout the calibration data: its scale is 1/127`);
-  return new Map(histograms.map((histogram) => [histogram.name, scaleOf(histogram, calibrator)]));
+  /** Counts all samples. */
+  private async fill(collection: Collection): Promise<void> {
+    const { graph, sites, names, options } = this;
+    const outputs = [...graph.outputs, ...sites.groups.flat().map((value) => ({ name: value.name, value }))];
+    const runner = await this.makeRunner({ ...graph, outputs }, (program) => watchResults(program, names));
+    try {
+      await collection.add(
+        this.measures ? keepFirst(this.data(), MEASURED, this.measured) : this.data(),
+        async (sample, windows) => countedBy(await runner.run({ ...sample, ...windowInputs(windows) }), names.length),
+        (done) => {
+          options.onState?.(() => collection.serialize(), done);
+          this.onProgress({ stage: "calibrate", done, ...(options.samples === undefined ? {} : { total: options.samples }), what: "samples" });
+        },
+      );
+    } finally {
+      runner.dispose();
+    }
+  }
+
+  /** Which layers stay in float for accuracy's sake. */
+  private async choose(given: ReadonlyMap<string, number>): Promise<Pick<Int8Report, "kept" | "sensitivity" | "error">> {
+    const { maxError, keepWorst = 0, sensitivity = false } = this.options;
+    if (maxError === undefined && keepWorst === 0 && !sensitivity) return { kept: [] };
+    const probe = await this.probing();
+    const scales = sharedScales(this.sites, given);
+    const ranking = await probe.sensitivity(scales);
+    const off = new Set(ranking.slice(0, keepWorst).map(({ layer }) => layer));
+    const measure = (): Promise<number> => probe.error(scales, ({ name }) => !off.has(name));
+    let error = await measure();
+    const all = error;
+    for (const { layer } of ranking) {
+      if (maxError === undefined || error <= maxError) break;
+      if (off.has(layer)) continue;
+      off.add(layer);
+      this.onProgress({ stage: "calibrate", done: off.size, total: ranking.length, what: "layers back in float" });
+      error = await measure();
+    }
+    const kept = ranking.filter(({ layer }) => off.has(layer)).map((row, i) => ({
+      layer: row.layer,
+      why: `it contributes ${row.error.toPrecision(3)}, number ${i + 1} of ${ranking.length}${maxError === undefined ? "" : `; without it and those before the error is ${error.toPrecision(3)} and not ${all.toPrecision(3)}`}`,
+    }));
+    return { kept, sensitivity: ranking, error };
+  }
+
+  private async probing(): Promise<Probe> {
+    if (this.measured.length === 0) for await (const _ of keepFirst(this.data(), MEASURED, this.measured)) if (this.measured.length === MEASURED) break;
+    if (this.measured.length === 0) throw noSamples("int8", "errors are measured on calibration data: give some");
+    this.probe ??= await Probe.open(this.graph, this.sites, this.measured, this.makeRunner);
+    return this.probe;
+  }
+
+  private data(): Samples {
+    const { calibration } = this.options;
+    if (!calibration) throw noSamples("int8", "give `calibration`: its batches are what scales come from and errors are measured on");
+    return calibration;
+  }
 }
 
 /** Each group's largest scale for all of the group: nothing saturates that would not by itself. */

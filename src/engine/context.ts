@@ -7,7 +7,7 @@ import { BufferUsage } from "../gpu/constants.ts";
 import { Memory } from "../gpu/buffers.ts";
 import { assumptionBroken, disposedContext, inputShapeMismatch, missingInput, unknownInputs, wrongInputData, wrongInputType } from "../util/errors.ts";
 import type { Engine } from "./engine.ts";
-import type { DispatchStep, HostStep, IfStep, LoopStep, PlanInput, Step } from "./plan.ts";
+import type { DispatchStep, HostStep, IfStep, LoopStep, PlanInput, Step, PlanBuffer } from "./plan.ts";
 import type { Profiler } from "./profiler.ts";
 import { DimensionTable, bindInputs } from "./shapes.ts";
 

@@ -42,7 +42,8 @@ export const attentionRows = tactic("attention", {
       const results = (rows / (size / columns)) * Math.ceil(width / columns);
       return bytes <= caps.limits.maxComputeWorkgroupStorageSize && size <= caps.limits.maxComputeInvocationsPerWorkgroup && results <= MOST_RESULTS;
     });
-    const waste = (rows: number): number => (Math.ceil(queries / rows) * rows) / queries;
+    // Rows beyond the last are wasted; few rows a workgroup read the keys too often.
+    const waste = (rows: number): number => (Math.ceil(queries / rows) * rows) / queries + 4 / rows;
     for (const [rows, keys, size] of [...fitting].sort(([a], [b]) => waste(a) - waste(b))) yield { rows, keys, size };
   },
   emit: emitRows,

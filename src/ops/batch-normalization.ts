@@ -4,6 +4,7 @@
 import type { Expr } from "../ir/expr.ts";
 import * as x from "../ir/expr.ts";
 import type { Lowering } from "../ir/lower.ts";
+import { numbersOf, type Tensor, tensor } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
 import { checkVector, defineOp, type NodeFacts, need, type Operator } from "./define.ts";
 import { meanOver, type Read, varianceOver } from "./moments.ts";
@@ -36,6 +37,11 @@ function batchNormalization(
   const channels = input.shape[1] ?? 1;
   if (!perElement) for (const value of [scale, shift, mean, variance]) checkVector(node, value, channels);
   const apply = (center: Value, spread: Value): Value => {
+    const constants = perElement ? undefined : affineOf([scale, shift, center, spread], attrs.epsilon);
+    if (constants && input.dtype === "f32") {
+      const [factors, shifts] = constants.map((data) => b.constant(data)) as [Value, Value];
+      return b.map(input.dtype, input.shape, (i) => x.add(x.mul(x.load(input, i), at(factors, i)), at(shifts, i)));
+    }
     const factor = b.map("f32", scale.shape, (i) =>
       x.div(x.load(scale, i), x.unary("sqrt", x.add(x.load(spread, i), x.float(attrs.epsilon)))),
     );
@@ -66,6 +72,15 @@ function batchNormalization(
         ]
       : [];
   return [apply(batchMean, batchVariance), running(mean, batchMean), running(variance, batchVariance), ...saved];
+}
+
+/** What inference with constant statistics makes of a channel: x · factor + shift. */
+function affineOf(values: readonly [Value, Value, Value, Value], epsilon: number): readonly [Tensor, Tensor] | undefined {
+  if (values.some(({ data }) => !data)) return undefined;
+  const [scales, shifts, means, variances] = values.map(({ data }) => numbersOf(data!)) as [number[], number[], number[], number[]];
+  const factors = scales.map((scale, c) => scale / Math.sqrt(variances[c]! + epsilon));
+  const moved = shifts.map((shift, c) => shift - means[c]! * factors[c]!);
+  return [tensor("f32", [factors.length], factors), tensor("f32", [moved.length], moved)];
 }
 
 export const BatchNormalization: Operator = defineOp<BatchAttributes>({

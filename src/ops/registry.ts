@@ -38,9 +38,26 @@ import { reductions } from "./reduce.ts";
 import { signals } from "./signal.ts";
 import { softmaxes } from "./softmax.ts";
 
-const FAMILIES: readonly (readonly Operator[])[] = [elementwise, convolutions, matrixProducts, normalizations, pools, reductions, softmaxes, quantizations, losses, microsoft, microsoftAttentions, microsoftProducts, microsoftQuantized, transformerParts, attentions, argmax, bitcast, gathers, movement, randoms, scans, controls, einsums, linearAlgebra, signals, regionOps, gridSamples, deformables, col2ims, recurrents, resizes, scatters, selections, shape, sorting, tfidf];
+/** How a family's tasks meet their neighbours: what `lowering/` makes of them where it can. */
+export const FUSION = {
+  absorbed: "absorbed into the kernel before or after it",
+  view: "becomes indices of the kernel that reads it",
+  anchor: "takes what surrounds it as prologue and epilogue",
+  mixed: "several kernels, each fused with its neighbours",
+} as const;
 
-export const OPERATORS: readonly Operator[] = FAMILIES.flat();
+const FAMILIES: readonly (readonly [keyof typeof FUSION, readonly (readonly Operator[])[]])[] = [
+  ["absorbed", [elementwise, quantizations, bitcast]],
+  ["view", [movement, shape, gathers]],
+  ["anchor", [convolutions, matrixProducts, pools, reductions, softmaxes, normalizations, argmax, scatters, scans]],
+  ["mixed", [losses, microsoft, microsoftAttentions, microsoftProducts, microsoftQuantized, transformerParts, attentions, randoms, controls, einsums, linearAlgebra, signals]],
+  ["mixed", [regionOps, gridSamples, deformables, col2ims, recurrents, resizes, selections, sorting, tfidf]],
+];
+
+export const OPERATORS: readonly Operator[] = FAMILIES.flatMap(([, families]) => families.flat());
+
+/** How an operator's tasks are fused, in words. */
+export const fusionOf = (operator: Operator): string => FUSION[FAMILIES.find(([, families]) => families.some((family) => family.includes(operator)))![0]];
 
 const BY_NAME = new Map(OPERATORS.map((operator) => [`${operator.domain ?? ""}:${operator.name}`, operator]));
 

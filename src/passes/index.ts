@@ -7,6 +7,7 @@ import { commonSubexpressions } from "./common-subexpressions.ts";
 import { copyGraph } from "./copy.ts";
 import { foldChannels } from "./fold-channels.ts";
 import { foldConstants, foldContents } from "./fold-constants.ts";
+import { foldIntoBatchNorm } from "./fold-into-batchnorm.ts";
 import { foldPad } from "./fold-pad.ts";
 import { inferBranches } from "./infer-branches.ts";
 import { inlineBranches } from "./inline-branches.ts";
@@ -32,6 +33,7 @@ export const PASSES: readonly Pass[] = [
   recognizeActivations,
   recognizeNorms,
   foldPad,
+  foldIntoBatchNorm,
   foldChannels,
 ];
 

@@ -2,7 +2,7 @@
 // kernel may meet.
 
 import { symbol, type Dim } from "../../src/ir/dims.ts";
-import { add, float, load, maximum } from "../../src/ir/expr.ts";
+import { type Slot, add, binary, constant, convert, div, float, load, maximum, mul, slot, variable, variables } from "../../src/ir/expr.ts";
 import { Lowering } from "../../src/ir/lower.ts";
 import { type KernelTask, isKernelTask } from "../../src/ir/task.ts";
 import { type DType, scalarOf } from "../../src/ir/types.ts";
@@ -70,10 +70,36 @@ function map(name: string, dtype: DType, shape: readonly Dim[], layout?: readonl
   return { name, task: only(b) };
 }
 
+function histogram(name: string): Problem {
+  const b = new Lowering(name);
+  const x = value("x", "u32", [1000]);
+  b.scatter(value("counts", "u32", [16]), [1000], ([i]) => ({ index: [convert(binary("rem", load(x, [i!]), constant("u32", 16)), "i32")], expr: constant("u32", 1) }), "add");
+  return { name, task: only(b) };
+}
+
+/** softmax(q·kᵀ)·v over [2, heads, length, 16]. */
+function attention(name: string, dtype: DType, length: Dim): Problem {
+  const batch = variables("b", [2, 3]);
+  const [m, k] = [variable("m", length), variable("k", length)];
+  const [d, n] = [variable("d", 16), variable("n", 16)];
+  const [dot, peak, sum, acc] = ["dot", "peak", "sum", "acc"].map((slotName) => slot(slotName, "f32")) as [Slot, Slot, Slot, Slot];
+  const operand = (operandName: string): Value => value(operandName, dtype, [2, 3, length, 16]);
+  const out = operand("out");
+  const task: KernelTask = {
+    kind: "attention", name, origins: [name], batch, m, k, d, n, q: load(operand("q"), [...batch, m, d]), key: load(operand("key"), [...batch, k, d]), dot,
+    score: mul(dot, float(0.25)), peak, shift: peak, sum, v: load(operand("v"), [...batch, k, n]), acc,
+    stores: [{ value: out, index: [...batch, m, n], expr: div(acc, sum), mode: "set" }],
+  };
+  return { name, task };
+}
+
 const N = symbol("N");
 
 export const PROBLEMS: readonly Problem[] = [
   ...(["f32", "f16", "i32", "u8", "bool"] as const).map((dtype) => map(`map ${dtype}`, dtype, [3, 5, 7])),
+  histogram("histogram"),
+  attention("attention", "f32", 33),
+  attention("attention f16 symbolic", "f16", N),
   map("map symbolic", "f32", [N, 12]),
   map("map channels last", "f16", [2, 8, 3, 5], [0, 2, 3, 1]),
   reduce("reduce short", "f32", [4, 3], [7], false),
