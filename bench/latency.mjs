@@ -1,6 +1,6 @@
 // One model, f32 and f16, fused: build, agreement of f16 with f32, and latency from typed array to typed array; with
 // onnxruntime-node's WebGPU provider in the same run where it is installed.
-//   node bench/latency.mjs MODEL.onnx INPUT=1x3x224x224[,…] [--seconds N] [--level 0..5] [--json FILE]
+//   node bench/latency.mjs MODEL.onnx [INPUT=1x3x224x224,…] [--seconds N] [--level 0..5] [--json FILE]
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -10,8 +10,8 @@ const { positionals, values } = parseArgs({
   allowPositionals: true,
   options: { seconds: { type: "string", default: "2" }, level: { type: "string", default: "3" }, tune: { type: "string", default: "60" }, json: { type: "string" } },
 });
-const [file, shapesText] = positionals;
-const shapes = Object.fromEntries(shapesText.split(",").map((part) => part.split("=")).map(([name, dims]) => [name, dims.split("x").map(Number)]));
+const [file, shapesText = ""] = positionals;
+const shapes = Object.fromEntries(shapesText.split(",").filter(Boolean).map((part) => part.split("=")).map(([name, dims]) => [name, dims.split("x").map(Number)]));
 const bytes = readFileSync(file);
 const profile = Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, { min: shape, opt: shape, max: shape }]));
 
@@ -22,9 +22,9 @@ let inputs;
 let expected;
 for (const fp16 of [false, true]) {
   const started = performance.now();
-  const engine = await builder.build(bytes, { file, fp16, profiles: [profile], optimizationLevel: Number(values.level), maxTuneTime: Number(values.tune), timingCache });
+  const engine = await builder.build(bytes, { file, fp16, profiles: shapesText ? [profile] : [], optimizationLevel: Number(values.level), maxTuneTime: Number(values.tune), timingCache });
   const buildS = (performance.now() - started) / 1000;
-  inputs ??= Object.fromEntries(engine.plan.inputs.map(({ name, dtype }) => [name, randomTensor(dtype, shapes[name])]));
+  inputs ??= Object.fromEntries(engine.plan.inputs.map(({ name, dtype, shape }) => [name, randomTensor(dtype, shapes[name] ?? shape.map(Number))]));
   const context = engine.createExecutionContext();
   const outputs = await context.execute(inputs);
   expected ??= outputs;
@@ -53,9 +53,10 @@ async function median(run) {
   return times.sort((a, b) => a - b)[times.length >> 1];
 }
 
+/** Floats in [-1, 1); integers 0 or 1, which every vocabulary and mask allows. */
 function randomTensor(dtype, shape) {
   const length = shape.reduce((a, b) => a * b, 1);
-  if (dtype === "i64") return { dtype, shape, data: BigInt64Array.from({ length }, () => BigInt(Math.floor(Math.random() * 30000))) };
+  if (dtype === "i64") return { dtype, shape, data: BigInt64Array.from({ length }, () => BigInt(Math.random() < 0.5)) };
   return { dtype, shape, data: Float32Array.from({ length }, () => Math.random() * 2 - 1) };
 }
 

@@ -7,6 +7,7 @@ import { type Int8Options, type Runner, quantize } from "./calibrator/quantize.t
 import { Engine } from "./engine/engine.ts";
 import type { Device } from "./gpu/device.ts";
 import { PipelineCache } from "./gpu/pipelines.ts";
+import { exportModel } from "./importer/export.ts";
 import { importModel } from "./importer/import.ts";
 import type { ReadExternal } from "./importer/tensors.ts";
 import type { Graph } from "./ir/graph.ts";
@@ -20,7 +21,7 @@ import { foldScales } from "./lowering/scales.ts";
 import { lowerToHalf } from "./lowering/precision.ts";
 import { decideStorage } from "./lowering/storage.ts";
 import { hostOperator } from "./ops/registry.ts";
-import { runPasses } from "./passes/index.ts";
+import { NEWER_OPERATORS, runPasses } from "./passes/index.ts";
 import { type RewriteLog, rewriteLog } from "./passes/rewrite/log.ts";
 import { makePlan } from "./plan/plan.ts";
 import { type ProfileShapes, optimumOf, planProfiles } from "./plan/profiles.ts";
@@ -77,6 +78,18 @@ export class Builder {
       options.onStage?.(stage, form);
     };
     const log = rewriteLog(options.maxRewrites);
+    const graph = await this.prepare(onnx, options, log, see);
+    return this.compile(graph, options, log, see);
+  }
+
+  /** A model with 8-bit integers in the words of ONNX: explicit QuantizeLinear and DequantizeLinear. Errors as `build`. */
+  async quantize(onnx: Uint8Array, options: BuildOptions & { readonly int8: Int8Options }): Promise<Uint8Array> {
+    const disable = [...(options.disable ?? []), ...NEWER_OPERATORS];
+    return exportModel(await this.prepare(onnx, { ...options, disable }, rewriteLog(options.maxRewrites), () => {}));
+  }
+
+  /** Model → simplified graph, quantized where that is asked for. */
+  private async prepare(onnx: Uint8Array, options: BuildOptions, log: RewriteLog, see: See): Promise<Graph> {
     const imported = importModel(onnx, {
       ...(options.file === undefined ? {} : { file: options.file }),
       ...(options.readExternal ? { readExternal: options.readExternal } : {}),
@@ -86,10 +99,10 @@ export class Builder {
     const known = new Set(imported.nodes.flatMap(({ inputs, outputs }) => [...inputs, ...outputs].map((value) => value?.name ?? "")));
     const graph = options.fusion === false ? imported : runPasses(imported, { log, disable: (options.disable ?? []).filter((name) => !(name in FUSION_RULES)) });
     see("passes", graph);
-    if (!options.int8) return this.compile(graph, options, log, see);
+    if (!options.int8) return graph;
     const quantized = await quantize(graph, options.int8, known, (float, change) => this.runner(float, options, change), options.onProgress);
     see("calibrate", quantized);
-    return this.compile(quantized, options, log, see);
+    return quantized;
   }
 
   /** Compiles a graph; `change` rewrites its program. */

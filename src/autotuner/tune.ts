@@ -28,25 +28,25 @@ export interface TuneOptions {
 }
 
 /** How many candidates of a task each level measures. */
-const CANDIDATES = [0, 3, 6, 12, 32, Number.POSITIVE_INFINITY] as const;
+const CANDIDATES = [0, 3, 6, 14, 40, Number.POSITIVE_INFINITY] as const;
 
 /** Kernel tasks, those inside loops and branches included. */
 export const kernelTasksOf = (tasks: readonly Task[]): readonly KernelTask[] =>
   tasks.flatMap((task) => (isKernelTask(task) ? [task] : task.kind === "loop" ? kernelTasksOf(task.body) : task.kind === "if" ? [...kernelTasksOf(task.then), ...kernelTasksOf(task.else)] : []));
 
-/** All candidates: every tactic's likeliest configuration, then every tactic's next, the likelier tactics first. */
+/** What a tactic's next configuration is worth trying, relative to the one before. */
+const DECAY = 0.85;
+
+/** All candidates, the most promising first: a tactic's likelihood, less for each of its configurations that came before. */
 export function* candidatesOf(task: KernelTask, device: Pick<Device, "caps">): Generator<Candidate> {
-  const tactics = [...tacticsFor(task, device.caps)].sort((a, b) => b.likelihood(task, device.caps) - a.likelihood(task, device.caps));
-  let left = tactics.map((tactic) => ({ tactic, configs: tactic.candidates(task, device.caps)[Symbol.iterator]() }));
-  while (left.length > 0) {
-    const still: typeof left = [];
-    for (const entry of left) {
-      const next = entry.configs.next();
-      if (next.done) continue;
-      still.push(entry);
-      yield { tactic: entry.tactic.name, config: next.value, kernel: entry.tactic.emit(task, next.value, device.caps) };
-    }
-    left = still;
+  const { caps } = device;
+  const sources = tacticsFor(task, caps).map((tactic) => ({ tactic, worth: tactic.likelihood(task, caps), configs: tactic.candidates(task, caps)[Symbol.iterator]() }));
+  while (sources.length > 0) {
+    const best = sources.reduce((a, b) => (b.worth > a.worth ? b : a));
+    const next = best.configs.next();
+    if (next.done) sources.splice(sources.indexOf(best), 1);
+    else yield { tactic: best.tactic.name, config: next.value, kernel: best.tactic.emit(task, next.value, caps) };
+    best.worth *= DECAY;
   }
 }
 

@@ -189,9 +189,10 @@ class Decision {
   }
 
   private async probing(): Promise<Probe> {
-    if (this.measured.length === 0) for await (const _ of keepFirst(this.data(), MEASURED, this.measured)) if (this.measured.length === MEASURED) break;
-    if (this.measured.length === 0) throw noSamples("int8", "errors are measured on calibration data: give some");
-    this.probe ??= await Probe.open(this.graph, this.sites, this.measured, this.makeRunner);
+    const { measured } = this;
+    if (measured.length === 0) await firstOf(keepFirst(this.data(), MEASURED, measured), MEASURED);
+    if (measured.length === 0) throw noSamples("int8", "errors are measured on calibration data: give some");
+    this.probe ??= await Probe.open(this.graph, this.sites, measured, this.makeRunner);
     return this.probe;
   }
 
@@ -200,6 +201,12 @@ class Decision {
     if (!calibration) throw noSamples("int8", "give `calibration`: its batches are what scales come from and errors are measured on");
     return calibration;
   }
+}
+
+/** Goes through the first `count`. */
+async function firstOf(samples: AsyncIterable<Sample>, count: number): Promise<void> {
+  let seen = 0;
+  for await (const _ of samples) if (++seen === count) return;
 }
 
 /** Each group's largest scale for all of the group: nothing saturates that would not by itself. */

@@ -33,9 +33,8 @@ export function chooseLayouts(program: Program): void {
   };
   for (const task of kernels) {
     if (task.kind !== "conv") continue;
-    const x = plainLoad(task.x, task.xVars);
-    if (x) choose(x.value);
-    for (const { value, index } of task.stores) if (index[1] === task.oc) choose(value);
+    for (const { value, index } of loadsOf([task.x])) if (index.length === task.xVars.length && channelOf(index) === task.xVars[1]) choose(value);
+    for (const { value, index } of task.stores) if (channelOf(index) === task.oc) choose(value);
     const w = plainLoad(task.w, [task.oc, task.ic, ...task.kernel]);
     if (w?.value.data) w.value.layout = outputsLast(w.value.shape.length);
   }
@@ -43,11 +42,19 @@ export function chooseLayouts(program: Program): void {
     grown = false;
     for (const task of kernels) {
       const accesses = accessesOf(task);
-      const channels = new Set(accesses.filter(({ value }) => chosen.has(value)).map(({ index }) => index[1]!));
-      for (const { value, index } of accesses) if (value.shape.length >= 3 && channels.has(index[1]!) && choose(value)) grown = true;
+      const channels = new Set(accesses.filter(({ value }) => chosen.has(value)).map(({ index }) => channelOf(index)));
+      for (const { value, index } of accesses) if (value.shape.length >= 3 && channels.has(channelOf(index)) && choose(value)) grown = true;
     }
   }
   for (const value of chosen) value.layout = channelsLast(value.shape.length);
+}
+
+/** What walks the channels of an access: its second index, whichever slice of the channels that is in. */
+function channelOf(index: readonly Expr[]): Expr | undefined {
+  const e = index[1];
+  if (e?.kind !== "linear") return e;
+  const [term, more] = e.terms;
+  return !more && term?.[1] === 1 ? term[0] : e;
 }
 
 const accessesOf = (task: KernelTask): { value: Value; index: readonly Expr[] }[] => [...loadsOf(expressionsOf(task)), ...task.stores].map(({ value, index }) => ({ value, index }));

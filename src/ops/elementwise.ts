@@ -6,9 +6,9 @@ import type { BinaryFn, Expr, UnaryFn } from "../ir/expr.ts";
 import { type Lowering, contentsOf } from "../ir/lower.ts";
 import { type DType, ONNX_TYPE_NAMES, dtypeOfOnnx, isFloat, isInteger, scalarOf } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
-import { typeMismatch, unsupportedType } from "../util/errors.ts";
+import { typeMismatch, unknownAttribute, unsupportedType } from "../util/errors.ts";
 import { broadcastShapes, loadBroadcast } from "./broadcast.ts";
-import { type AttributeReader, type NodeFacts, type Operator, defineOp, need } from "./define.ts";
+import { type AttributeReader, type NodeFacts, type Operator, axisIn, defineOp, need } from "./define.ts";
 
 /** Wraps what arithmetic on a narrow integer gave back into its range. */
 export const wrap = (e: Expr, dtype: DType): Expr => (isInteger(dtype) && !["i32", "u32", "i64", "u64"].includes(dtype) ? x.convert(e, dtype) : e);
@@ -18,7 +18,14 @@ export function broadcasting<A>(
   name: string,
   since: readonly number[],
   compute: (operands: readonly Expr[], dtype: DType, attrs: A, node: NodeFacts) => Expr,
-  options: { readonly result?: DType; readonly attrs?: (read: AttributeReader) => A; readonly domain?: string; readonly mixed?: boolean } = {},
+  options: {
+    readonly result?: DType;
+    readonly attrs?: (read: AttributeReader) => A;
+    readonly domain?: string;
+    readonly mixed?: boolean;
+    /** The operands in shapes that broadcast as NumPy's do, where the operator once had a rule of its own. */
+    readonly align?: (b: Lowering, operands: readonly Value[], attrs: A, node: NodeFacts) => readonly Value[];
+  } = {},
 ): Operator {
   return defineOp<A>({
     name,
@@ -26,7 +33,8 @@ export function broadcasting<A>(
     ...(options.domain === undefined ? {} : { domain: options.domain }),
     ...(options.attrs ? { attrs: options.attrs } : {}),
     lower: (b, inputs, attrs, node) => {
-      const values = inputs.map((_, i) => need(node, inputs, i));
+      const given = inputs.map((_, i) => need(node, inputs, i));
+      const values = options.align?.(b, given, attrs, node) ?? given;
       const { dtype } = need(node, inputs, 0);
       const odd = values.find((value) => value.dtype !== dtype);
       if (odd && !options.mixed) throw typeMismatch(node, `inputs are ${values.map((value) => value.dtype).join(" and ")}: all must have one type`);
@@ -49,11 +57,28 @@ const unaryWith = <A>(name: string, since: readonly number[], attrs: (read: Attr
 
 const fn = (name: UnaryFn) => (a: Expr): Expr => x.unary(name, a);
 const binary = (name: string, since: readonly number[], compute: (a: Expr, b: Expr) => Expr, result?: DType): Operator =>
-  broadcasting<undefined>(name, since, ([a, b]) => compute(a!, b!), { ...(result ? { result } : {}), attrs: ignoreOldBroadcast });
+  broadcasting<number | undefined>(name, since, ([a, b]) => compute(a!, b!), { ...(result ? { result } : {}), attrs: readOldBroadcast, align: alignAt });
 const ignoreOldBroadcast = (read: AttributeReader): undefined => {
   read.ignore("consumed_inputs");
   return undefined;
 };
+/** The attributes of versions before 7; the axis, when given. */
+const readOldBroadcast = (read: AttributeReader): number | undefined => {
+  read.ignore("consumed_inputs", "broadcast");
+  return read.int("axis");
+};
+
+/** Before version 7 the right operand's axes met the left's from `axis` on, as if sizes of 1 followed them. */
+function alignAt(b: Lowering, [left, right]: readonly Value[], axis: number | undefined, node: NodeFacts): readonly Value[] {
+  if (axis === undefined) return [left!, right!];
+  if (node.opset >= 7) throw unknownAttribute(node, ["axis"], []);
+  const behind = left!.shape.length - axisIn(node, axis, left!.shape.length, true) - right!.shape.length;
+  return behind > 0 ? [left!, b.reshape(right!, [...right!.shape, ...Array<number>(behind).fill(1)])] : [left!, right!];
+}
+
+/** Before version 7 a vector of slopes held one for each channel. */
+const alignSlope = (b: Lowering, operands: readonly Value[], _: undefined, node: NodeFacts): readonly Value[] =>
+  alignAt(b, operands, node.opset < 7 && operands[1]!.shape.length === 1 && operands[0]!.shape.length > 1 ? 1 : undefined, node);
 
 const alpha = (fallback: number) => (read: AttributeReader): number => read.float("alpha", fallback);
 
@@ -120,23 +145,23 @@ export const elementwise: readonly Operator[] = [
   unaryWith("Gelu", [20], (read) => read.string("approximate", "none", ["none", "tanh"]), (a, approximate) => (approximate === "tanh" ? geluTanh(a) : geluErf(a))),
   unaryWith("Shrink", [9], (read) => ({ bias: read.float("bias", 0), lambd: read.float("lambd", 0.5) }), (a, { bias, lambd }, dtype) => shrink(a, dtype, bias, lambd)),
 
-  binary("Add", [7, 13, 14], x.add),
-  binary("Sub", [7, 13, 14], x.sub),
-  binary("Mul", [7, 13, 14], x.mul),
-  binary("Div", [7, 13, 14], divide),
+  binary("Add", [6, 7, 13, 14], x.add),
+  binary("Sub", [6, 7, 13, 14], x.sub),
+  binary("Mul", [6, 7, 13, 14], x.mul),
+  binary("Div", [6, 7, 13, 14], divide),
   binary("BitwiseAnd", [18], (a, b) => x.binary("and", a, b)),
   binary("BitwiseOr", [18], (a, b) => x.binary("or", a, b)),
   binary("BitwiseXor", [18], (a, b) => x.binary("xor", a, b)),
-  logical("And", [7], "and"),
-  logical("Or", [7], "or"),
-  logical("Xor", [7], "ne"),
-  compare("Equal", [7, 11, 13, 19], x.eq),
-  compare("Less", [7, 9, 13], x.lt),
-  compare("Greater", [7, 9, 13], x.gt),
+  logical("And", [1, 7], "and"),
+  logical("Or", [1, 7], "or"),
+  logical("Xor", [1, 7], "ne"),
+  compare("Equal", [1, 7, 11, 13, 19], x.eq),
+  compare("Less", [1, 7, 9, 13], x.lt),
+  compare("Greater", [1, 7, 9, 13], x.gt),
   compare("LessOrEqual", [12, 16], x.le),
   compare("GreaterOrEqual", [12, 16], x.ge),
   broadcasting<boolean>("Mod", [10, 13], ([a, b], _, fmod) => x.binary(fmod ? "rem" : "floormod", a!, b!), { attrs: (read) => read.flag("fmod") }),
-  binary("PRelu", [7, 9, 16], (a, slope) => x.select(x.lt(a, zero(a)), x.mul(a, slope), a)),
+  broadcasting<undefined>("PRelu", [6, 7, 9, 16], ([a, slope]) => x.select(x.lt(a!, zero(a!)), x.mul(a!, slope!), a!), { attrs: ignoreOldBroadcast, align: alignSlope }),
 
   variadic("Sum", [6, 8, 13], x.add),
   variadic("Mean", [6, 8, 13], x.add, (sum, count) => (count === 1 ? sum : x.div(sum, f(count)))),
@@ -155,9 +180,10 @@ export const elementwise: readonly Operator[] = [
   }),
   defineOp({
     name: "Pow",
-    since: [7, 12, 13, 15],
-    lower: (b, inputs, _, node) => {
-      const [base, exponent] = [need(node, inputs, 0), need(node, inputs, 1)];
+    since: [1, 7, 12, 13, 15],
+    attrs: readOldBroadcast,
+    lower: (b, inputs, axis, node) => {
+      const [base, exponent] = alignAt(b, [need(node, inputs, 0), need(node, inputs, 1)], axis, node) as [Value, Value];
       const shape = broadcastShapes(node, base.shape, exponent.shape);
       const type = isFloat(base.dtype) || isFloat(exponent.dtype) ? "f32" : scalarOf(base.dtype);
       const as = (e: Expr): Expr => x.convert(e, type === "f32" ? "f32" : type === "u32" ? "u32" : "i32");

@@ -37,6 +37,9 @@ export const PASSES: readonly Pass[] = [
   foldChannels,
 ];
 
+/** Passes that make operators which the model's operator set may not have: to leave out where other runtimes read the graph. */
+export const NEWER_OPERATORS: readonly string[] = [recognizeActivations.name, recognizeNorms.name];
+
 /** Names that `disable` takes: every pass and every rule. */
 export const REWRITE_NAMES: readonly string[] = [...new Set(PASSES.flatMap(({ name, rules }) => [name, ...(rules ?? [])]))];
 
