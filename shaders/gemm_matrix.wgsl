@@ -1,6 +1,7 @@
 // Matrix product on subgroup matrices (tensor cores): a workgroup makes TILE_M x TILE_N results, each of its subgroups
 // SUB_M x SUB_N of them in fragments of M x N; both operands are staged through workgroup memory, TILE_K deep, with the next
-// stage's elements fetched into registers while the current one is multiplied. Results leave through workgroup memory in strips.
+// stage's elements fetched into registers while the current one is multiplied. SLICES groups of subgroups share each stage's
+// depth; their sums meet where results leave, in strips of workgroup memory.
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
@@ -17,11 +18,13 @@ const TILE_K = 32u;              //# spec
 const SUB_M = 32u;               //# spec
 const SUB_N = 32u;               //# spec
 const SUBGROUP = 32u;            //# spec
+const SLICES = 2u;               //# spec
 // Whether four neighbours of an operand are read along m (n) rather than along k.
 const A_ALONG_M = false;         //# spec
 const B_ALONG_N = true;          //# spec
 const SUBGROUPS_N = TILE_N / SUB_N;
-const THREADS = (TILE_M / SUB_M) * SUBGROUPS_N * SUBGROUP;
+const PER_SLICE = (TILE_M / SUB_M) * SUBGROUPS_N;
+const THREADS = PER_SLICE * SLICES * SUBGROUP;
 const FRAGMENTS_M = SUB_M / M;
 const FRAGMENTS_N = SUB_N / N;
 // Rows are padded by 16 bytes, so that they start in different banks.
@@ -49,8 +52,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   let first_m = i32(workgroup.y * TILE_M);
   let first_n = i32(workgroup.x * TILE_N);
   let subgroup = lane / SUBGROUP;
-  let sub_m = (subgroup / SUBGROUPS_N) * SUB_M;
-  let sub_n = (subgroup % SUBGROUPS_N) * SUB_N;
+  let slice = subgroup / PER_SLICE;
+  let part = subgroup % PER_SLICE;
+  let sub_m = (part / SUBGROUPS_N) * SUB_M;
+  let sub_n = (part % SUBGROUPS_N) * SUB_N;
   let depth = size_k();
   var acc: array<array<subgroup_matrix_result<ACC, N, M>, FRAGMENTS_N>, FRAGMENTS_M>;
   var next_a: array<vec4<T>, FETCHES_A>;
@@ -101,7 +106,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
         next_b[i] = load_b(batch, ahead + i32(row), first_n + i32(column));
       }
     }
-    for (var k = 0u; k < TILE_K; k += K) {
+    for (var k = slice * K; k < TILE_K; k += SLICES * K) {
       var left: array<subgroup_matrix_left<T, K, M>, FRAGMENTS_M>;
       for (var i = 0u; i < FRAGMENTS_M; i++) {
         left[i] = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, row_major>(&tile_a, (sub_m + i * M) * STRIDE_A + k, STRIDE_A);
@@ -114,16 +119,20 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   }
 
   let base = subgroup * M * STRIP;
-  let within = lane % SUBGROUP;
+  let within = slice * SUBGROUP + lane % SUBGROUP;
   for (var i = 0u; i < FRAGMENTS_M; i++) {
     for (var j = 0u; j < FRAGMENTS_N; j++) {
       workgroupBarrier();
       subgroupMatrixStore<row_major>(&strip, base, acc[i][j], STRIP);
       workgroupBarrier();
-      for (var e = within; e < M * N; e += SUBGROUP) {
+      for (var e = within; e < M * N; e += SLICES * SUBGROUP) {
         let m = first_m + i32(sub_m + i * M + e / N);
         let n = first_n + i32(sub_n + j * N + e % N);
-        if (m < size_m() && n < size_n()) { store(batch, m, n, strip[base + (e / N) * STRIP + e % N]); }
+        if (m < size_m() && n < size_n()) {
+          var sum = ACC();
+          for (var other = 0u; other < SLICES; other++) { sum += strip[(other * PER_SLICE + part) * M * STRIP + (e / N) * STRIP + e % N]; }
+          store(batch, m, n, sum);
+        }
       }
     }
   }

@@ -78,18 +78,19 @@ export class Builder {
       options.onStage?.(stage, form);
     };
     const log = rewriteLog(options.maxRewrites);
-    const graph = await this.prepare(onnx, options, log, see);
-    return this.compile(graph, options, log, see);
+    const { graph, notes } = await this.prepare(onnx, options, log, see);
+    return this.compile(graph, options, log, see, notes);
   }
 
   /** A model with 8-bit integers in the words of ONNX: explicit QuantizeLinear and DequantizeLinear. Errors as `build`. */
   async quantize(onnx: Uint8Array, options: BuildOptions & { readonly int8: Int8Options }): Promise<Uint8Array> {
     const disable = [...(options.disable ?? []), ...NEWER_OPERATORS];
-    return exportModel(await this.prepare(onnx, { ...options, disable }, rewriteLog(options.maxRewrites), () => {}));
+    const { graph } = await this.prepare(onnx, { ...options, disable }, rewriteLog(options.maxRewrites), () => {});
+    return exportModel(graph);
   }
 
-  /** Model → simplified graph, quantized where that is asked for. */
-  private async prepare(onnx: Uint8Array, options: BuildOptions, log: RewriteLog, see: See): Promise<Graph> {
+  /** Model → simplified graph, quantized where that is asked for; and what the build is to say of it. */
+  private async prepare(onnx: Uint8Array, options: BuildOptions, log: RewriteLog, see: See): Promise<{ graph: Graph; notes: readonly string[] }> {
     const imported = importModel(onnx, {
       ...(options.file === undefined ? {} : { file: options.file }),
       ...(options.readExternal ? { readExternal: options.readExternal } : {}),
@@ -99,14 +100,14 @@ export class Builder {
     const known = new Set(imported.nodes.flatMap(({ inputs, outputs }) => [...inputs, ...outputs].map((value) => value?.name ?? "")));
     const graph = options.fusion === false ? imported : runPasses(imported, { log, disable: (options.disable ?? []).filter((name) => !(name in FUSION_RULES)) });
     see("passes", graph);
-    if (!options.int8) return graph;
+    if (!options.int8) return { graph, notes: [] };
     const quantized = await quantize(graph, options.int8, known, (float, change) => this.runner(float, options, change), options.onProgress);
-    see("calibrate", quantized);
+    see("calibrate", quantized.graph);
     return quantized;
   }
 
   /** Compiles a graph; `change` rewrites its program. */
-  private async compile(graph: Graph, options: BuildOptions, log: RewriteLog, see: See, change: (program: Program) => Program = (program) => program): Promise<Engine> {
+  private async compile(graph: Graph, options: BuildOptions, log: RewriteLog, see: See, said: readonly string[], change: (program: Program) => Program = (program) => program): Promise<Engine> {
     const { caps } = this.device;
     const disable = options.disable ?? [];
     const lowered = change(lowerGraph(graph));
@@ -123,15 +124,13 @@ export class Builder {
     const symbols = planProfiles(program.inputs, options.profiles ?? []);
     const choices = await tune(program, this.device, pipelines, optimumOf(symbols), options);
     see("tune", choices);
-    const { plan, weights } = makePlan(program, choices, { caps, profiles: symbols, notes });
+    const { plan, weights } = makePlan(program, choices, { caps, profiles: symbols, notes: [...said, ...notes] });
     return Engine.load(this.device, plan, weights, hostOperator, pipelines);
   }
 
-  /** A graph made to run for calibration: not long tuned, nothing told of its stages. */
+  /** A graph made to run for calibration: a few hundred runs do not pay for tuning. */
   private async runner(graph: Graph, options: BuildOptions, change?: (program: Program) => Program): Promise<Runner> {
-    const level = Math.min(options.optimizationLevel ?? 3, 1) as 0 | 1;
-    const { onProgress: _, ...quiet } = options;
-    const engine = await this.compile(graph, { ...quiet, optimizationLevel: level }, rewriteLog(), () => {}, change);
+    const engine = await this.compile(graph, { ...options, optimizationLevel: 0, fp16: false }, rewriteLog(), () => {}, [], change);
     const context = engine.createExecutionContext();
     return { run: (inputs) => context.execute(inputs), dispose: () => engine.dispose() };
   }

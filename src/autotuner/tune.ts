@@ -10,7 +10,7 @@ import { tacticsFor } from "../kernels/index.ts";
 import type { Config, Kernel } from "../kernels/tactic.ts";
 import { internal } from "../util/errors.ts";
 import { TimingCache } from "./cache.ts";
-import { Bench } from "./measure.ts";
+import { Bench, type Keyed } from "./measure.ts";
 
 /** A tactic with a configuration, emitted. */
 export interface Candidate {
@@ -63,35 +63,63 @@ export async function tune(program: Program, device: Device, pipelines: Pipeline
   const bench = new Bench(device, pipelines, withDefaults(opt));
   const deadline = options.maxTuneTime === undefined ? Number.POSITIVE_INFINITY : performance.now() + options.maxTuneTime * 1000;
   const deviceKey = fingerprintKey(device.fingerprint);
+  const sizes = withDefaults(opt);
+  const keyed = (task: KernelTask): Keyed<Candidate>[] =>
+    take(candidatesOf(task, device), CANDIDATES[level]!).map((candidate) => ({
+      candidate,
+      key: TimingCache.key(deviceKey, candidate.kernel.steps.map(({ wgsl, workgroups }) => ({ wgsl, workgroups: workgroups.map((dim) => evaluate(dim, sizes) ?? 1) }))),
+    }));
+  const inTime = (): boolean => performance.now() < deadline;
+  const unknown = (candidates: readonly Keyed<Candidate>[]): Keyed<Candidate>[] => (candidates.length < 2 ? [] : candidates.filter(({ key }) => !cache.get(key)));
+  // Candidates of the tasks ahead compile while those of one are measured.
+  const ahead: Keyed<Candidate>[][] = [];
   try {
     for (const [done, task] of tasks.entries()) {
-      const candidates: Candidate[] = [];
-      for (const candidate of candidatesOf(task, device)) {
-        candidates.push(candidate);
-        if (candidates.length >= CANDIDATES[level]!) break;
+      for (let next = done + ahead.length; next < Math.min(tasks.length, done + LOOKAHEAD); next++) {
+        const candidates = keyed(tasks[next]!);
+        ahead.push(candidates);
+        if (inTime()) bench.compileAhead(unknown(candidates).map(({ candidate }) => candidate.kernel));
       }
+      const candidates = ahead.shift()!;
       options.onProgress?.({ stage: "tune", done, total: tasks.length, what: `${task.kind} ${task.name}` });
-      choices.set(task, await fastest(task, candidates));
+      const missing = unknown(candidates);
+      if (missing.length > 0 && inTime()) {
+        for (const { candidate, ns, key } of await bench.compare(task, plainest(task, device), missing)) cache.set(key, { tactic: candidate.tactic, config: candidate.config, ns });
+      }
+      choices.set(task, fastest(candidates, cache));
     }
   } finally {
     bench.dispose();
   }
   return choices;
+}
 
-  async function fastest(task: KernelTask, candidates: readonly Candidate[]): Promise<Candidate> {
-    const first = candidates[0]!;
-    if (candidates.length === 1) return first;
-    const keyed = candidates.map((candidate) => ({ candidate, key: TimingCache.key(deviceKey, candidate.kernel.steps.map(({ wgsl, workgroups }) => ({ wgsl, workgroups: workgroups.map((dim) => evaluate(dim, withDefaults(opt)) ?? 1) }))) }));
-    const missing = keyed.filter(({ key }) => !cache.get(key));
-    if (missing.length > 0 && performance.now() < deadline) {
-      for (const { candidate, ns, key } of await bench.compare(task, missing)) cache.set(key, { tactic: candidate.tactic, config: candidate.config, ns });
-    }
-    const timed = keyed.flatMap(({ candidate, key }) => {
-      const entry = cache.get(key);
-      return entry && Number.isFinite(entry.ns) ? [{ candidate, ns: entry.ns }] : [];
-    });
-    return timed.length === 0 ? first : timed.reduce((best, next) => (next.ns < best.ns ? next : best)).candidate;
+/** Tasks whose candidates compile at the same time. */
+const LOOKAHEAD = 3;
+
+function take<T>(items: Iterable<T>, count: number): T[] {
+  const taken: T[] = [];
+  for (const item of items) {
+    taken.push(item);
+    if (taken.length >= count) break;
   }
+  return taken;
+}
+
+/** The candidate of least time; the most promising one where nothing was measured. */
+function fastest(candidates: readonly Keyed<Candidate>[], cache: TimingCache): Candidate {
+  const timed = candidates.flatMap(({ candidate, key }) => {
+    const ns = cache.get(key)?.ns;
+    return ns !== undefined && Number.isFinite(ns) ? [{ candidate, ns }] : [];
+  });
+  return timed.length === 0 ? candidates[0]!.candidate : timed.reduce((best, next) => (next.ns < best.ns ? next : best)).candidate;
+}
+
+/** The kernel that others are checked against: the first tactic of a kind applies to every task. */
+function plainest(task: KernelTask, { caps }: Device): Kernel {
+  const tactic = tacticsFor(task, caps)[0]!;
+  for (const config of tactic.candidates(task, caps)) return tactic.emit(task, config, caps);
+  throw internal(task.name, `${tactic.name} has no configuration`);
 }
 
 function firstOf(task: KernelTask, device: Device): Candidate {

@@ -66,18 +66,30 @@ export type OnProgress = (progress: { readonly stage: "calibrate"; readonly done
  * Quantizes a graph; `known` are the names of all tensors of the model. Errors: K701, K702 and K705 for the data, K703 and K704
  * for the cache, K706 for the state, K707 for the calibrator.
  */
-export async function quantize(graph: Graph, options: Int8Options, known: ReadonlySet<string>, makeRunner: MakeRunner, onProgress: OnProgress = () => {}): Promise<Graph> {
+export async function quantize(graph: Graph, options: Int8Options, known: ReadonlySet<string>, makeRunner: MakeRunner, onProgress: OnProgress = () => {}): Promise<{ readonly graph: Graph; readonly notes: readonly string[] }> {
   const sites = findSites(graph, options);
   const decision = await new Decision(graph, sites, options, known, makeRunner, onProgress).make();
   const final = decision.kept.length === 0 ? sites : findSites(graph, { ...options, keep: [...(options.keep ?? []), ...decision.kept.map(({ layer }) => layer)] });
   const isLeft = new Set(final.products.map(({ name }) => name));
   const everything = findSites(graph).products.map(({ name }) => name);
   const asked = everything.filter((name) => !isLeft.has(name) && !decision.kept.some(({ layer }) => layer === name)).map((layer) => ({ layer, why: "as was asked" }));
-  options.onReport?.({ ...decision, kept: [...decision.kept, ...asked], layers: [...isLeft] });
-  return insertPairs(graph, final, sharedScales(final, decision.scales));
+  const report: Int8Report = { ...decision, kept: [...decision.kept, ...asked], layers: [...isLeft] };
+  options.onReport?.(report);
+  return { graph: insertPairs(graph, final, sharedScales(final, decision.scales)), notes: notesOf(report) };
+}
+
+/** What the build says of its quantization. */
+function notesOf({ layers, calibrator, samples, kept, error, notes }: Int8Report): string[] {
+  const by = calibrator === "cache" ? "scales of a calibration cache" : `${calibrator}, ${samples} samples`;
+  return [
+    `int8: ${layers.length} layers (${by})${error === undefined ? "" : `; relative RMS error of the outputs ${error.toPrecision(3)}`}`,
+    ...kept.map(({ layer, why }) => `int8: "${layer}" stays in float: ${why}`),
+    ...notes.map((note) => `int8: ${note}`),
+  ];
 }
 
 interface Decided extends Omit<Int8Report, "layers"> {
+  /** By value. */
   readonly scales: ReadonlyMap<string, number>;
 }
 

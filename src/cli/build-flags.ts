@@ -8,13 +8,14 @@ import type { Tensor } from "../ir/tensor.ts";
 import { readBeside } from "../node.ts";
 import type { ProfileShapes, ShapeRange } from "../plan/profiles.ts";
 import { badFlag } from "../util/errors.ts";
+import { type Int8Flags, addInt8Flags, int8OptionsOf } from "./int8-flags.ts";
 import { choiceOption, listOption, numberOption, shapesOption, tensorOfWords, valuesOption } from "./options.ts";
 
 export const STAGES = ["import", "passes", "calibrate", "lower", "fuse", "tune"] as const satisfies readonly Stage[];
 
 type Shapes = Readonly<Record<string, readonly number[]>>;
 
-export interface BuildFlags {
+export interface BuildFlags extends Int8Flags {
   readonly minShapes?: Shapes;
   readonly optShapes?: Shapes;
   readonly maxShapes?: Shapes;
@@ -26,6 +27,7 @@ export interface BuildFlags {
   readonly dump?: string;
   readonly until?: Stage;
   readonly fp16?: boolean;
+  readonly int8?: boolean;
   readonly hostFallback: boolean;
   readonly fusion: boolean;
   readonly maxRewrites?: number;
@@ -34,16 +36,24 @@ export interface BuildFlags {
   readonly quiet?: boolean;
 }
 
-/** Adds the options; `level` is the optimization level where none is given. */
-export function addBuildFlags(command: Command, level: number): Command {
-  const option = (flags: string, text: string, parse: (text: string, before?: never) => unknown): Option => new Option(flags, text).argParser(parse as (text: string) => unknown);
+const option = (flags: string, text: string, parse: (text: string, before?: never) => unknown): Option => new Option(flags, text).argParser(parse as (text: string) => unknown);
+
+/** Adds the options that say what sizes free dimensions have. */
+export function addShapeFlags(command: Command): Command {
   return command
     .addOption(option("--shapes <shapes>", "name:1x3x224x224,…: shape of each input: --minShapes, --optShapes and --maxShapes in one", shapesOption("--shapes")))
     .addOption(option("--minShapes <shapes>", "smallest shapes of the optimization profile", shapesOption("--minShapes")))
     .addOption(option("--optShapes <shapes>", "shapes to optimize for", shapesOption("--optShapes")))
     .addOption(option("--maxShapes <shapes>", "largest shapes of the optimization profile", shapesOption("--maxShapes")))
-    .addOption(option("--shapeValues <values>", "name:1,2,3: what an input will hold, where shapes depend on it", valuesOption("--shapeValues")))
+    .addOption(option("--shapeValues <values>", "name:1,2,3: what an input will hold, where shapes depend on it", valuesOption("--shapeValues")));
+}
+
+/** Adds the options; `level` is the optimization level where none is given. */
+export function addBuildFlags(command: Command, level: number): Command {
+  addShapeFlags(command)
     .option("--fp16", "permit f16 activations and weights; sums stay f32")
+    .option("--int8", "permit 8-bit integers, calibrated on --calib");
+  return addInt8Flags(command)
     .option("--timingCacheFile <file>", "measurements to start from and to add to")
     .addOption(option("--builderOptimizationLevel <0-5>", `0 measures nothing, 5 everything (default ${level})`, numberOption("--builderOptimizationLevel", 0, 5, true)))
     .addOption(option("--maxTuneTime <seconds>", "how long measuring may take", numberOption("--maxTuneTime", 0)))
@@ -69,6 +79,7 @@ export function buildOptionsOf(flags: BuildFlags, file: string, model: ModelProt
     fp16: flags.fp16 ?? false,
     hostFallback: flags.hostFallback,
     fusion: flags.fusion,
+    ...(flags.int8 ? { int8: int8OptionsOf(flags, declaredInputs(model)) } : {}),
     ...(profile ? { profiles: [profile] } : {}),
     ...(shapeValues ? { shapeValues } : {}),
     ...(flags.maxTuneTime === undefined ? {} : { maxTuneTime: flags.maxTuneTime }),

@@ -11,6 +11,7 @@ import { addDevices } from "./devices.ts";
 import { addInspect } from "./inspect.ts";
 import { remark } from "./print.ts";
 import { restartWith } from "./restart.ts";
+import { addQuantize } from "./quantize.ts";
 import { addRun } from "./run.ts";
 import { addVerify } from "./verify.ts";
 import { softwareVulkanEnv } from "./vulkan.ts";
@@ -20,11 +21,11 @@ const program = new Command("kiln")
   .version(VERSION)
   .showHelpAfterError("(kiln help says more)")
   .exitOverride();
-for (const add of [addBuild, addRun, addBench, addVerify, addConformance, addInspect, addDevices, addConformanceWorker]) add(program);
+for (const add of [addBuild, addQuantize, addRun, addBench, addVerify, addConformance, addInspect, addDevices, addConformanceWorker]) add(program);
 for (const command of program.commands) command.copyInheritedSettings(program);
 
 /** Errors of running that come from what the caller gave: names, types and shapes of inputs and profiles. */
-const CALLERS_FAULT = /^K(00[1-5]|60[2-9]|612)$/;
+const CALLERS_FAULT = /^K(00[1-5]|60[2-9]|612|70[2-7])$/;
 
 // Whoever reads the output may stop reading: `kiln inspect x | head`.
 process.stdout.on("error", (failure: NodeJS.ErrnoException) => process.exit(failure.code === "EPIPE" ? 0 : 1));

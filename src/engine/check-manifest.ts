@@ -58,7 +58,10 @@ function checkBuffer({ name, dtype, shape, storage, bytes, home }: PlanBuffer, s
   among([1, 2, 4], storage.lanes, `the lanes of buffer "${name}"`);
   dims([...shape, bytes]);
   among(["weight", "activation", "input", "output"], home.kind, `the home of buffer "${name}"`);
-  if (home.kind === "activation") pointer(home.slot, slots, "slot");
+  if (home.kind === "activation") {
+    pointer(home.slot, slots, "slot");
+    dims([home.offset ?? "0"]);
+  }
   if (home.kind === "weight") need(isCount(home.offset) && isCount(home.length) && home.offset + home.length <= weightBytes, `weight "${name}" lies outside of the weights`);
 }
 

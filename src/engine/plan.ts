@@ -39,8 +39,8 @@ export interface PlanBuffer {
   readonly shape: readonly string[];
   readonly storage: Storage;
   readonly bytes: string;
-  /** `weight`: at `offset` in the weights; `activation`: in slot `slot`; `input` and `output`: the context's own. */
-  readonly home: { readonly kind: "weight"; readonly offset: number; readonly length: number } | { readonly kind: "activation"; readonly slot: number } | { readonly kind: "input" | "output" };
+  /** `weight`: at `offset` in the weights; `activation`: in slot `slot`, `offset` bytes from its start; `input` and `output`: the context's own. */
+  readonly home: { readonly kind: "weight"; readonly offset: number; readonly length: number } | { readonly kind: "activation"; readonly slot: number; readonly offset?: string } | { readonly kind: "input" | "output" };
 }
 
 /** Bounds of each symbol, from the optimization profile. */

@@ -10,10 +10,11 @@ import { specialize } from "./specialize.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { Block, Module } from "./writer.ts";
 
-/** [tile m, tile n, tile k, results a subgroup makes along m, along n]. */
+/** [tile m, tile n, tile k, results a subgroup makes along m, along n, slices of the depth]. */
 const SHAPES = [
-  [128, 128, 32, 64, 64], [128, 64, 32, 64, 32], [64, 128, 32, 32, 64], [64, 64, 32, 32, 32], [64, 64, 64, 32, 32],
-  [64, 32, 64, 32, 16], [32, 64, 64, 16, 32], [32, 32, 64, 16, 16], [32, 32, 32, 16, 16], [128, 32, 32, 32, 32], [32, 128, 32, 32, 32],
+  [128, 128, 32, 64, 64, 1], [128, 64, 32, 64, 32, 1], [64, 128, 32, 32, 64, 1], [64, 64, 32, 32, 32, 1], [64, 64, 64, 32, 32, 1], [64, 64, 128, 32, 32, 2],
+  [64, 32, 128, 32, 16, 2], [32, 64, 128, 16, 32, 2], [32, 32, 64, 16, 16, 1], [32, 32, 128, 16, 16, 2], [32, 32, 256, 16, 16, 4], [32, 32, 256, 32, 16, 4],
+  [16, 32, 256, 16, 16, 4], [32, 16, 256, 16, 16, 4], [128, 32, 64, 32, 32, 1], [32, 128, 64, 32, 32, 1],
 ] as const;
 
 const known = (dim: Dim): number => (isStatic(dim) ? dim : 512);
@@ -35,21 +36,23 @@ const applicable = (task: GemmTask | ConvTask, caps: Caps): boolean => {
 };
 
 function* candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
-  const { m, n, batch } = asGemm(task);
+  const { m, n, k, batch } = asGemm(task);
   const subgroup = caps.subgroupMaxSize;
   const batches = known(product(batch.map(({ extent }) => extent)));
-  const score = ([tileM, tileN]: readonly number[]): number => {
+  const score = ([tileM, tileN, tileK]: readonly number[]): number => {
     const groups = Math.ceil(known(m.extent) / tileM!) * Math.ceil(known(n.extent) / tileN!) * batches;
     const padded = (groups * tileM! * tileN!) / (known(m.extent) * known(n.extent) * batches);
     // A GPU of a hundred processors starves below some hundred workgroups; large tiles reread less.
-    return padded * Math.max(1, 200 / groups) ** 0.7 * (1 + 64 / tileM! + 64 / tileN!);
+    // Stages follow one another: few deep ones hide memory's latency where there is no second workgroup to switch to.
+    const stages = Math.ceil(known(k.extent) / tileK!);
+    return padded * Math.max(1, 200 / groups) ** 0.7 * (1 + 64 / tileM! + 64 / tileN!) * (groups < 400 ? 1 + stages / 16 : 1) * (tileK! > 2 * known(k.extent) ? 2 : 1);
   };
-  for (const [tileM, tileN, tileK, subM, subN] of [...SHAPES].sort((a, b) => score(a) - score(b))) {
-    const threads = (tileM / subM) * (tileN / subN) * subgroup;
+  for (const [tileM, tileN, tileK, subM, subN, slices] of [...SHAPES].sort((a, b) => score(a) - score(b))) {
+    const threads = (tileM / subM) * (tileN / subN) * slices * subgroup;
     const bytes = 2 * (tileM * (tileK + 8) + tileK * (tileN + 8)) + (threads / subgroup) * 16 * 20 * 4;
     if (threads > caps.limits.maxComputeInvocationsPerWorkgroup || bytes > caps.limits.maxComputeWorkgroupStorageSize) continue;
     if ((tileM * tileK) % (4 * threads) || (tileN * tileK) % (4 * threads)) continue;
-    yield { tileM, tileN, tileK, subM, subN };
+    yield { tileM, tileN, tileK, subM, subN, slices };
   }
 }
 
@@ -99,7 +102,7 @@ function emitMatrix(task: GemmTask | ConvTask, config: Config, caps: Caps): Kern
   const module = new Module(caps);
   const gemm = asGemm(task);
   const { batch, m, n, k, acc } = gemm;
-  const { tileM, tileN, tileK, subM, subN } = config as Record<string, number> as { tileM: number; tileN: number; tileK: number; subM: number; subN: number };
+  const { tileM, tileN, tileK, subM, subN, slices } = config as Record<"tileM" | "tileN" | "tileK" | "subM" | "subN" | "slices", number>;
   const batches = product(batch.map(({ extent }) => extent));
   const flatBatch = variable("batch", batches);
   const batchIndex = unflatten(flatBatch, batch.map(({ extent }) => extent));
@@ -146,7 +149,7 @@ function emitMatrix(task: GemmTask | ConvTask, config: Config, caps: Caps): Kern
   const matrix = shapeOf(caps)!;
   const text = specialize("gemm_matrix", gemmMatrixShader, {
     specs: {
-      T: "f16", ACC: "f32", M: matrix.m, N: matrix.n, K: matrix.k, TILE_M: tileM, TILE_N: tileN, TILE_K: tileK, SUB_M: subM, SUB_N: subN,
+      T: "f16", ACC: "f32", M: matrix.m, N: matrix.n, K: matrix.k, TILE_M: tileM, TILE_N: tileN, TILE_K: tileK, SUB_M: subM, SUB_N: subN, SLICES: slices,
       SUBGROUP: caps.subgroupMaxSize, A_ALONG_M: alongM, B_ALONG_N: alongN,
     },
     hooks: {

@@ -30,22 +30,23 @@ function* tiles(m: Dim, n: Dim, caps: Caps): Generator<Config> {
     const bytes = tileK * (tileM + tileN + 2) * 4;
     return threads <= caps.limits.maxComputeInvocationsPerWorkgroup && bytes <= caps.limits.maxComputeWorkgroupStorageSize;
   });
-  // The least waste at the edges first; among equals the larger tile.
+  // Little waste at the edges, enough workgroups for a GPU of a hundred processors, then the larger tile.
   const waste = ([tileM, tileN]: readonly number[]): number => {
     const [rows, columns] = [sizeOr(m, 512), sizeOr(n, 512)];
-    const padded = Math.ceil(rows / tileM!) * tileM! * Math.ceil(columns / tileN!) * tileN!;
-    return padded / (rows * columns) + 64 / (tileM! * tileN!) ** 0.5 / 16;
+    const groups = Math.ceil(rows / tileM!) * Math.ceil(columns / tileN!);
+    const padded = (groups * tileM! * tileN!) / (rows * columns);
+    return padded * Math.max(1, 200 / groups) ** 0.6 * (1 + 16 / tileM! + 16 / tileN!);
   };
   for (const [tileM, tileN, tileK, threadM, threadN] of [...fitting].sort((a, b) => waste(a) - waste(b))) yield { tileM, tileN, tileK, threadM, threadN };
 }
 
-/** Tiles pay where there is a row of them, and where workgroup memory is faster than a cache: on anything but the core tier. */
-const likelihood = (m: number, n: number, caps: Caps): number => (m < 8 || n < 8 ? 0.05 : caps.tier === "core" ? 0.3 : 0.8);
+/** Tiles pay where there is a row of them, enough rows of them, and where workgroup memory is faster than a cache. */
+const likelihood = (m: number, n: number, caps: Caps): number => (m < 8 || n < 8 ? 0.05 : caps.tier === "core" || m * n < 400_000 ? 0.3 : 0.8);
 
 export const gemmTiled = tactic("gemm", {
   name: "gemm.tiled",
   applicable: (task) => task.acc.type !== "bool",
-  likelihood: (task, caps) => likelihood(sizeOr(task.m.extent, 64), sizeOr(task.n.extent, 64), caps),
+  likelihood: (task, caps) => likelihood(sizeOr(task.m.extent, 512), sizeOr(task.n.extent, 512), caps),
   candidates: (task, caps) => tiles(task.m.extent, task.n.extent, caps),
   emit: emitTiled,
 });
@@ -53,7 +54,10 @@ export const gemmTiled = tactic("gemm", {
 export const convImplicitGemm = tactic("conv", {
   name: "conv.implicit-gemm",
   applicable: (task) => isStatic(task.oc.extent) && task.acc.type !== "bool",
-  likelihood: (task, caps) => likelihood(64, sizeOr(task.oc.extent, 64) / task.groups, caps),
+  likelihood: (task, caps) => {
+    const { m, n } = asGemm(task);
+    return likelihood(sizeOr(m.extent, 512), sizeOr(n.extent, 512), caps);
+  },
   candidates: (task, caps) => {
     const { m, n } = asGemm(task);
     return tiles(m.extent, n.extent, caps);

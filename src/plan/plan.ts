@@ -1,7 +1,7 @@
 // Program + chosen kernels → Plan and weights: numbers every value's buffer, turns tasks into steps, lays constants into
 // one block and lets activations share memory.
 
-import { dimText, type Dim } from "../ir/dims.ts";
+import { dimText, symbolsOf, type Dim } from "../ir/dims.ts";
 import { bytesOf, constantBytes, storageOf } from "../ir/storage.ts";
 import { type KernelTask, type Program, type Task, isKernelTask } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
@@ -10,7 +10,7 @@ import type { Plan, PlanBuffer, Profile, Step } from "../engine/plan.ts";
 import type { Config, Kernel } from "../kernels/tactic.ts";
 import type { Caps } from "../util/caps.ts";
 import { internal } from "../util/errors.ts";
-import { assignSlots } from "./memory.ts";
+import { type Home as Place, planMemory } from "./memory.ts";
 
 /** What the autotuner settled on for a task. */
 export interface Choice {
@@ -34,6 +34,17 @@ export function makePlan(program: Program, choices: ReadonlyMap<KernelTask, Choi
 }
 
 type Home = PlanBuffer["home"];
+
+const activationHome = ({ slot, offset }: Place): Home => (offset === 0 ? { kind: "activation", slot } : { kind: "activation", slot, offset: dimText(offset) });
+
+/** What a size counts as when no profile bounds it. */
+const TYPICAL = 64;
+
+/** Each symbol of the inputs' shapes at its largest. */
+function largestSizes({ inputs }: Program, profiles: readonly Profile[]): ReadonlyMap<string, number> {
+  const names = new Set(inputs.flatMap(({ shape }) => shape.flatMap((dim) => [...symbolsOf(dim)])));
+  return new Map([...names].map((name) => [name, Math.max(...profiles.flatMap(({ symbols }) => symbols[name]?.max ?? []), 0) || TYPICAL]));
+}
 
 class Planner {
   private readonly numbers = new Map<Value, number>();
@@ -65,12 +76,13 @@ class Planner {
       return { name, dtype: value.dtype, shape: value.shape.map(dimText), buffer };
     });
     const steps = [...this.steps(program.tasks), ...copies];
-    const slots = assignSlots(steps, this.buffers.map(({ value, home }) => ({ value, shared: home.kind === "activation", bytes: bytesOf(value, storageOf(value, options.caps)) })));
+    const tenants = this.buffers.map(({ value, home }) => ({ shared: home.kind === "activation", bytes: bytesOf(value, storageOf(value, options.caps)) }));
+    const memory = planMemory(steps, tenants, { sizes: largestSizes(program, options.profiles), largest: options.caps.limits.maxBufferSize });
     const buffers = this.buffers.map(({ value, home }, i): PlanBuffer => {
       const storage = storageOf(value, options.caps);
       return {
         name: value.name, dtype: value.dtype, shape: value.shape.map(dimText), storage, bytes: dimText(bytesOf(value, storage)),
-        home: home.kind === "activation" ? { kind: "activation", slot: slots.slotOf.get(i)! } : home,
+        home: home.kind === "activation" ? activationHome(memory.homes.get(i)!) : home,
       };
     });
     const inputs = program.inputs.map((value) => {
@@ -78,7 +90,7 @@ class Planner {
       return { name: value.name, dtype: value.dtype, shape: value.shape.map(dimText), buffer: this.numbers.get(value)!, ...(assumed ? { assumed: Array.from(assumed.data, String) } : {}) };
     });
     const plan: Plan = {
-      inputs, outputs, buffers, shaders: [...this.shaders.keys()], steps, slots: slots.bytes.map((bytes) => ({ bytes: bytes.map(dimText) })),
+      inputs, outputs, buffers, shaders: [...this.shaders.keys()], steps, slots: memory.slots.map((bytes) => ({ bytes: bytes.map(dimText) })),
       profiles: options.profiles, hostLayers: this.hostLayers, notes: options.notes,
     };
     return { plan, weights: this.weightBlock() };

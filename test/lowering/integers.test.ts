@@ -1,0 +1,234 @@
+// Integer execution of quantized products: what is quantized sums integers and is rounded once, bit for bit as plain integer
+// arithmetic gives it, whichever tactic runs it.
+
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { candidatesOf } from "../../src/autotuner/tune.ts";
+import type { Candidate } from "../../src/autotuner/tune.ts";
+import { Engine } from "../../src/engine/engine.ts";
+import type { Device } from "../../src/gpu/device.ts";
+import { importModel } from "../../src/importer/import.ts";
+import { roundEven } from "../../src/ir/interpret.ts";
+import { type KernelTask, type Program, isKernelTask } from "../../src/ir/task.ts";
+import { type Tensor, numbersOf, scalarTensor, tensor } from "../../src/ir/tensor.ts";
+import type { DType } from "../../src/ir/types.ts";
+import { fuse } from "../../src/lowering/fuse.ts";
+import { sumIntegers } from "../../src/lowering/integers.ts";
+import { lowerGraph } from "../../src/lowering/lower.ts";
+import { foldScales } from "../../src/lowering/scales.ts";
+import { decideStorage } from "../../src/lowering/storage.ts";
+import { runPasses } from "../../src/passes/index.ts";
+import { makePlan } from "../../src/plan/plan.ts";
+import { realDevice } from "../gpu/open.ts";
+import { filled, generator } from "../support/agreement.ts";
+import { type NodeSpec, model } from "../support/onnx-model.ts";
+
+let device: Device | undefined;
+beforeAll(async () => { device = await realDevice({ portable: true }); });
+afterAll(() => device?.destroy());
+
+interface Network {
+  readonly inputs: Readonly<Record<string, Tensor>>;
+  readonly constants: Readonly<Record<string, Tensor>>;
+  readonly nodes: readonly NodeSpec[];
+}
+
+function programOf({ inputs, constants, nodes }: Network, { caps }: Device): Program {
+  const onnx = model({
+    opset: 13, nodes, outputs: ["y"], initializers: constants,
+    inputs: Object.fromEntries(Object.entries(inputs).map(([name, { dtype, shape }]) => [name, { dtype, shape }])),
+  });
+  const lowered = sumIntegers(lowerGraph(runPasses(importModel(onnx))));
+  const program = foldScales(fuse(lowered, caps, { enabled: true, take: () => true, disable: [] }));
+  decideStorage(program.tasks);
+  return program;
+}
+
+/** The output by each tactic that can run the network's product. */
+async function resultsOf(network: Network, device: Device): Promise<{ tactic: string; values: number[] }[]> {
+  const program = programOf(network, device);
+  const tasks = program.tasks.filter(isKernelTask);
+  expect(tasks.length).toBe(program.tasks.length);
+  const product = tasks.find(({ kind }) => kind === "conv" || kind === "gemm")!;
+  expect((product as { acc: { type: string } }).acc.type).toBe("i32");
+  // Of each tactic the candidate with the shortest text: a software driver compiles for seconds.
+  const size = ({ kernel }: Candidate): number => kernel.steps.reduce((sum, { wgsl }) => sum + wgsl.length, 0);
+  const shortest = new Map<string, Candidate>();
+  for (const candidate of candidatesOf(product, device)) {
+    const best = shortest.get(candidate.tactic);
+    if (!best || size(candidate) < size(best)) shortest.set(candidate.tactic, candidate);
+  }
+  const results = [];
+  for (const [tactic, candidate] of shortest) {
+    const choices = new Map<KernelTask, Candidate>(tasks.map((task) => [task, task === product ? candidate : [...candidatesOf(task, device)][0]!]));
+    const { plan, weights } = makePlan(program, choices, { caps: device.caps, profiles: [], notes: [] });
+    const engine = await Engine.load(device, plan, weights, () => undefined);
+    const { y } = await engine.createExecutionContext().execute(network.inputs);
+    results.push({ tactic, values: numbersOf(y!) });
+    engine.dispose();
+  }
+  device.check();
+  return results;
+}
+
+function exact(name: string, make: () => { network: Network; expected: readonly number[] }): void {
+  it(name, async (task) => {
+    if (!device) return task.skip();
+    const { network, expected } = make();
+    const results = await resultsOf(network, device);
+    expect(results.length).toBeGreaterThan(1);
+    for (const { tactic, values } of results) expect(values, tactic).toEqual(expected);
+  });
+}
+
+const clamp = (value: number, dtype: DType): number => (dtype === "u8" ? Math.min(255, Math.max(0, value)) : Math.min(127, Math.max(-128, value)));
+const vector = (dtype: DType, values: readonly number[]): Tensor => tensor(dtype, [values.length], values);
+const scalar = (value: number): Tensor => scalarTensor("f32", value);
+
+interface ConvCase {
+  readonly type: "i8" | "u8";
+  readonly zero: number;
+  readonly outZero: number;
+  readonly groups: number;
+  readonly stride: number;
+  readonly dilation: number;
+  readonly pad: number;
+  readonly kernel: number;
+  readonly channels: readonly [number, number];
+  readonly bias: boolean;
+  readonly relu: boolean;
+}
+
+/** DequantizeLinear of x and w → Conv → Relu → QuantizeLinear, and what integers make of it. */
+function convNetwork({ type, zero, outZero, groups, stride, dilation, pad, kernel, channels: [ic, oc], bias, relu }: ConvCase): { network: Network; expected: number[] } {
+  const next = generator(ic * 31 + oc * 7 + kernel);
+  const size = 9;
+  const perGroup = ic / groups;
+  const [low, high] = type === "u8" ? [0, 255] : [-128, 127];
+  const x = filled(type, [2, ic, size, size], next, low, high);
+  const w = filled("i8", [oc, perGroup, kernel, kernel], next, -127, 127);
+  const b = filled("i32", [oc], next, -4000, 4000);
+  const [sx, sy] = [Math.fround(0.0371), Math.fround(0.91)];
+  const sw = Array.from({ length: oc }, () => Math.fround(0.001 + 0.01 * next()));
+  const unit = sw.map((scale) => Math.fround(sx * scale));
+  const network: Network = {
+    inputs: { x },
+    constants: {
+      sx: scalar(sx), zx: scalarTensor(type, zero), sy: scalar(sy), zy: scalarTensor(type, outZero), w, sw: vector("f32", sw), zw: vector("i8", sw.map(() => 0)),
+      ...(bias ? { b, sb: vector("f32", unit), zb: vector("i32", sw.map(() => 0)) } : {}),
+    },
+    nodes: [
+      { op: "DequantizeLinear", inputs: ["x", "sx", "zx"], outputs: ["xf"] },
+      { op: "DequantizeLinear", inputs: ["w", "sw", "zw"], outputs: ["wf"], attributes: { axis: 0 } },
+      ...(bias ? [{ op: "DequantizeLinear", inputs: ["b", "sb", "zb"], outputs: ["bf"], attributes: { axis: 0 } }] : []),
+      { op: "Conv", inputs: ["xf", "wf", ...(bias ? ["bf"] : [])], outputs: ["c"], attributes: { group: groups, strides: [stride, stride], dilations: [dilation, dilation], pads: [pad, pad, pad, pad] } },
+      ...(relu ? [{ op: "Relu", inputs: ["c"], outputs: ["r"] }] : []),
+      { op: "QuantizeLinear", inputs: [relu ? "r" : "c", "sy", "zy"], outputs: ["y"] },
+    ],
+  };
+  const [xs, ws, bs] = [x, w, b].map(numbersOf) as [number[], number[], number[]];
+  const out = Math.floor((size + 2 * pad - ((kernel - 1) * dilation + 1)) / stride) + 1;
+  const expected: number[] = [];
+  for (let n = 0; n < 2; n++) for (let o = 0; o < oc; o++) for (let i = 0; i < out; i++) for (let j = 0; j < out; j++) {
+    let sum = bias ? bs[o]! : 0;
+    for (let c = 0; c < perGroup; c++) for (let p = 0; p < kernel; p++) for (let q = 0; q < kernel; q++) {
+      const [row, column] = [i * stride + p * dilation - pad, j * stride + q * dilation - pad];
+      if (row < 0 || column < 0 || row >= size || column >= size) continue;
+      const channel = Math.floor(o / (oc / groups)) * perGroup + c;
+      sum += (xs[((n * ic + channel) * size + row) * size + column]! - zero) * ws[((o * perGroup + c) * kernel + p) * kernel + q]!;
+    }
+    const real = Math.fround(Math.fround(sum) * Math.fround(unit[o]! / sy));
+    expected.push(clamp(roundEven(relu ? Math.max(0, real) : real) + outZero, type));
+  }
+  return { network, expected };
+}
+
+describe("convolution", () => {
+  const base: ConvCase = { type: "i8", zero: 0, outZero: 0, groups: 1, stride: 1, dilation: 1, pad: 1, kernel: 3, channels: [4, 8], bias: true, relu: true };
+  const cases: Readonly<Record<string, Partial<ConvCase>>> = {
+    "i8, bias, relu": {},
+    "u8 with zero points": { type: "u8", zero: 117, outZero: 9, relu: false },
+    "u8, strided, no bias": { type: "u8", zero: 0, stride: 2, bias: false },
+    "grouped, dilated": { groups: 2, dilation: 2, pad: 2, channels: [6, 4] },
+    depthwise: { groups: 6, channels: [6, 6], type: "u8", zero: 3, outZero: 128 },
+    "1 x 1": { kernel: 1, pad: 0, channels: [13, 5] },
+  };
+  for (const [name, change] of Object.entries(cases)) exact(name, () => convNetwork({ ...base, ...change }));
+});
+
+describe("matrix product", () => {
+  const next = generator(5);
+  const [m, k, n] = [6, 37, 9];
+  const pair = (name: string, scale: string): NodeSpec => ({ op: "DequantizeLinear", inputs: [name, scale], outputs: [`${name}f`] });
+
+  exact("of two activations, one of them transposed, per tensor", () => {
+    const a = filled("i8", [2, m, k], next, -128, 127);
+    const b = filled("i8", [2, n, k], next, -128, 127);
+    const [sa, sb, sy] = [0.013, 0.029, 0.7].map(Math.fround) as [number, number, number];
+    const [as, bs] = [numbersOf(a), numbersOf(b)];
+    const factor = Math.fround(Math.fround(sa * sb) / sy);
+    const expected: number[] = [];
+    for (let batch = 0; batch < 2; batch++) for (let i = 0; i < m; i++) for (let j = 0; j < n; j++) {
+      let sum = 0;
+      for (let at = 0; at < k; at++) sum += as[(batch * m + i) * k + at]! * bs[(batch * n + j) * k + at]!;
+      expected.push(clamp(roundEven(Math.fround(sum * factor)), "i8"));
+    }
+    return {
+      network: {
+        inputs: { a, b }, constants: { sa: scalar(sa), sb: scalar(sb), sy: scalar(sy), zy: scalarTensor("i8", 0) },
+        nodes: [
+          pair("a", "sa"), pair("b", "sb"), { op: "Transpose", inputs: ["bf"], outputs: ["bt"], attributes: { perm: [0, 2, 1] } },
+          { op: "MatMul", inputs: ["af", "bt"], outputs: ["c"] }, { op: "QuantizeLinear", inputs: ["c", "sy", "zy"], outputs: ["y"] },
+        ],
+      },
+      expected,
+    };
+  });
+
+  exact("Gemm with weights by channel and a bias, then a residual addition of the same scale", () => {
+    const a = filled("i8", [m, k], next, -128, 127);
+    const r = filled("i8", [m, n], next, -128, 127);
+    const w = filled("i8", [n, k], next, -127, 127);
+    const bias = filled("i32", [n], next, -5000, 5000);
+    const [sa, sc, sy] = [0.02, 0.31, 0.4].map(Math.fround) as [number, number, number];
+    const sw = Array.from({ length: n }, (_, c) => Math.fround(0.01 + 0.003 * c));
+    const unit = sw.map((scale) => Math.fround(sa * scale));
+    const [as, ws, bs, rs] = [a, w, bias, r].map(numbersOf) as [number[], number[], number[], number[]];
+    const expected: number[] = [];
+    for (let i = 0; i < m; i++) for (let j = 0; j < n; j++) {
+      let sum = bs[j]!;
+      for (let at = 0; at < k; at++) sum += as[i * k + at]! * ws[j * k + at]!;
+      const branch = clamp(roundEven(Math.fround(sum * Math.fround(unit[j]! / sc))), "i8");
+      expected.push(clamp(roundEven(Math.max(0, Math.fround((branch + rs[i * n + j]!) * Math.fround(sc / sy)))), "i8"));
+    }
+    return {
+      network: {
+        inputs: { a, r },
+        constants: { sa: scalar(sa), sc: scalar(sc), sy: scalar(sy), z: scalarTensor("i8", 0), w, sw: vector("f32", sw), bias, sb: vector("f32", unit) },
+        nodes: [
+          pair("a", "sa"), { op: "DequantizeLinear", inputs: ["w", "sw"], outputs: ["wf"], attributes: { axis: 0 } }, { op: "DequantizeLinear", inputs: ["bias", "sb"], outputs: ["biasf"], attributes: { axis: 0 } },
+          { op: "Gemm", inputs: ["af", "wf", "biasf"], outputs: ["c"], attributes: { transB: 1 } },
+          { op: "QuantizeLinear", inputs: ["c", "sc", "z"], outputs: ["cq"] }, pair("cq", "sc"), pair("r", "sc"),
+          { op: "Add", inputs: ["cqf", "rf"], outputs: ["s"] }, { op: "Relu", inputs: ["s"], outputs: ["t"] }, { op: "QuantizeLinear", inputs: ["t", "sy", "z"], outputs: ["y"] },
+        ],
+      },
+      expected,
+    };
+  });
+});
+
+it("stays in float where only one operand is quantized, or a scale differs between the terms of a sum", async (task) => {
+  if (!device) return task.skip();
+  const next = generator(3);
+  const weights = { w: filled("i8", [5, 3], next, -127, 127), sw: vector("f32", [1, 2, 3, 4, 5]), s: scalar(0.5) };
+  const accOf = (nodes: readonly NodeSpec[], x: Tensor): string => {
+    const product = programOf({ inputs: { x }, constants: weights, nodes }, device!).tasks.find(({ kind }) => kind === "gemm");
+    return (product as { acc: { type: string } }).acc.type;
+  };
+  const float = filled("f32", [4, 5], next);
+  const bytes = filled("i8", [4, 5], next, -128, 127);
+  const product: NodeSpec = { op: "MatMul", inputs: ["xf", "wf"], outputs: ["y"] };
+  const dequantize = (inputs: readonly string[], output: string, axis = 1): NodeSpec => ({ op: "DequantizeLinear", inputs, outputs: [output], attributes: { axis } });
+  expect(accOf([dequantize(["w", "s"], "wf"), { ...product, inputs: ["x", "wf"] }], float)).toBe("f32");
+  expect(accOf([dequantize(["x", "s"], "xf"), dequantize(["w", "sw"], "wf", 0), product], bytes)).toBe("f32");
+  expect(accOf([dequantize(["x", "s"], "xf"), dequantize(["w", "s"], "wf"), product], bytes)).toBe("i32");
+});
