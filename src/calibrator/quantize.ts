@@ -135,8 +135,7 @@ class Decision {
     const candidates = wanted === "auto" ? CALIBRATORS : [calibratorNamed(wanted)];
     const collection = options.state === undefined ? new Collection(names) : Collection.parse(options.state, names, "calibration state");
     await this.fill(collection);
-    for (const { name, width } of collection.histograms) if (width === 0) this.notes.push(`"${name}" was 0 throughout the calibration data: its scale is 1/127`);
-    const scalesBy = (calibrator: Calibrator): Map<string, number> => new Map(collection.histograms.map((histogram) => [histogram.name, scaleOf(histogram, calibrator)]));
+    const scalesBy = (calibrator: Calibrator): Map<string, number> => new Map(collection.histograms.map((histogram) => [histogram.name, scaleOf(histogram, calibrator).scale]));
     let [best] = candidates as readonly [Calibrator];
     if (candidates.length > 1) {
       const probe = await this.probing();
@@ -147,6 +146,10 @@ class Decision {
         this.notes.push(`${candidate.name}: relative RMS error ${error.toPrecision(3)}`);
         if (error < least) [best, least] = [candidate, error];
       }
+    }
+    for (const histogram of collection.histograms) {
+      const { note } = scaleOf(histogram, best);
+      if (note !== undefined) this.notes.push(note);
     }
     return { calibrator: best.name, title: wanted === "auto" ? "AutoCalibration" : best.title, scales: scalesBy(best), samples: collection.samples };
   }

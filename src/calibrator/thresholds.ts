@@ -56,9 +56,35 @@ export function calibratorNamed(name: string): Calibrator {
   return found;
 }
 
-/** The tensor's scale: that by which i8 is multiplied. Never 0. */
-export const scaleOf = (histogram: Histogram, calibrator: Calibrator): number =>
-  Math.fround((histogram.width === 0 ? ZERO_THRESHOLD : calibrator.threshold(histogram)) / 127);
+/** An entropy threshold above which more than this share of a tensor lies is not believed. */
+const MOST_SATURATED = 0.01;
+
+/** The share of elements above a threshold, bin 0 counted as its neighbour: a spike of zeros says nothing. */
+export function saturatedShare({ counts, width }: Histogram, threshold: number): number {
+  const cut = Math.round(threshold / width);
+  let [all, above] = [0, 0];
+  counts.forEach((count, bin) => {
+    const counted = bin === 0 ? (counts[1] ?? 0) : count;
+    all += counted;
+    if (bin >= cut) above += counted;
+  });
+  return all === 0 ? 0 : above / all;
+}
+
+/**
+ * The tensor's scale, that by which i8 is multiplied: never 0; and what had to be assumed for it. Entropy fails on histograms
+ * with spikes, which no coarser levels can stand for, and would cut off whatever is beyond them: the first percentile then.
+ */
+export function scaleOf(histogram: Histogram, calibrator: Calibrator): { readonly scale: number; readonly note?: string } {
+  const scale = (threshold: number): number => Math.fround(threshold / 127);
+  if (histogram.width === 0) return { scale: scale(ZERO_THRESHOLD), note: `"${histogram.name}" was 0 throughout the calibration data: its scale is 1/127` };
+  const threshold = calibrator.threshold(histogram);
+  const share = calibrator === entropy ? saturatedShare(histogram, threshold) : 0;
+  const instead = percentile(PERCENTILES[0]);
+  if (share <= MOST_SATURATED || instead.threshold(histogram) <= threshold) return { scale: scale(threshold) };
+  const note = `"${histogram.name}": entropy would cut ${(100 * share).toFixed(1)} % of it off at ${threshold.toPrecision(3)} of ${histogram.peak.toPrecision(3)}; ${instead.name} was taken`;
+  return { scale: scale(instead.threshold(histogram)), note };
+}
 
 /** At most this many cuts are tried. */
 const MSE_CUTS = 2048;

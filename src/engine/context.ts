@@ -16,10 +16,16 @@ export type Input = Tensor | TypedArray;
 export type Inputs = Readonly<Record<string, Input>>;
 export type Outputs = Record<string, Tensor>;
 
+/** Bytes of a GPU buffer, from `offset` on. */
+interface Place {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+}
+
 /** One command of a resolved stretch. */
 type Command =
   | { readonly kind: "dispatch"; readonly step: DispatchStep; readonly pipeline: GPUComputePipeline; readonly group: GPUBindGroup; readonly counts: readonly [number, number, number] }
-  | { readonly kind: "copy"; readonly from: GPUBuffer; readonly to: GPUBuffer; readonly bytes: number };
+  | { readonly kind: "copy"; readonly from: Place; readonly to: Place; readonly bytes: number };
 
 interface Resolved {
   readonly commands: readonly Command[];
@@ -112,9 +118,9 @@ export class ExecutionContext {
     const readbacks = [];
     for (const output of plan.outputs) {
       const bytes = this.bytesOf(output.buffer, bindings);
-      const buffer = await this.buffer(output.buffer, bindings);
-      if (bytes > PIECE_BYTES) readbacks.push({ read: () => this.memory.download(buffer, 0, bytes) });
-      else readbacks.push(this.memory.readback(encoder, buffer, 0, bytes));
+      const { buffer, offset } = await this.place(output.buffer, bindings);
+      if (bytes > PIECE_BYTES) readbacks.push({ read: () => this.memory.download(buffer, offset, bytes) });
+      else readbacks.push(this.memory.readback(encoder, buffer, offset, bytes));
     }
     device.queue.submit([encoder.finish()]);
     const outputs: Outputs = {};
@@ -154,14 +160,17 @@ export class ExecutionContext {
 
   private async upload(number: number, tensor: Tensor, bindings: Bindings, place: string): Promise<void> {
     const bytes = toDevice(tensor, this.engine.plan.buffers[number]!.storage, place);
-    if (bytes.length > 0) await this.memory.upload(await this.buffer(number, bindings), bytes);
+    if (bytes.length === 0) return;
+    const { buffer, offset } = await this.place(number, bindings);
+    await this.memory.upload(buffer, bytes, offset);
   }
 
   private async download(number: number, bindings: Bindings): Promise<Tensor> {
     const { dtype, shape, storage } = this.engine.plan.buffers[number]!;
     const bytes = this.bytesOf(number, bindings);
-    const data = bytes === 0 ? new Uint8Array(0) : await this.memory.download(await this.buffer(number, bindings), 0, bytes);
-    return fromDevice(data, dtype, this.table.shape(shape, bindings), storage);
+    if (bytes === 0) return fromDevice(new Uint8Array(0), dtype, this.table.shape(shape, bindings), storage);
+    const { buffer, offset } = await this.place(number, bindings);
+    return fromDevice(await this.memory.download(buffer, offset, bytes), dtype, this.table.shape(shape, bindings), storage);
   }
 
   // --- memory ------------------------------------------------------------------------------------------------------------
@@ -170,15 +179,16 @@ export class ExecutionContext {
     return this.table.evaluate(this.engine.plan.buffers[number]!.bytes, bindings);
   }
 
-  /** The GPU buffer of a numbered buffer, large enough for the shapes bound. */
-  private async buffer(number: number, bindings: Bindings): Promise<GPUBuffer> {
+  /** Where a numbered buffer lies: a GPU buffer large enough for the shapes bound, and the byte at which it begins there. */
+  private async place(number: number, bindings: Bindings): Promise<Place> {
     const { buffers, slots } = this.engine.plan;
     const { home, name } = buffers[number]!;
-    if (home.kind === "weight") return this.engine.weightBuffers.get(number)!;
+    if (home.kind === "weight") return { buffer: this.engine.weightBuffers.get(number)!, offset: 0 };
     const bytes = this.bytesOf(number, bindings);
-    if (home.kind !== "activation") return this.bufferOf(number, name, bytes);
+    if (home.kind !== "activation") return { buffer: await this.bufferOf(number, name, bytes), offset: 0 };
+    const offset = home.offset === undefined || bytes === 0 ? 0 : this.table.evaluate(home.offset, bindings);
     const tenants = slots[home.slot]!.bytes.map((text) => this.table.tryEvaluate(text, bindings) ?? 0);
-    return this.bufferOf(-1 - home.slot, name, Math.max(bytes, ...tenants));
+    return { buffer: await this.bufferOf(-1 - home.slot, name, Math.max(offset + bytes, ...tenants)), offset };
   }
 
   private async bufferOf(place: number, label: string, bytes: number): Promise<GPUBuffer> {
@@ -240,7 +250,7 @@ export class ExecutionContext {
       if (command.kind === "copy") {
         pass?.end();
         pass = undefined;
-        encoder.copyBufferToBuffer(command.from, 0, command.to, 0, command.bytes);
+        encoder.copyBufferToBuffer(command.from.buffer, command.from.offset, command.to.buffer, command.to.offset, command.bytes);
       } else {
         pass ??= encoder.beginComputePass(this.profiler?.pass(command.step));
         pass.setPipeline(command.pipeline);
@@ -262,7 +272,7 @@ export class ExecutionContext {
     // All memory first: growing a slot replaces its buffer.
     const flat = this.unroll(steps, bindings);
     for (const { step, bindings: at } of flat) {
-      for (const number of step.kind === "copy" ? [step.from, step.to] : step.bindings.map(({ buffer }) => buffer)) await this.buffer(number, at);
+      for (const number of step.kind === "copy" ? [step.from, step.to] : step.bindings.map(({ buffer }) => buffer)) await this.place(number, at);
     }
     const alignment = device.caps.limits.minUniformBufferOffsetAlignment;
     const blocks: { offset: number; words: Int32Array }[] = [];
@@ -285,7 +295,7 @@ export class ExecutionContext {
     for (const [i, { step, bindings: at }] of flat.entries()) {
       if (step.kind === "copy") {
         const bytes = this.bytesOf(step.from, at);
-        if (bytes > 0 && step.from !== step.to) commands.push({ kind: "copy", from: await this.buffer(step.from, at), to: await this.buffer(step.to, at), bytes });
+        if (bytes > 0 && step.from !== step.to) commands.push({ kind: "copy", from: await this.place(step.from, at), to: await this.place(step.to, at), bytes });
         continue;
       }
       const counts = step.workgroups.map((text) => this.table.evaluate(text, at)) as [number, number, number];
@@ -294,7 +304,7 @@ export class ExecutionContext {
       const entries: GPUBindGroupEntry[] = [];
       for (const [binding, { buffer }] of step.bindings.entries()) {
         const size = Math.max(4, this.bytesOf(buffer, at));
-        entries.push({ binding, resource: { buffer: await this.buffer(buffer, at), size: plan.buffers[buffer]!.home.kind === "weight" ? Math.ceil(size / 4) * 4 : size } });
+        entries.push({ binding, resource: { ...(await this.place(buffer, at)), size: plan.buffers[buffer]!.home.kind === "weight" ? Math.ceil(size / 4) * 4 : size } });
       }
       const block = blockOf[i];
       if (block) entries.push({ binding: entries.length, resource: { buffer: params!, offset: block.offset, size: block.bytes } });
@@ -344,9 +354,9 @@ export class ExecutionContext {
     const bytes = this.bytesOf(from, fromBindings);
     if (bytes === 0 || from === to) return;
     const { device } = this.engine.device;
-    const [source, target] = [await this.buffer(from, fromBindings), await this.buffer(to, toBindings)];
+    const [source, target] = [await this.place(from, fromBindings), await this.place(to, toBindings)];
     const encoder = device.createCommandEncoder();
-    encoder.copyBufferToBuffer(source, 0, target, 0, bytes);
+    encoder.copyBufferToBuffer(source.buffer, source.offset, target.buffer, target.offset, bytes);
     device.queue.submit([encoder.finish()]);
   }
 

@@ -97,7 +97,7 @@ export class Engine {
 async function compileAll(plan: Plan, cache: PipelineCache): Promise<Map<DispatchStep, CompiledPipeline>> {
   const compiled = await Promise.all(
     dispatchesOf(plan.steps).map(async (step): Promise<[DispatchStep, CompiledPipeline]> => {
-      const bindings = [...step.bindings.map(({ access }) => access), ...(step.params.length > 0 ? (["uniform"] as const) : [])];
+      const bindings = [...step.bindings.map(({ access, shared }) => (shared ? "write" : access)), ...(step.params.length > 0 ? (["uniform"] as const) : [])];
       return [step, await cache.compile({ label: step.label, wgsl: plan.shaders[step.shader]!, bindings })];
     }),
   );

@@ -59,7 +59,8 @@ export interface DispatchStep {
   readonly tactic: string;
   readonly config: Readonly<Record<string, number | boolean | string>>;
   readonly shader: number;
-  readonly bindings: readonly { readonly buffer: number; readonly access: "read" | "write" }[];
+  /** `shared`: read only, but bound as writable, since the kernel writes another part of the same GPU buffer. */
+  readonly bindings: readonly { readonly buffer: number; readonly access: "read" | "write"; readonly shared?: true }[];
   readonly params: readonly string[];
   readonly workgroups: readonly [string, string, string];
 }

@@ -1,5 +1,6 @@
 // Activation memory: which slot, a GPU buffer, each value gets and where in it. Values whose lifetimes overlap lie side by
-// side in a slot, others on top of each other; no kernel reads and writes one slot, which WebGPU forbids for a whole buffer.
+// side in a slot, others on top of each other. A kernel that reads and writes one slot must bind what it reads as writable,
+// so that is done only where it saves memory.
 
 import { type Bindings, type Dim, dimText, evaluate, floorDiv, isStatic, mul, sameDim, symbolsOf } from "../ir/dims.ts";
 import { buffersOf, lifetimes } from "../engine/lifetimes.ts";
@@ -59,19 +60,22 @@ interface Item {
   readonly known: boolean;
   readonly first: number;
   readonly last: number;
-  /** Buffers that some kernel writes where it reads this one, or the other way round. */
+  /** Buffers that must not lie in the same slot: copies go from one to the other. */
   readonly apart: ReadonlySet<number>;
+  /** Those that had better not: some kernel writes the one and reads the other. */
+  readonly uneasy: ReadonlySet<number>;
 }
 
 function itemsOf(steps: readonly Step[], tenants: readonly Tenant[], { sizes }: MemoryOptions): Item[] {
   const lives = lifetimes(steps);
-  const apart = new Map<number, Set<number>>();
-  keepApart(steps, (a, b) => {
+  const [apart, uneasy] = [new Map<number, Set<number>>(), new Map<number, Set<number>>()];
+  eachPair(steps, (a, b, strict) => {
     if (a === b || !tenants[a]!.shared || !tenants[b]!.shared) return;
+    const table = strict ? apart : uneasy;
     for (const [one, other] of [[a, b], [b, a]] as const) {
-      const known = apart.get(one);
+      const known = table.get(one);
       if (known) known.add(other);
-      else apart.set(one, new Set([other]));
+      else table.set(one, new Set([other]));
     }
   });
   return tenants.flatMap(({ shared, bytes }, buffer): Item[] => {
@@ -79,7 +83,7 @@ function itemsOf(steps: readonly Step[], tenants: readonly Tenant[], { sizes }: 
     const { first, last } = lives.get(buffer) ?? { first: 0, last: -1 };
     const known = [...symbolsOf(bytes)].every((name) => sizes.get(name) !== undefined);
     const base = baseOf(bytes);
-    return [{ buffer, bytes, size: known ? evaluate(bytes, sizes)! : 0, base, scale: known ? evaluate(base, sizes)! : 0, known, first, last, apart: apart.get(buffer) ?? NONE }];
+    return [{ buffer, bytes, size: known ? evaluate(bytes, sizes)! : 0, base, scale: known ? evaluate(base, sizes)! : 0, known, first, last, apart: apart.get(buffer) ?? NONE, uneasy: uneasy.get(buffer) ?? NONE }];
   });
 }
 
@@ -92,22 +96,22 @@ function baseOf(bytes: Dim): Dim {
 
 const NONE: ReadonlySet<number> = new Set();
 
-/** Names every pair of buffers that WebGPU wants to be different ones. */
-function keepApart(steps: readonly Step[], pair: (a: number, b: number) => void): void {
+/** Names every pair of buffers that should be different ones for WebGPU, and those that must (`strict`). */
+function eachPair(steps: readonly Step[], pair: (a: number, b: number, strict: boolean) => void): void {
   for (const step of steps) {
     switch (step.kind) {
       case "dispatch": {
         const writes = step.bindings.filter(({ access }) => access === "write");
-        for (const { buffer } of writes) for (const other of step.bindings) if (other.access === "read") pair(buffer, other.buffer);
+        for (const { buffer } of writes) for (const other of step.bindings) if (other.access === "read") pair(buffer, other.buffer, false);
         break;
       }
-      case "copy": pair(step.from, step.to); break;
+      case "copy": pair(step.from, step.to, true); break;
       case "host": break;
       case "loop": case "if": {
         // Copies between turns and out of branches may touch any two of these.
         const own = buffersOf({ ...step, ...(step.kind === "loop" ? { body: [] } : { then: [], else: [] }) });
-        for (const a of own) for (const b of own) pair(a, b);
-        for (const inner of step.kind === "loop" ? [step.body] : [step.then, step.else]) keepApart(inner, pair);
+        for (const a of own) for (const b of own) pair(a, b, true);
+        for (const inner of step.kind === "loop" ? [step.body] : [step.then, step.else]) eachPair(inner, pair);
       }
     }
   }
@@ -164,15 +168,17 @@ function mostLive(items: readonly Item[]): number {
   return most;
 }
 
-/** Each item in turn where it makes the memory grow least. */
+/** Each item in turn where it makes the memory grow least, uneasy pairs apart. */
 function place(order: readonly Item[], largest: number): Placement {
   const slots: Slot[] = [];
   const slotOf = new Map<number, number>();
   for (const item of order) {
     const forbidden = new Set<number>();
-    for (const other of item.apart) {
-      const slot = slotOf.get(other);
-      if (slot !== undefined) forbidden.add(slot);
+    for (const others of [item.apart, item.uneasy]) {
+      for (const other of others) {
+        const slot = slotOf.get(other);
+        if (slot !== undefined) forbidden.add(slot);
+      }
     }
     let [chosen, offset, least] = [-1, 0, item.size];
     let leastRoom = Number.POSITIVE_INFINITY;
@@ -240,6 +246,8 @@ function gapFor(item: Item, slot: Slot): { readonly offset: number; readonly roo
 /** A choice for each item up to some step: those alive, and by `before` all that came earlier. */
 interface State {
   readonly bytes: number;
+  /** Uneasy pairs that share a slot. */
+  readonly shared: number;
   readonly sizes: readonly number[];
   readonly alive: readonly Assigned[];
   readonly latest: Assigned | undefined;
@@ -250,24 +258,28 @@ interface Assigned extends Placed {
 }
 
 /** States kept a step: as many as this work allows, and no more than pays. */
-const WORK = 100_000;
-const WIDEST = 256;
+const WORK = 1_000_000;
+const WIDEST = 4096;
 
-/** Beam search in the order of time; undefined when it finds nothing smaller than `limit`. */
+/** What a kernel that reads and writes one slot counts as, as a part of the bytes. */
+const SHARED = 1 / 512;
+
+/** Beam search in the order of time; undefined when it finds nothing better than `limit` bytes. */
 function search(items: readonly Item[], largest: number, limit: number, enough: number): Placement | undefined {
+  // What is under the bound anyhow is equally good.
+  const cost = ({ bytes, shared }: State): number => Math.max(bytes, enough) + shared * SHARED * enough;
   const width = Math.max(4, Math.min(WIDEST, Math.floor(WORK / Math.max(1, items.length))));
-  let states: State[] = [{ bytes: 0, sizes: [], alive: [], latest: undefined, before: undefined }];
+  let states: State[] = [{ bytes: 0, shared: 0, sizes: [], alive: [], latest: undefined, before: undefined }];
   for (const item of [...items].sort((a, b) => a.first - b.first || b.size - a.size)) {
     const next = new Map<string, State>();
     for (const state of states) {
       for (const made of choicesFor(item, state, largest)) {
-        if (made.bytes >= limit) continue;
+        if (cost(made) >= limit) continue;
         const key = `${made.sizes.join()}|${made.alive.map(({ item: { buffer }, slot, offset }) => `${buffer}.${slot}.${offset}`).join()}`;
-        if (!next.has(key)) next.set(key, made);
+        const same = next.get(key);
+        if (!same || cost(made) < cost(same)) next.set(key, made);
       }
     }
-    // What is under the bound anyhow is equally good.
-    const cost = ({ bytes }: State): number => Math.max(bytes, enough);
     states = [...next.values()].sort((a, b) => cost(a) - cost(b) || a.sizes.length - b.sizes.length).slice(0, width);
     if (states.length === 0) return undefined;
   }
@@ -276,10 +288,11 @@ function search(items: readonly Item[], largest: number, limit: number, enough: 
   return { slots, bytes: states[0]!.bytes };
 }
 
-/** Every gap of every slot that an item may lie in. */
+/** Both ends of every gap of every slot that an item may lie in. */
 function choicesFor(item: Item, state: State, largest: number): State[] {
   const alive = state.alive.filter((other) => other.item.last >= item.first);
-  const forbidden = new Set(alive.filter((other) => item.apart.has(other.item.buffer)).map(({ slot }) => slot));
+  const slotsOf = (others: ReadonlySet<number>): readonly number[] => alive.filter((other) => others.has(other.item.buffer)).map(({ slot }) => slot);
+  const [forbidden, uneasy] = [new Set(slotsOf(item.apart)), slotsOf(item.uneasy)];
   const made: State[] = [];
   const assign = (slot: number, offset: number): void => {
     const size = state.sizes[slot] ?? 0;
@@ -288,18 +301,21 @@ function choicesFor(item: Item, state: State, largest: number): State[] {
     const sizes = [...state.sizes];
     sizes[slot] = grown;
     const latest = { item, slot, offset };
-    made.push({ bytes: state.bytes + grown - size, sizes, alive: [...alive, latest], latest, before: state });
+    const shared = state.shared + uneasy.filter((other) => other === slot).length;
+    made.push({ bytes: state.bytes + grown - size, shared, sizes, alive: [...alive, latest], latest, before: state });
   };
   for (let slot = 0; slot < state.sizes.length; slot++) {
     if (forbidden.has(slot)) continue;
     const near = alive.filter((other) => other.slot === slot).sort((a, b) => a.offset - b.offset);
     if (near.some((other) => !sameDim(other.item.base, item.base))) continue;
+    const unit = ALIGNMENT * item.scale;
     let from = 0;
-    for (const other of near) {
-      if (other.offset - from >= item.size) assign(slot, from);
-      from = Math.max(from, alignedEnd(other));
+    for (const to of [...near.map(({ offset }) => offset), Number.POSITIVE_INFINITY]) {
+      if (to - from >= item.size) assign(slot, from);
+      const high = Math.floor((Math.min(to, state.sizes[slot]!) - item.size) / unit) * unit;
+      if (high > from) assign(slot, high);
+      from = Math.max(from, ...near.filter(({ offset }) => offset === to).map(alignedEnd));
     }
-    assign(slot, from);
   }
   assign(state.sizes.length, 0);
   return made;

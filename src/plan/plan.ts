@@ -78,6 +78,7 @@ class Planner {
     const steps = [...this.steps(program.tasks), ...copies];
     const tenants = this.buffers.map(({ value, home }) => ({ shared: home.kind === "activation", bytes: bytesOf(value, storageOf(value, options.caps)) }));
     const memory = planMemory(steps, tenants, { sizes: largestSizes(program, options.profiles), largest: options.caps.limits.maxBufferSize });
+    const plannedSteps = this.shareSlots(steps, memory.homes);
     const buffers = this.buffers.map(({ value, home }, i): PlanBuffer => {
       const storage = storageOf(value, options.caps);
       return {
@@ -90,7 +91,7 @@ class Planner {
       return { name: value.name, dtype: value.dtype, shape: value.shape.map(dimText), buffer: this.numbers.get(value)!, ...(assumed ? { assumed: Array.from(assumed.data, String) } : {}) };
     });
     const plan: Plan = {
-      inputs, outputs, buffers, shaders: [...this.shaders.keys()], steps, slots: memory.slots.map((bytes) => ({ bytes: bytes.map(dimText) })),
+      inputs, outputs, buffers, shaders: [...this.shaders.keys()], steps: plannedSteps, slots: memory.slots.map((bytes) => ({ bytes: bytes.map(dimText) })),
       profiles: options.profiles, hostLayers: this.hostLayers, notes: options.notes,
     };
     return { plan, weights: this.weightBlock() };
@@ -172,6 +173,21 @@ class Planner {
         workgroups: step.workgroups.map((dim: Dim) => dimText(dim)) as unknown as readonly [string, string, string],
       })),
     ];
+  }
+
+  /** Binds as writable what a kernel reads of a slot that it also writes: WebGPU allows one buffer but one use in a dispatch. */
+  private shareSlots(steps: readonly Step[], homes: ReadonlyMap<number, Place>): Step[] {
+    const texts = [...this.shaders.keys()];
+    return steps.map((step): Step => {
+      if (step.kind === "loop") return { ...step, body: this.shareSlots(step.body, homes) };
+      if (step.kind === "if") return { ...step, then: this.shareSlots(step.then, homes), else: this.shareSlots(step.else, homes) };
+      if (step.kind !== "dispatch") return step;
+      const written = new Set(step.bindings.flatMap(({ buffer, access }) => (access === "write" ? [homes.get(buffer)?.slot] : [])));
+      const isShared = ({ buffer, access }: (typeof step.bindings)[number]): boolean => access === "read" && homes.has(buffer) && written.has(homes.get(buffer)!.slot);
+      if (!step.bindings.some(isShared)) return step;
+      const wgsl = texts[step.shader]!.replace(/@binding\((\d+)\) var<storage, read>/g, (text, at: string) => (isShared(step.bindings[Number(at)]!) ? `@binding(${at}) var<storage, read_write>` : text));
+      return { ...step, shader: this.shader(wgsl), bindings: step.bindings.map((binding) => (isShared(binding) ? { ...binding, shared: true } : binding)) };
+    });
   }
 
   private shader(wgsl: string): number {

@@ -8,7 +8,7 @@ import { Histogram } from "../../src/calibrator/histogram.ts";
 import { calibratorNamed, entropy, minmax, mse, percentile, scaleOf } from "../../src/calibrator/thresholds.ts";
 import { KilnError } from "../../src/util/errors.ts";
 import { generator } from "../support/agreement.ts";
-import { activations, bruteForce } from "./histograms.ts";
+import { activations, bruteForce, normals } from "./histograms.ts";
 
 const histogramOf = (...batches: readonly ArrayLike<number>[]): Histogram => {
   const histogram = new Histogram("x");
@@ -43,7 +43,7 @@ describe("entropy", () => {
       });
       expect(entropyCut(histogram.counts)).toBe(expected.cut);
       expect(entropy.threshold(histogram)).toBe(expected.cut * histogram.width);
-      expect(scaleOf(histogram, entropy)).toBe(Math.fround((expected.cut * histogram.width) / 127));
+      expect(scaleOf(histogram, entropy)).toEqual({ scale: Math.fround((expected.cut * histogram.width) / 127) });
     });
 
     it(`${name}: the curve falls to the threshold and is convex where clipping wanes`, () => {
@@ -150,7 +150,8 @@ describe("the histogram", () => {
     const tiny = histogramOf([1e-44, 0]);
     expect(tiny.width).toBe(0);
     expect(tiny.total).toBe(2);
-    expect(scaleOf(tiny, entropy)).toBe(Math.fround(1 / 127));
+    expect(scaleOf(tiny, entropy).scale).toBe(Math.fround(1 / 127));
+    expect(scaleOf(tiny, entropy).note).toMatch(/0 throughout/);
   });
 });
 
@@ -177,6 +178,15 @@ describe("the other calibrators", () => {
     };
     const least = errorAt(mse.threshold(histogram));
     for (let i = 1; i <= 100; i++) expect(least).toBeLessThanOrEqual(errorAt((sizes.at(-1)! * i) / 100) * 1.01);
+  });
+
+  it("stand in for entropy where a spike makes it cut off what lies beyond", () => {
+    // A picture's background: one value most of the time, the strokes a few times larger.
+    const [next, normal] = [generator(9), normals(10)];
+    const picture = histogramOf(Float32Array.from({ length: 50_000 }, () => (next() < 0.8 ? -0.4242 : Math.abs(normal()) + 1)));
+    expect(entropy.threshold(picture)).toBeLessThan(1);
+    expect(scaleOf(picture, entropy).scale).toBe(Math.fround(percentile(99.99).threshold(picture) / 127));
+    expect(scaleOf(picture, entropy).note).toMatch(/percentile:99.99 was taken/);
   });
 
   it("are found by name", () => {

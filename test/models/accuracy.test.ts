@@ -2,10 +2,10 @@
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import type { Device } from "../../src/gpu/device.ts";
-import { type Tensor, allocate, numbersOf, sizeOf, writer } from "../../src/ir/tensor.ts";
+import { allocate, numbersOf, sizeOf, type Tensor, writer } from "../../src/ir/tensor.ts";
 import type { DType } from "../../src/ir/types.ts";
 import { realDevice } from "../gpu/open.ts";
-import { type Network, isThere, modelBytes, openEngine, openReference } from "./networks.ts";
+import { isThere, modelBytes, type Network, openEngine, openReference } from "./networks.ts";
 import { type Records, readCifar, readImagenet, readMnist, readPredictions } from "./records.ts";
 
 interface Classifier {
@@ -100,9 +100,12 @@ describe.skipIf(!isThere)("every record is predicted as by ONNX Runtime", () => 
     if (!device) return skip("no GPU adapter");
     const records = classifier.records();
     const bytes = modelBytes(classifier.model);
-    const expected = readPredictions(classifier.model) ?? (await predict(classifier, records, await openReference(bytes, true)));
+    const expected =
+      readPredictions(classifier.model) ?? (await predict(classifier, records, await openReference(bytes, true)));
     const actual = await predict(classifier, records, await openEngine(device, bytes));
-    const different = actual.flatMap((found, i) => (found === expected[i] ? [] : [`record ${i}: ${found}, not ${expected[i]}`]));
+    const different = actual.flatMap((found, i) =>
+      found === expected[i] ? [] : [`record ${i}: ${found}, not ${expected[i]}`],
+    );
     expect(different).toEqual([]);
     expect(actual.length).toBe(records.count);
   });

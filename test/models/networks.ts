@@ -3,10 +3,10 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
-import { type BuildOptions, Builder } from "../../src/builder.ts";
+import { Builder, type BuildOptions } from "../../src/builder.ts";
 import type { Plan } from "../../src/engine/plan.ts";
 import type { Device } from "../../src/gpu/device.ts";
-import { type Tensor, arrayOfBytes } from "../../src/ir/tensor.ts";
+import { arrayOfBytes, type Tensor } from "../../src/ir/tensor.ts";
 import { DTYPES, type DType, dtypeFacts } from "../../src/ir/types.ts";
 
 /** The folder of models and data, which is not part of this repository. */
@@ -24,7 +24,11 @@ export interface Network {
 }
 
 /** An engine with one context, built without measuring. */
-export async function openEngine(device: Device, bytes: Uint8Array, options: BuildOptions = {}): Promise<Network & { readonly plan: Plan }> {
+export async function openEngine(
+  device: Device,
+  bytes: Uint8Array,
+  options: BuildOptions = {},
+): Promise<Network & { readonly plan: Plan }> {
   const engine = await new Builder(device).build(bytes, { optimizationLevel: 0, ...options });
   const context = engine.createExecutionContext();
   return { plan: engine.plan, run: (inputs) => context.execute(inputs), close: async () => engine.dispose() };

