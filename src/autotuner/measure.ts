@@ -23,7 +23,7 @@ export interface Keyed<C> {
 /** Relative error (to the largest magnitude) up to which two kernels count as equal. */
 const TOLERANCE = 2e-3;
 /** Outputs are compared up to this many bytes. */
-const COMPARED_BYTES = 1 << 18;
+const COMPARED_BYTES = 1 << 20;
 
 export class Bench {
   private readonly memory: Memory;

@@ -38,8 +38,8 @@ class GraphWriter {
   constructor(private readonly graph: Graph, private readonly opset: number) {
     // Names that the caller knows come first, so that they stay as they are.
     for (const { name } of graph.outputs) this.taken.add(name);
+    for (const { name, value } of graph.outputs) if (name === value.name && !value.data) this.names.set(value, name);
     for (const value of graph.inputs) this.nameOf(value);
-    for (const { name, value } of graph.outputs) if (name === value.name && !value.data && !graph.inputs.includes(value)) this.names.set(value, name);
   }
 
   whole(): GraphProto {

@@ -7,9 +7,10 @@ import type { Expr } from "../ir/expr.ts";
 import * as x from "../ir/expr.ts";
 import type { Lowering } from "../ir/lower.ts";
 import { loadAs } from "../ir/task.ts";
+import { numbersOf } from "../ir/tensor.ts";
 import { type DType, dtypeOfOnnx, isFloat, ONNX_TYPE_NAMES } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
-import { badAttribute, shapeMismatch, unsupportedType } from "../util/errors.ts";
+import { badAttribute, badScale, shapeMismatch, unsupportedType } from "../util/errors.ts";
 import { broadcastIndex } from "./broadcast.ts";
 import { type AttributeReader, axisIn, defineOp, type NodeFacts, need, type Operator } from "./define.ts";
 import { matmul, type Operand } from "./matmul.ts";
@@ -58,6 +59,13 @@ function factorIndex(
       `block_size is ${block}`,
     );
   return (index) => index.map((at, i) => (i === along ? x.floorDiv(at, x.int(block)) : at));
+}
+
+/** Refuses a constant scale that no value can be divided by (`divides`) or multiplied with. */
+function checkScale(node: NodeFacts, { name, data }: Value, divides: boolean): void {
+  if (!data) return;
+  const bad = numbersOf(data).findIndex((scale) => !Number.isFinite(scale) || (divides && scale === 0));
+  if (bad >= 0) throw badScale(node, name, bad, numbersOf(data)[bad]!);
 }
 
 /** The element type of a TensorProto number; undefined for 0. */
@@ -116,6 +124,7 @@ export const quantizations: readonly Operator[] = [
       const dtype = zeroPoint?.dtype ?? namedType(node, attrs.outputType) ?? "u8";
       if (dtype !== "i8" && dtype !== "u8" && dtype !== "i16" && dtype !== "u16")
         throw badAttribute(node, "output_dtype", dtype, "an integer type of 8 or 16 bits");
+      checkScale(node, scale, true);
       const at = factorIndex(node, scale, input.shape, attrs);
       const precision = namedType(node, attrs.precision) ?? scale.dtype;
       return [
@@ -134,6 +143,7 @@ export const quantizations: readonly Operator[] = [
       const [input, scale, zeroPoint] = [need(node, inputs, 0), need(node, inputs, 1), inputs[2]];
       const dtype = namedType(node, attrs.outputType) ?? scale.dtype;
       if (!isFloat(dtype)) throw badAttribute(node, "output_dtype", dtype, "a floating-point type");
+      checkScale(node, scale, false);
       const at = factorIndex(node, scale, input.shape, attrs);
       return [
         b.map(dtype, input.shape, (i) => {

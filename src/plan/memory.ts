@@ -102,7 +102,9 @@ function eachPair(steps: readonly Step[], pair: (a: number, b: number, strict: b
     switch (step.kind) {
       case "dispatch": {
         const writes = step.bindings.filter(({ access }) => access === "write");
-        for (const { buffer } of writes) for (const other of step.bindings) if (other.access === "read") pair(buffer, other.buffer, false);
+        // What is bound twice, as scalars and as vectors, cannot be writable: two writable ranges must not overlap.
+        const twice = (buffer: number): boolean => step.bindings.filter((binding) => binding.buffer === buffer).length > 1;
+        for (const { buffer } of writes) for (const other of step.bindings) if (other.access === "read") pair(buffer, other.buffer, twice(other.buffer));
         break;
       }
       case "copy": pair(step.from, step.to, true); break;
@@ -154,7 +156,12 @@ function best(items: readonly Item[], largest: number): Placement {
     if (!found || placement.bytes < found.bytes) found = placement;
     if (found.bytes <= enough) return found;
   }
-  return search(items, largest, found!.bytes, enough) ?? found!;
+  for (const width of WIDTHS) {
+    if (width > WIDTHS[0]! && width * items.length > WORK) break;
+    found = search(items, largest, width, found!.bytes, enough) ?? found!;
+    if (found.bytes <= NEAR * enough) break;
+  }
+  return found!;
 }
 
 function mostLive(items: readonly Item[]): number {
@@ -257,18 +264,18 @@ interface Assigned extends Placed {
   readonly slot: number;
 }
 
-/** States kept a step: as many as this work allows, and no more than pays. */
-const WORK = 1_000_000;
-const WIDEST = 4096;
+/** States kept a step, from few to many while the result is not near enough to the bound, as far as the work allows. */
+const WIDTHS = [16, 128, 1024];
+const WORK = 100_000;
+const NEAR = 1.02;
 
 /** What a kernel that reads and writes one slot counts as, as a part of the bytes. */
 const SHARED = 1 / 512;
 
 /** Beam search in the order of time; undefined when it finds nothing better than `limit` bytes. */
-function search(items: readonly Item[], largest: number, limit: number, enough: number): Placement | undefined {
+function search(items: readonly Item[], largest: number, width: number, limit: number, enough: number): Placement | undefined {
   // What is under the bound anyhow is equally good.
   const cost = ({ bytes, shared }: State): number => Math.max(bytes, enough) + shared * SHARED * enough;
-  const width = Math.max(4, Math.min(WIDEST, Math.floor(WORK / Math.max(1, items.length))));
   let states: State[] = [{ bytes: 0, shared: 0, sizes: [], alive: [], latest: undefined, before: undefined }];
   for (const item of [...items].sort((a, b) => a.first - b.first || b.size - a.size)) {
     const next = new Map<string, State>();

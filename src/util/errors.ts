@@ -277,4 +277,6 @@ export const cacheMismatch = (missing: readonly string[], foreign: readonly stri
   );
 export const badDataset = (place: string, what: string, hint?: string): KilnError => error("K705", "bad-dataset", place, what, undefined, hint);
 export const badState = (file: string, what: string): KilnError => error("K706", "bad-calibration-state", file, what, undefined, "delete the file to begin anew");
+export const badScale = (node: { name: string; op: string }, scale: string, element: number, value: number): KilnError =>
+  error("K708", "bad-scale", `${node.op} "${node.name}"`, `element ${element} of its scale "${scale}" is ${value}`, "a scale is a finite number, and that of a quantization not 0", "calibrate and export the model again");
 export const badCalibrator = (name: string, known: readonly string[]): KilnError => error("K707", "bad-calibrator", `"${name}"`, "there is no such calibrator", undefined, `expected: ${known.join(", ")}`);

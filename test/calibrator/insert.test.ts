@@ -85,11 +85,11 @@ describe("sites", () => {
   });
 });
 
-/** The network with every scale 1/50. */
+/** The network with every scale 1/20. */
 function quantized(onnx: Uint8Array, options: SiteOptions = {}): { graph: Graph; sites: Sites } {
   const graph = importModel(onnx);
   const sites = findSites(graph, options);
-  const made = insertPairs(graph, sites, new Map(sites.groups.flat().map(({ name }) => [name, 0.02])));
+  const made = insertPairs(graph, sites, new Map(sites.groups.flat().map(({ name }) => [name, 0.05])));
   verifyGraph(made);
   return { graph: made, sites };
 }
@@ -106,7 +106,7 @@ describe("pairs", () => {
       const given = { x: x() };
       const [exact, rounded] = [runInterpreted(onnx, given), runInterpreted(exportModel(graph), given)].map(({ y }) => numbersOf(y!)) as [number[], number[]];
       const size = Math.max(...exact.map(Math.abs));
-      expect(Math.max(...exact.map((value, i) => Math.abs(value - rounded[i]!)))).toBeLessThan(0.05 * size);
+      expect(Math.max(...exact.map((value, i) => Math.abs(value - rounded[i]!)))).toBeLessThan(0.1 * size);
       expect(rounded).not.toEqual(exact);
     });
 
@@ -136,10 +136,10 @@ describe("pairs", () => {
 
 describe("weights", () => {
   it("are rounded to the nearest of 255 levels of their channel", () => {
-    const w = tensor("f32", [2, 3], [1, -0.5, 0.004, 100, -127, 0.4]);
+    const w = tensor("f32", [2, 3], [1, -0.3, 0.004, 100, -127, 0.4]);
     const { data, scales } = quantizeWeights(w, 0);
     expect([...scales]).toEqual([Math.fround(1 / 127), 1]);
-    expect(numbersOf(data)).toEqual([127, -63, 1, 100, -127, 0].map((value, i) => (i === 1 ? -64 + 1 : value)));
+    expect(numbersOf(data)).toEqual([127, -38, 1, 100, -127, 0]);
     expect([...quantizeWeights(w, 1).scales]).toEqual([100, 127, 0.4].map((value) => Math.fround(value / 127)));
   });
 
