@@ -12,7 +12,7 @@ export interface ScaledTolerance {
   readonly atol: number;
 }
 
-const FLOOR = 1e-7;
+const FLOOR = 2e-7;
 
 export interface Deviation {
   readonly ok: boolean;
