@@ -13,7 +13,7 @@ import type { Histogram } from "../src/calibrator/histogram.ts";
 import type { Int8Report } from "../src/calibrator/quantize.ts";
 import { columns } from "../src/cli/print.ts";
 import type { Engine } from "../src/engine/engine.ts";
-import { type Tensor, reader } from "../src/ir/tensor.ts";
+import { reader, type Tensor } from "../src/ir/tensor.ts";
 import { openNodeDevice } from "../src/node-device.ts";
 import { type LabelledNetwork, labelledNetworks } from "./labelled.ts";
 
@@ -54,7 +54,9 @@ const builder = new Builder(device);
 const records = Number(flags.records);
 const level = Number(flags.level) as 0;
 const wanted = flags.networks?.split(",");
-const networks = labelledNetworks(flags.shared, (name, what) => console.log(`skipped ${name}: there is no ${what}`)).filter(({ name }) => !wanted || wanted.includes(name));
+const networks = labelledNetworks(flags.shared, (name, what) => console.log(`skipped ${name}: there is no ${what}`)).filter(
+  ({ name }) => !wanted || wanted.includes(name),
+);
 const rows: Row[] = [];
 for (const network of networks) await measure(network);
 if (flags.json) writeFileSync(flags.json, `${JSON.stringify(rows, undefined, 2)}\n`);
@@ -66,7 +68,17 @@ async function measure(network: LabelledNetwork): Promise<void> {
   const expected = await run(float, network);
   const count = expected.classes.length;
   console.log(`\n${network.name}: ${count} records`);
-  add({ network: network.name, variant: "f32", top1: expected.hits / count, agreement: 1, relativeRms: 0, msPerRecord: expected.ms / count, bytes: float.serialize().length, calibrationSeconds: 0, notes: [] });
+  add({
+    network: network.name,
+    variant: "f32",
+    top1: expected.hits / count,
+    agreement: 1,
+    relativeRms: 0,
+    msPerRecord: expected.ms / count,
+    bytes: float.serialize().length,
+    calibrationSeconds: 0,
+    notes: [],
+  });
   float.dispose();
   // All calibrators look at the same histograms: the data is run once.
   let state: string | undefined;
@@ -82,16 +94,33 @@ async function measure(network: LabelledNetwork): Promise<void> {
         calibrator,
         calibration: network.calibration(Number(flags.calibration)),
         ...(state === undefined ? {} : { state }),
-        onState: (serialize, done) => { state = done === Number(flags.calibration) ? serialize() : state; },
-        onReport: (made) => { report = made; },
+        onState: (serialize, done) => {
+          state = done === Number(flags.calibration) ? serialize() : state;
+        },
+        onReport: (made) => {
+          report = made;
+        },
       },
-      onStage: (stage) => { if (stage === "calibrate") calibrated = performance.now(); },
+      onStage: (stage) => {
+        if (stage === "calibrate") calibrated = performance.now();
+      },
     });
-    names = report!.cache.trim().split("\n").slice(1).map((line) => line.slice(0, line.lastIndexOf(": ")));
+    names = report!.cache
+      .trim()
+      .split("\n")
+      .slice(1)
+      .map((line) => line.slice(0, line.lastIndexOf(": ")));
     const actual = await run(engine, network);
     add({
-      network: network.name, variant: calibrator, top1: actual.hits / count, agreement: actual.classes.filter((value, i) => value === expected.classes[i]).length / count,
-      relativeRms: relativeRms(actual.scores, expected.scores), msPerRecord: actual.ms / count, bytes: engine.serialize().length, calibrationSeconds: (calibrated - from) / 1000, notes: report!.notes,
+      network: network.name,
+      variant: calibrator,
+      top1: actual.hits / count,
+      agreement: actual.classes.filter((value, i) => value === expected.classes[i]).length / count,
+      relativeRms: relativeRms(actual.scores, expected.scores),
+      msPerRecord: actual.ms / count,
+      bytes: engine.serialize().length,
+      calibrationSeconds: (calibrated - from) / 1000,
+      notes: report!.notes,
     });
     engine.dispose();
   }
@@ -101,10 +130,22 @@ async function measure(network: LabelledNetwork): Promise<void> {
 function add(row: Row): void {
   rows.push(row);
   const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
-  console.log(columns([[
-    row.variant.padEnd(18), percent(row.top1).padStart(8), percent(row.agreement).padStart(9), row.relativeRms.toFixed(4).padStart(7),
-    `${row.msPerRecord.toFixed(2)} ms`.padStart(10), `${(row.bytes / 1e6).toFixed(2)} MB`.padStart(9), `${row.calibrationSeconds.toFixed(1)} s`.padStart(8),
-  ]], [0]));
+  console.log(
+    columns(
+      [
+        [
+          row.variant.padEnd(18),
+          percent(row.top1).padStart(8),
+          percent(row.agreement).padStart(9),
+          row.relativeRms.toFixed(4).padStart(7),
+          `${row.msPerRecord.toFixed(2)} ms`.padStart(10),
+          `${(row.bytes / 1e6).toFixed(2)} MB`.padStart(9),
+          `${row.calibrationSeconds.toFixed(1)} s`.padStart(8),
+        ],
+      ],
+      [0],
+    ),
+  );
   for (const note of row.notes) console.log(`    ${note}`);
 }
 
@@ -136,10 +177,12 @@ function split(output: Tensor, count: number): Float32Array[] {
 
 function relativeRms(actual: readonly Float32Array[], expected: readonly Float32Array[]): number {
   let [error, total] = [0, 0];
-  expected.forEach((row, r) => row.forEach((value, i) => {
-    error += (actual[r]![i]! - value) ** 2;
-    total += value ** 2;
-  }));
+  expected.forEach((row, r) =>
+    row.forEach((value, i) => {
+      error += (actual[r]![i]! - value) ** 2;
+      total += value ** 2;
+    }),
+  );
   return Math.sqrt(error / total);
 }
 
@@ -162,7 +205,11 @@ function chart(histograms: readonly Histogram[]): void {
   console.log(`\ndivergence of "${histogram.name}" over its threshold (logarithmic); max |x| ${histogram.peak.toPrecision(4)}`);
   means.forEach((value, i) => {
     const first = 128 + i * step;
-    const bar = Number.isFinite(logs[i]!) ? "#".repeat(1 + Math.round((60 * (logs[i]! - low)) / (high - low || 1))) : "(some level is empty)";
-    console.log(`${(first * histogram.width).toPrecision(4).padStart(9)} ${cut >= first && cut < first + step ? "*" : " "} ${bar} ${Number.isNaN(value) ? "" : value.toExponential(2)}`);
+    const bar = Number.isFinite(logs[i]!)
+      ? "#".repeat(1 + Math.round((60 * (logs[i]! - low)) / (high - low || 1)))
+      : "(some level is empty)";
+    console.log(
+      `${(first * histogram.width).toPrecision(4).padStart(9)} ${cut >= first && cut < first + step ? "*" : " "} ${bar} ${Number.isNaN(value) ? "" : value.toExponential(2)}`,
+    );
   });
 }

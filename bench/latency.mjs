@@ -8,12 +8,25 @@ import { Builder, TimingCache } from "../dist/node.js";
 
 const { positionals, values } = parseArgs({
   allowPositionals: true,
-  options: { seconds: { type: "string", default: "2" }, level: { type: "string", default: "3" }, tune: { type: "string", default: "60" }, json: { type: "string" } },
+  options: {
+    seconds: { type: "string", default: "2" },
+    level: { type: "string", default: "3" },
+    tune: { type: "string", default: "60" },
+    json: { type: "string" },
+  },
 });
 const [file, shapesText = ""] = positionals;
-const shapes = Object.fromEntries(shapesText.split(",").filter(Boolean).map((part) => part.split("=")).map(([name, dims]) => [name, dims.split("x").map(Number)]));
+const shapes = Object.fromEntries(
+  shapesText
+    .split(",")
+    .filter(Boolean)
+    .map((part) => part.split("="))
+    .map(([name, dims]) => [name, dims.split("x").map(Number)]),
+);
 const bytes = readFileSync(file);
-const profile = Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, { min: shape, opt: shape, max: shape }]));
+const profile = Object.fromEntries(
+  Object.entries(shapes).map(([name, shape]) => [name, { min: shape, opt: shape, max: shape }]),
+);
 
 const builder = await Builder.create();
 const timingCache = new TimingCache();
@@ -22,23 +35,52 @@ let inputs;
 let expected;
 for (const fp16 of [false, true]) {
   const started = performance.now();
-  const engine = await builder.build(bytes, { file, fp16, profiles: shapesText ? [profile] : [], optimizationLevel: Number(values.level), maxTuneTime: Number(values.tune), timingCache });
+  const engine = await builder.build(bytes, {
+    file,
+    fp16,
+    profiles: shapesText ? [profile] : [],
+    optimizationLevel: Number(values.level),
+    maxTuneTime: Number(values.tune),
+    timingCache,
+  });
   const buildS = (performance.now() - started) / 1000;
-  inputs ??= Object.fromEntries(engine.plan.inputs.map(({ name, dtype, shape }) => [name, randomTensor(dtype, shapes[name] ?? shape.map(Number))]));
+  inputs ??= Object.fromEntries(
+    engine.plan.inputs.map(({ name, dtype, shape }) => [name, randomTensor(dtype, shapes[name] ?? shape.map(Number))]),
+  );
   const context = engine.createExecutionContext();
   const outputs = await context.execute(inputs);
   expected ??= outputs;
-  rows.push({ variant: fp16 ? "kiln f16" : "kiln f32", medianMs: await median(() => context.execute(inputs)), buildS, kernels: engine.describe().kernels.length, relativeRms: relativeRms(outputs, expected) });
+  rows.push({
+    variant: fp16 ? "kiln f16" : "kiln f32",
+    medianMs: await median(() => context.execute(inputs)),
+    buildS,
+    kernels: engine.describe().kernels.length,
+    relativeRms: relativeRms(outputs, expected),
+  });
   for (const note of engine.plan.notes) console.log(note);
   const tactics = {};
   for (const { tactic } of engine.describe().kernels) tactics[tactic] = (tactics[tactic] ?? 0) + 1;
-  console.log(`${fp16 ? "f16" : "f32"} tactics: ${Object.entries(tactics).map(([name, count]) => `${count} ${name}`).join(", ")}`);
+  console.log(
+    `${fp16 ? "f16" : "f32"} tactics: ${Object.entries(tactics)
+      .map(([name, count]) => `${count} ${name}`)
+      .join(", ")}`,
+  );
   context.dispose();
   engine.dispose();
 }
 const peer = await onnxRuntime().catch((error) => console.log(`onnxruntime-node webgpu: ${error.message}`));
 if (peer) rows.push(peer);
-for (const row of rows) console.log([row.variant.padEnd(20), `${row.medianMs.toFixed(3)} ms`.padStart(12), row.kernels ? `${row.kernels} kernels` : "", row.buildS ? `build ${row.buildS.toFixed(1)} s` : "", row.relativeRms === undefined ? "" : `rms ${row.relativeRms.toExponential(2)}`, peer ? `${(peer.medianMs / row.medianMs).toFixed(2)}x` : ""].join("  "));
+for (const row of rows)
+  console.log(
+    [
+      row.variant.padEnd(20),
+      `${row.medianMs.toFixed(3)} ms`.padStart(12),
+      row.kernels ? `${row.kernels} kernels` : "",
+      row.buildS ? `build ${row.buildS.toFixed(1)} s` : "",
+      row.relativeRms === undefined ? "" : `rms ${row.relativeRms.toExponential(2)}`,
+      peer ? `${(peer.medianMs / row.medianMs).toFixed(2)}x` : "",
+    ].join("  "),
+  );
 if (values.json) writeFileSync(values.json, JSON.stringify(rows, null, 2));
 process.exit(0);
 
@@ -63,17 +105,27 @@ function randomTensor(dtype, shape) {
 function relativeRms(actual, reference) {
   let error = 0;
   let size = 0;
-  for (const [name, { data }] of Object.entries(reference)) for (let i = 0; i < data.length; i++) {
-    error += (actual[name].data[i] - data[i]) ** 2;
-    size += data[i] ** 2;
-  }
+  for (const [name, { data }] of Object.entries(reference))
+    for (let i = 0; i < data.length; i++) {
+      error += (actual[name].data[i] - data[i]) ** 2;
+      size += data[i] ** 2;
+    }
   return Math.sqrt(error / size);
 }
 
 async function onnxRuntime() {
   const { default: ort } = await import("onnxruntime-node");
   const session = await ort.InferenceSession.create(file, { executionProviders: ["webgpu"], logSeverityLevel: 3 });
-  const feeds = Object.fromEntries(Object.entries(inputs).map(([name, { dtype, data, shape }]) => [name, new ort.Tensor(dtype === "i64" ? "int64" : "float32", data, shape)]));
+  const feeds = Object.fromEntries(
+    Object.entries(inputs).map(([name, { dtype, data, shape }]) => [
+      name,
+      new ort.Tensor(dtype === "i64" ? "int64" : "float32", data, shape),
+    ]),
+  );
   const outputs = await session.run(feeds);
-  return { variant: "onnxruntime webgpu", medianMs: await median(() => session.run(feeds)), relativeRms: relativeRms(Object.fromEntries(Object.entries(outputs).map(([name, { data }]) => [name, { data }])), expected) };
+  return {
+    variant: "onnxruntime webgpu",
+    medianMs: await median(() => session.run(feeds)),
+    relativeRms: relativeRms(Object.fromEntries(Object.entries(outputs).map(([name, { data }]) => [name, { data }])), expected),
+  };
 }

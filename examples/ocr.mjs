@@ -22,7 +22,9 @@ export function readLine(file) {
   for (let y = 0; y < 48; y++) {
     for (let x = 0; x < columns; x++) {
       vec2.transformMat3(at, [x + 0.5, y + 0.5], toSource);
-      for (let c = 0; c < 3; c++) pixels[(c * 48 + y) * columns + x] = bilinear(data, width, height, channels, at[0] - 0.5, at[1] - 0.5, Math.min(2 - c, channels - 1)) / 127.5 - 1;
+      for (let c = 0; c < 3; c++)
+        pixels[(c * 48 + y) * columns + x] =
+          bilinear(data, width, height, channels, at[0] - 0.5, at[1] - 0.5, Math.min(2 - c, channels - 1)) / 127.5 - 1;
     }
   }
   return { dtype: "f32", shape: [1, 3, 48, columns], data: pixels };

@@ -17,7 +17,14 @@ console.log(`device: ${description || device || vendor} (${builder.device.caps.t
 const rows = [];
 for (const fusion of [false, true]) {
   const start = performance.now();
-  const engine = await builder.build(recognizer(), { file: "PP-OCRv4 rec", fusion, profiles: [profile], optimizationLevel: 1, maxTuneTime: 30, onProgress: progress });
+  const engine = await builder.build(recognizer(), {
+    file: "PP-OCRv4 rec",
+    fusion,
+    profiles: [profile],
+    optimizationLevel: 1,
+    maxTuneTime: 30,
+    onProgress: progress,
+  });
   const built = performance.now() - start;
   const context = engine.createExecutionContext();
   const { [engine.plan.outputs[0].name]: scores } = await context.execute({ x: line });
@@ -28,7 +35,14 @@ for (const fusion of [false, true]) {
     times.push(performance.now() - before);
   }
   const { kernels, memory } = engine.describe();
-  rows.push({ fusion, text: decodeText(scores).trim(), kernels: kernels.length, activations: memory.activations, latency: times.sort((a, b) => a - b)[times.length >> 1], built });
+  rows.push({
+    fusion,
+    text: decodeText(scores).trim(),
+    kernels: kernels.length,
+    activations: memory.activations,
+    latency: times.sort((a, b) => a - b)[times.length >> 1],
+    built,
+  });
   if (fusion) await saveAndReload(engine, line);
   context.dispose();
   engine.dispose();
@@ -38,10 +52,23 @@ const [unfused, fused] = rows;
 console.log(`\nThe picture says: ${fused.text}\n`);
 const table = [
   ["", "kernels", "activations", "latency", "build"],
-  ...rows.map((row) => [row.fusion ? "fused" : "unfused", row.kernels, `${(row.activations / 1e6).toFixed(2)} MB`, `${row.latency.toFixed(2)} ms`, `${(row.built / 1000).toFixed(1)} s`]),
-  ["ratio", (fused.kernels / unfused.kernels).toFixed(2), (fused.activations / unfused.activations).toFixed(2), (fused.latency / unfused.latency).toFixed(2), ""],
+  ...rows.map((row) => [
+    row.fusion ? "fused" : "unfused",
+    row.kernels,
+    `${(row.activations / 1e6).toFixed(2)} MB`,
+    `${row.latency.toFixed(2)} ms`,
+    `${(row.built / 1000).toFixed(1)} s`,
+  ]),
+  [
+    "ratio",
+    (fused.kernels / unfused.kernels).toFixed(2),
+    (fused.activations / unfused.activations).toFixed(2),
+    (fused.latency / unfused.latency).toFixed(2),
+    "",
+  ],
 ];
-for (const row of table) console.log(row.map((cell, i) => (i === 0 ? String(cell).padEnd(9) : String(cell).padStart(13))).join(""));
+for (const row of table)
+  console.log(row.map((cell, i) => (i === 0 ? String(cell).padEnd(9) : String(cell).padStart(13))).join(""));
 console.log(`
 Try next:
   node dist/cli.js inspect quickstart.engine      what is inside: kernels, tactics, memory
@@ -56,7 +83,9 @@ async function saveAndReload(engine, input) {
   const runtime = await Runtime.create(builder.device);
   const loaded = await runtime.deserialize(bytes);
   const result = await loaded.createExecutionContext().execute({ x: input });
-  console.log(`\nwrote quickstart.engine (${(bytes.length / 1e6).toFixed(1)} MB); loaded again, it reads: ${decodeText(Object.values(result)[0])}`);
+  console.log(
+    `\nwrote quickstart.engine (${(bytes.length / 1e6).toFixed(1)} MB); loaded again, it reads: ${decodeText(Object.values(result)[0])}`,
+  );
 }
 
 function progress({ stage, done, total, what }) {

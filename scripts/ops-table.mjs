@@ -10,17 +10,33 @@ const END = "<!-- /operators -->";
 
 /** The registry, bundled from the sources. */
 async function registry() {
-  const { outputFiles } = await build({ entryPoints: [join(root, "src/ops/registry.ts")], bundle: true, write: false, format: "esm", platform: "node", logLevel: "error" });
+  const { outputFiles } = await build({
+    entryPoints: [join(root, "src/ops/registry.ts")],
+    bundle: true,
+    write: false,
+    format: "esm",
+    platform: "node",
+    logLevel: "error",
+  });
   return import(`data:text/javascript;base64,${Buffer.from(outputFiles[0].contents).toString("base64")}`);
 }
 
 /** The table's lines: ONNX's own operators first, then the others, by name. */
 export async function table() {
   const { OPERATORS, fusionOf } = await registry();
-  const rows = OPERATORS.map((operator) => ({ domain: "", ...operator, fused: fusionOf(operator) })).sort((a, b) => a.domain.localeCompare(b.domain) || a.name.localeCompare(b.name));
-  const link = ({ name, domain }) => (domain === "" ? `[${name}](https://onnx.ai/onnx/operators/onnx__${name}.html)` : `${domain}.${name}`);
+  const rows = OPERATORS.map((operator) => ({ domain: "", ...operator, fused: fusionOf(operator) })).sort(
+    (a, b) => a.domain.localeCompare(b.domain) || a.name.localeCompare(b.name),
+  );
+  const link = ({ name, domain }) =>
+    domain === "" ? `[${name}](https://onnx.ai/onnx/operators/onnx__${name}.html)` : `${domain}.${name}`;
   const where = ({ reference }) => (reference ? "GPU; host where data decides its size" : "GPU");
-  return [`${rows.length} operators.`, "", "| operator | versions | runs on | fusion |", "|---|---|---|---|", ...rows.map((row) => `| ${link(row)} | ${row.since.join(", ")} | ${where(row)} | ${row.fused} |`)];
+  return [
+    `${rows.length} operators.`,
+    "",
+    "| operator | versions | runs on | fusion |",
+    "|---|---|---|---|",
+    ...rows.map((row) => `| ${link(row)} | ${row.since.join(", ")} | ${where(row)} | ${row.fused} |`),
+  ];
 }
 
 const file = join(root, "README.md");

@@ -8,7 +8,7 @@ export type { Sample, Samples } from "./calibrator/collect.ts";
 export { divergenceAt, divergences, entropyCut } from "./calibrator/entropy.ts";
 export { Histogram } from "./calibrator/histogram.ts";
 export type { Int8Options, Int8Report } from "./calibrator/quantize.ts";
-export { type Calibrator, CALIBRATORS, calibratorNamed } from "./calibrator/thresholds.ts";
+export { CALIBRATORS, type Calibrator, calibratorNamed } from "./calibrator/thresholds.ts";
 export { ExecutionContext, type Input, type Inputs, type Outputs } from "./engine/context.ts";
 export type { Description, KernelDescription, MemoryDescription, Size, TensorDescription } from "./engine/describe.ts";
 export { Engine, type HostOperator, type HostOperators } from "./engine/engine.ts";

@@ -1,9 +1,9 @@
 // THE pipeline: ONNX bytes → Graph → passes → Program → fusion → kernels, chosen by measurement → Plan → Engine.
 // The only file that knows the order of the stages.
 
-import { type Choices, tune } from "./autotuner/tune.ts";
 import type { TimingCache } from "./autotuner/cache.ts";
-import { type Int8Options, type Runner, quantize } from "./calibrator/quantize.ts";
+import { type Choices, tune } from "./autotuner/tune.ts";
+import { type Int8Options, quantize, type Runner } from "./calibrator/quantize.ts";
 import { Engine } from "./engine/engine.ts";
 import type { Device } from "./gpu/device.ts";
 import { PipelineCache } from "./gpu/pipelines.ts";
@@ -14,17 +14,17 @@ import type { Graph } from "./ir/graph.ts";
 import type { Program } from "./ir/task.ts";
 import type { Tensor } from "./ir/tensor.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
-import { chooseLayouts } from "./lowering/layout.ts";
 import { sumIntegers } from "./lowering/integers.ts";
+import { chooseLayouts } from "./lowering/layout.ts";
 import { lowerGraph } from "./lowering/lower.ts";
-import { foldScales } from "./lowering/scales.ts";
 import { lowerToHalf } from "./lowering/precision.ts";
+import { foldScales } from "./lowering/scales.ts";
 import { decideStorage } from "./lowering/storage.ts";
 import { hostOperator } from "./ops/registry.ts";
 import { NEWER_OPERATORS, runPasses } from "./passes/index.ts";
 import { type RewriteLog, rewriteLog } from "./passes/rewrite/log.ts";
 import { makePlan } from "./plan/plan.ts";
-import { type ProfileShapes, optimumOf, planProfiles } from "./plan/profiles.ts";
+import { optimumOf, type ProfileShapes, planProfiles } from "./plan/profiles.ts";
 import { hostFallbackRefused } from "./util/errors.ts";
 
 export interface BuildOptions {
@@ -90,31 +90,58 @@ export class Builder {
   }
 
   /** Model → simplified graph, quantized where that is asked for; and what the build is to say of it. */
-  private async prepare(onnx: Uint8Array, options: BuildOptions, log: RewriteLog, see: See): Promise<{ graph: Graph; notes: readonly string[] }> {
+  private async prepare(
+    onnx: Uint8Array,
+    options: BuildOptions,
+    log: RewriteLog,
+    see: See,
+  ): Promise<{ graph: Graph; notes: readonly string[] }> {
     const imported = importModel(onnx, {
       ...(options.file === undefined ? {} : { file: options.file }),
       ...(options.readExternal ? { readExternal: options.readExternal } : {}),
       ...(options.shapeValues ? { assumed: options.shapeValues } : {}),
     });
     see("import", imported);
-    const known = new Set(imported.nodes.flatMap(({ inputs, outputs }) => [...inputs, ...outputs].map((value) => value?.name ?? "")));
-    const graph = options.fusion === false ? imported : runPasses(imported, { log, disable: (options.disable ?? []).filter((name) => !(name in FUSION_RULES)) });
+    const known = new Set(
+      imported.nodes.flatMap(({ inputs, outputs }) => [...inputs, ...outputs].map((value) => value?.name ?? "")),
+    );
+    const graph =
+      options.fusion === false
+        ? imported
+        : runPasses(imported, { log, disable: (options.disable ?? []).filter((name) => !(name in FUSION_RULES)) });
     see("passes", graph);
     if (!options.int8) return { graph, notes: [] };
-    const quantized = await quantize(graph, options.int8, known, (float, change) => this.runner(float, options, change), options.onProgress);
+    const quantized = await quantize(
+      graph,
+      options.int8,
+      known,
+      (float, change) => this.runner(float, options, change),
+      options.onProgress,
+    );
     see("calibrate", quantized.graph);
     return quantized;
   }
 
   /** Compiles a graph; `change` rewrites its program. */
-  private async compile(graph: Graph, options: BuildOptions, log: RewriteLog, see: See, said: readonly string[], change: (program: Program) => Program = (program) => program): Promise<Engine> {
+  private async compile(
+    graph: Graph,
+    options: BuildOptions,
+    log: RewriteLog,
+    see: See,
+    said: readonly string[],
+    change: (program: Program) => Program = (program) => program,
+  ): Promise<Engine> {
     const { caps } = this.device;
     const disable = options.disable ?? [];
     const lowered = change(lowerGraph(graph));
     see("lower", lowered);
     const whole = options.fusion === false ? lowered : sumIntegers(lowered);
     const program = foldScales(fuse(whole, caps, { enabled: options.fusion ?? true, take: log.take, disable }));
-    const notes = options.fp16 ? (caps.f16 ? lowerToHalf(program) : ["fp16: this device has no f16, everything stays f32"]) : [];
+    const notes = options.fp16
+      ? caps.f16
+        ? lowerToHalf(program)
+        : ["fp16: this device has no f16, everything stays f32"]
+      : [];
     decideStorage(program.tasks);
     if (options.fusion !== false) chooseLayouts(program);
     see("fuse", program);
@@ -130,7 +157,14 @@ export class Builder {
 
   /** A graph made to run for calibration: a few hundred runs do not pay for tuning. */
   private async runner(graph: Graph, options: BuildOptions, change?: (program: Program) => Program): Promise<Runner> {
-    const engine = await this.compile(graph, { ...options, optimizationLevel: 0, fp16: false }, rewriteLog(), () => {}, [], change);
+    const engine = await this.compile(
+      graph,
+      { ...options, optimizationLevel: 0, fp16: false },
+      rewriteLog(),
+      () => {},
+      [],
+      change,
+    );
     const context = engine.createExecutionContext();
     return { run: (inputs) => context.execute(inputs), dispose: () => engine.dispose() };
   }

@@ -68,7 +68,9 @@ export function readBeside(model: string): ReadExternal {
 
 /** The timing cache in a file; an empty one where there is none. `warn` hears of damage. */
 export function loadTimingCache(file: string, warn: (message: string) => void = console.warn): TimingCache {
-  return existsSync(file) ? TimingCache.parse(readFileSync(file, "utf8"), (message) => warn(`${file}: ${message}`)) : new TimingCache();
+  return existsSync(file)
+    ? TimingCache.parse(readFileSync(file, "utf8"), (message) => warn(`${file}: ${message}`))
+    : new TimingCache();
 }
 
 /** Writes the cache at once, with what other processes wrote into the file meanwhile; nobody ever reads half a file. */

@@ -17,15 +17,24 @@ export function bert(options: NetworkOptions = {}): Uint8Array {
   const mask = net.input("attention_mask", "i64", [net.batch, TOKENS]);
   const types = net.input("token_type_ids", "i64", [net.batch, TOKENS]);
   const lookup = (rows: number, at: string): string => net.node("Gather", [net.weight([rows, HIDDEN], 0.5), at], { axis: 0 });
-  const positions = net.constant(tensor("i64", [1, TOKENS], Array.from({ length: TOKENS }, (_, i) => i)));
+  const positions = net.constant(
+    tensor(
+      "i64",
+      [1, TOKENS],
+      Array.from({ length: TOKENS }, (_, i) => i),
+    ),
+  );
   const embedded = net.add(net.add(lookup(VOCABULARY, ids), lookup(2, types)), lookup(512, positions));
   let x = net.layerNorm(embedded, HIDDEN);
 
-  const shown = net.node("Cast", [net.node("Unsqueeze", [net.node("Unsqueeze", [mask, net.ints([1])]), net.ints([2])])], { to: 1 });
+  const shown = net.node("Cast", [net.node("Unsqueeze", [net.node("Unsqueeze", [mask, net.ints([1])]), net.ints([2])])], {
+    to: 1,
+  });
   const bias = net.mul(net.node("Sub", [net.scalar(1), shown]), net.scalar(-3.4028234663852886e38));
 
   for (let layer = 0; layer < LAYERS; layer++) {
-    const heads = (perm: readonly number[]): string => net.transpose(net.reshape(net.linear(x, HIDDEN, HIDDEN), ["batch", -1, HEADS, SIZE]), perm);
+    const heads = (perm: readonly number[]): string =>
+      net.transpose(net.reshape(net.linear(x, HIDDEN, HIDDEN), ["batch", -1, HEADS, SIZE]), perm);
     const [q, k, v] = [heads([0, 2, 1, 3]), heads([0, 2, 3, 1]), heads([0, 2, 1, 3])];
     const scores = net.add(net.node("Div", [net.node("MatMul", [q, k]), net.scalar(Math.sqrt(SIZE))]), bias);
     const mixed = net.node("MatMul", [net.node("Softmax", [scores], { axis: -1 }), v]);
@@ -36,7 +45,9 @@ export function bert(options: NetworkOptions = {}): Uint8Array {
   }
   net.output("last_hidden_state", x);
   const first = net.node("Gather", [x, net.constant(tensor("i64", [], [0]))], { axis: 1 });
-  const pooled = net.node("Gemm", [first, net.weight([HIDDEN, HIDDEN], Math.sqrt(1 / HIDDEN)), net.weight([HIDDEN], 0.05)], { transB: 1 });
+  const pooled = net.node("Gemm", [first, net.weight([HIDDEN, HIDDEN], Math.sqrt(1 / HIDDEN)), net.weight([HIDDEN], 0.05)], {
+    transB: 1,
+  });
   net.output("pooler_output", net.node("Tanh", [pooled]));
   return net.bytes();
 }

@@ -15,12 +15,19 @@ export function gptStep(options: NetworkOptions & { readonly past?: number | str
   const ids = net.input("input_ids", "i64", [net.batch, 1]);
   const positions = net.input("position_ids", "i64", [net.batch, 1]);
   const table = net.weight([VOCABULARY, HIDDEN], 0.5);
-  let x = net.add(net.node("Gather", [table, ids], { axis: 0 }), net.node("Gather", [net.weight([1024, HIDDEN], 0.2), positions], { axis: 0 }));
+  let x = net.add(
+    net.node("Gather", [table, ids], { axis: 0 }),
+    net.node("Gather", [net.weight([1024, HIDDEN], 0.2), positions], { axis: 0 }),
+  );
 
   /** addmm over flattened rows. */
   const project = (value: string, from: number, to: number): string => {
     const rows = net.node("Reshape", [value, net.ints([-1, from])]);
-    return net.reshape(net.node("Gemm", [rows, net.weight([from, to], Math.sqrt(1 / from)), net.weight([to], 0.05)]), ["batch", 1, to]);
+    return net.reshape(net.node("Gemm", [rows, net.weight([from, to], Math.sqrt(1 / from)), net.weight([to], 0.05)]), [
+      "batch",
+      1,
+      to,
+    ]);
   };
   const gelu = (value: string): string => {
     const cube = net.mul(net.node("Pow", [value, net.scalar(3)]), net.scalar(0.044715));
@@ -28,8 +35,17 @@ export function gptStep(options: NetworkOptions & { readonly past?: number | str
     return net.mul(net.mul(value, net.scalar(0.5)), net.add(net.node("Tanh", [inner]), net.scalar(1)));
   };
   for (let layer = 0; layer < LAYERS; layer++) {
-    const parts = net.split("Split", [project(net.layerNorm(x, HIDDEN, 1e-5), HIDDEN, 3 * HIDDEN), net.ints([HIDDEN, HIDDEN, HIDDEN])], 3, { axis: 2 });
-    const [q, k, v] = parts.map((part) => net.transpose(net.reshape(part, ["batch", 1, HEADS, SIZE]), [0, 2, 1, 3])) as [string, string, string];
+    const parts = net.split(
+      "Split",
+      [project(net.layerNorm(x, HIDDEN, 1e-5), HIDDEN, 3 * HIDDEN), net.ints([HIDDEN, HIDDEN, HIDDEN])],
+      3,
+      { axis: 2 },
+    );
+    const [q, k, v] = parts.map((part) => net.transpose(net.reshape(part, ["batch", 1, HEADS, SIZE]), [0, 2, 1, 3])) as [
+      string,
+      string,
+      string,
+    ];
     const cached = (kind: string, now: string): string => {
       const before = net.input(`past.${layer}.${kind}`, "f32", [net.batch, HEADS, past, SIZE]);
       const all = net.concat([before, now], 2);

@@ -6,7 +6,12 @@ export function inceptionv3(options: NetworkOptions = {}): Uint8Array {
   const net = new NetworkWriter("inceptionv3", options);
   let channels = 3;
   let x = net.input("image", "f32", [net.batch, 3, 299, 299]);
-  type Layer = readonly [filters: number, kernel: number | readonly [number, number], stride?: number, pads?: readonly [number, number]];
+  type Layer = readonly [
+    filters: number,
+    kernel: number | readonly [number, number],
+    stride?: number,
+    pads?: readonly [number, number],
+  ];
   /** Convolutions one after the other, from `from` with `width` channels. */
   const chain = (from: string, width: number, ...layers: readonly Layer[]): string => {
     let value = from;
@@ -18,7 +23,8 @@ export function inceptionv3(options: NetworkOptions = {}): Uint8Array {
     return value;
   };
   const here = (...layers: readonly Layer[]): string => chain(x, channels, ...layers);
-  const averaged = (): string => net.node("AveragePool", [x], { kernel_shape: [3, 3], strides: [1, 1], pads: [1, 1, 1, 1], count_include_pad: 1 });
+  const averaged = (): string =>
+    net.node("AveragePool", [x], { kernel_shape: [3, 3], strides: [1, 1], pads: [1, 1, 1, 1], count_include_pad: 1 });
   const join = (values: readonly string[], total: number): void => {
     x = net.concat(values);
     channels = total;
@@ -27,7 +33,10 @@ export function inceptionv3(options: NetworkOptions = {}): Uint8Array {
   x = net.maxPool(chain(net.maxPool(stem, 3, 2, 0), 64, [80, 1], [192, 3, 1, [0, 0]]), 3, 2, 0);
   channels = 192;
   for (const pool of [32, 64, 64]) {
-    join([here([64, 1]), here([48, 1], [64, 5]), here([64, 1], [96, 3], [96, 3]), chain(averaged(), channels, [pool, 1])], 224 + pool);
+    join(
+      [here([64, 1]), here([48, 1], [64, 5]), here([64, 1], [96, 3], [96, 3]), chain(averaged(), channels, [pool, 1])],
+      224 + pool,
+    );
   }
   join([here([384, 3, 2, [0, 0]]), here([64, 1], [96, 3], [96, 3, 2, [0, 0]]), net.maxPool(x, 3, 2, 0)], 768);
   const row = [1, 7] as const;

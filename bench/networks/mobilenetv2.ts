@@ -3,7 +3,15 @@
 import { type NetworkOptions, NetworkWriter } from "./writer.ts";
 
 /** [expansion, channels, blocks, stride of the first] a stage. */
-const STAGES = [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 3, 2], [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 2], [6, 320, 1, 1]] as const;
+const STAGES = [
+  [1, 16, 1, 1],
+  [6, 24, 2, 2],
+  [6, 32, 3, 2],
+  [6, 64, 4, 2],
+  [6, 96, 3, 1],
+  [6, 160, 3, 2],
+  [6, 320, 1, 1],
+] as const;
 
 export function mobilenetv2(options: NetworkOptions = {}): Uint8Array {
   const net = new NetworkWriter("mobilenetv2", options);

@@ -3,7 +3,12 @@
 import { type NetworkOptions, NetworkWriter } from "./writer.ts";
 
 /** [blocks, width of the 3x3 convolutions] a stage. */
-const STAGES = [[3, 64], [4, 128], [6, 256], [3, 512]] as const;
+const STAGES = [
+  [3, 64],
+  [4, 128],
+  [6, 256],
+  [3, 512],
+] as const;
 const EXPANSION = 4;
 
 export function resnet50(options: NetworkOptions = {}): Uint8Array {

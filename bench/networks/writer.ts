@@ -1,8 +1,14 @@
 // Writes a network as an ONNX file: nodes in order, seeded weights of a variance that keeps activations in range. The same
 // bytes feed Kiln and its peers, so that nothing is downloaded.
 
-import { type AttributeProto, type NodeProto, type TensorProto, type ValueInfoProto, encodeModel } from "../../src/importer/proto.ts";
-import { type Tensor, sizeOf, tensor } from "../../src/ir/tensor.ts";
+import {
+  type AttributeProto,
+  encodeModel,
+  type NodeProto,
+  type TensorProto,
+  type ValueInfoProto,
+} from "../../src/importer/proto.ts";
+import { sizeOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { type DType, dtypeFacts } from "../../src/ir/types.ts";
 
 /** What every network can be asked for. */
@@ -94,23 +100,47 @@ export class NetworkWriter {
   split(op: string, inputs: readonly string[], count: number, attributes: Attributes = {}): string[] {
     const name = `/${op}_${this.nodes.length}`;
     const output = Array.from({ length: count }, (_, i) => (count === 1 ? `${name}:out` : `${name}:out${i}`));
-    this.nodes.push({ opType: op, name, input: [...inputs], output: [...output], attribute: Object.entries(attributes).map(([key, value]) => encodeAttribute(key, value)) });
+    this.nodes.push({
+      opType: op,
+      name,
+      input: [...inputs],
+      output: [...output],
+      attribute: Object.entries(attributes).map(([key, value]) => encodeAttribute(key, value)),
+    });
     return output;
   }
 
   // --- layers ------------------------------------------------------------------------------------------------------------
 
   /** A convolution over [n, channels, h, w] with a bias; weights of variance 2 / fan-in (He et al., 2015). */
-  conv(x: string, channels: number, filters: number, kernel: number | readonly [number, number], { stride = 1, groups = 1, pads, bias = true, gain = 2 }: ConvOptions = {}): string {
+  conv(
+    x: string,
+    channels: number,
+    filters: number,
+    kernel: number | readonly [number, number],
+    { stride = 1, groups = 1, pads, bias = true, gain = 2 }: ConvOptions = {},
+  ): string {
     const [h, w] = typeof kernel === "number" ? [kernel, kernel] : kernel;
     const weights = this.weight([filters, channels / groups, h, w], Math.sqrt(gain / ((channels / groups) * h * w)));
     const around = pads ?? [(h - 1) >> 1, (w - 1) >> 1];
-    const attributes = { kernel_shape: [h, w], strides: [stride, stride], pads: [...around, ...around], dilations: [1, 1], group: groups };
+    const attributes = {
+      kernel_shape: [h, w],
+      strides: [stride, stride],
+      pads: [...around, ...around],
+      dilations: [1, 1],
+      group: groups,
+    };
     return this.node("Conv", bias ? [x, weights, this.weight([filters], 0.05)] : [x, weights], attributes);
   }
 
   /** A convolution and its batch normalization, in one or in two nodes. */
-  convNorm(x: string, channels: number, filters: number, kernel: number | readonly [number, number], options: ConvOptions = {}): string {
+  convNorm(
+    x: string,
+    channels: number,
+    filters: number,
+    kernel: number | readonly [number, number],
+    options: ConvOptions = {},
+  ): string {
     if (this.options.batchNorm !== "nodes") return this.conv(x, channels, filters, kernel, options);
     return this.batchNorm(this.conv(x, channels, filters, kernel, { ...options, bias: false }), filters);
   }
@@ -140,7 +170,11 @@ export class NetworkWriter {
   /** Average over all positions, then one fully connected layer. */
   classifier(x: string, channels: number, classes = 1000): string {
     const pooled = this.node("Flatten", [this.node("GlobalAveragePool", [x])], { axis: 1 });
-    return this.node("Gemm", [pooled, this.weight([classes, channels], Math.sqrt(1 / channels)), this.weight([classes], 0.05)], { transB: 1 });
+    return this.node(
+      "Gemm",
+      [pooled, this.weight([classes, channels], Math.sqrt(1 / channels)), this.weight([classes], 0.05)],
+      { transB: 1 },
+    );
   }
 
   /** x·W + b over the last axis, as PyTorch writes Linear for inputs of rank 3. */
@@ -152,7 +186,8 @@ export class NetworkWriter {
   /** Layer normalization over the last axis. */
   layerNorm(x: string, size: number, epsilon = 1e-12): string {
     const [scale, shift] = [this.weight([size], 0.1, 1), this.weight([size], 0.05)];
-    if (this.options.layerNorm !== "primitives") return this.node("LayerNormalization", [x, scale, shift], { axis: -1, epsilon });
+    if (this.options.layerNorm !== "primitives")
+      return this.node("LayerNormalization", [x, scale, shift], { axis: -1, epsilon });
     const centered = this.node("Sub", [x, this.node("ReduceMean", [x], { axes: [-1] })]);
     const variance = this.node("ReduceMean", [this.node("Pow", [centered, this.scalar(2)])], { axes: [-1] });
     const deviation = this.node("Sqrt", [this.add(variance, this.scalar(epsilon))]);
@@ -173,7 +208,8 @@ export class NetworkWriter {
   /** Another shape of `x`; -1 is the rest. "batch" is the first axis of `x`, which exporters compute where it is dynamic. */
   reshape(x: string, shape: readonly (number | "batch")[]): string {
     const { batch } = this;
-    if (typeof batch === "number") return this.node("Reshape", [x, this.ints(shape.map((size) => (size === "batch" ? batch : size)))]);
+    if (typeof batch === "number")
+      return this.node("Reshape", [x, this.ints(shape.map((size) => (size === "batch" ? batch : size)))]);
     const size = this.node("Gather", [this.node("Shape", [x]), this.constant(tensor("i64", [], [0]))], { axis: 0 });
     const sizes = shape.map((part) => (part === "batch" ? this.node("Unsqueeze", [size, this.ints([0])]) : this.ints([part])));
     return this.node("Reshape", [x, this.concat(sizes, 0)]);
@@ -194,7 +230,13 @@ export class NetworkWriter {
       irVersion: 8,
       producerName: "kiln-bench",
       opsetImport: [{ domain: "", version: this.opset }],
-      graph: { name: this.name, input: this.inputs, output: this.outputs, node: this.nodes, initializer: [...this.weights.values()] },
+      graph: {
+        name: this.name,
+        input: this.inputs,
+        output: this.outputs,
+        node: this.nodes,
+        initializer: [...this.weights.values()],
+      },
     });
   }
 }

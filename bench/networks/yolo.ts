@@ -13,7 +13,8 @@ const STRIDES = [8, 16, 32];
 export function yolo(options: NetworkOptions & { readonly size?: number } = {}): Uint8Array {
   const net = new NetworkWriter("yolo", options);
   const size = options.size ?? 320;
-  const conv = (x: string, channels: number, filters: number, kernel: number, stride = 1): string => net.silu(net.convNorm(x, channels, filters, kernel, { stride }));
+  const conv = (x: string, channels: number, filters: number, kernel: number, stride = 1): string =>
+    net.silu(net.convNorm(x, channels, filters, kernel, { stride }));
   const c2f = (x: string, channels: number, filters: number, count: number, shortcut: boolean): string => {
     const half = filters / 2;
     const parts = net.split("Split", [conv(x, channels, filters, 1), net.ints([half, half])], 2, { axis: 1 });
@@ -25,7 +26,11 @@ export function yolo(options: NetworkOptions & { readonly size?: number } = {}):
     return conv(net.concat(parts), half * (2 + count), filters, 1);
   };
   const up = (x: string): string =>
-    net.node("Resize", [x, "", net.constant(tensor("f32", [4], [1, 1, 2, 2]))], { mode: "nearest", coordinate_transformation_mode: "asymmetric", nearest_mode: "floor" });
+    net.node("Resize", [x, "", net.constant(tensor("f32", [4], [1, 1, 2, 2]))], {
+      mode: "nearest",
+      coordinate_transformation_mode: "asymmetric",
+      nearest_mode: "floor",
+    });
 
   const image = net.input("image", "f32", [net.batch, 3, size, size]);
   const stem = c2f(conv(conv(image, 3, 16, 3, 2), 16, 32, 3, 2), 32, 32, 1, true);
@@ -42,17 +47,32 @@ export function yolo(options: NetworkOptions & { readonly size?: number } = {}):
   const out5 = c2f(net.concat([conv(out4, 128, 128, 3, 2), p5]), 384, 256, 1, false);
 
   const outputs = 4 * BINS + CLASSES;
-  const levels = [[out3, 64], [out4, 128], [out5, 256]] as const;
+  const levels = [
+    [out3, 64],
+    [out4, 128],
+    [out5, 256],
+  ] as const;
   const flat = levels.map(([x, channels]) => {
     const boxes = net.conv(conv(conv(x, channels, 64, 3), 64, 64, 3), 64, 4 * BINS, 1, { gain: 1 });
     const classes = net.conv(conv(conv(x, channels, CLASSES, 3), CLASSES, CLASSES, 3), CLASSES, CLASSES, 1, { gain: 1 });
     return net.reshape(net.concat([boxes, classes]), ["batch", outputs, -1]);
   });
-  const [boxes, classes] = net.split("Split", [net.concat(flat, 2), net.ints([4 * BINS, CLASSES])], 2, { axis: 1 }) as [string, string];
+  const [boxes, classes] = net.split("Split", [net.concat(flat, 2), net.ints([4 * BINS, CLASSES])], 2, { axis: 1 }) as [
+    string,
+    string,
+  ];
 
   const { anchors, strides, count } = anchorsOf(size);
-  const distribution = net.node("Softmax", [net.transpose(net.reshape(boxes, ["batch", 4, BINS, count]), [0, 2, 1, 3])], { axis: 1 });
-  const bins = net.constant(tensor("f32", [1, BINS, 1, 1], Array.from({ length: BINS }, (_, i) => i)));
+  const distribution = net.node("Softmax", [net.transpose(net.reshape(boxes, ["batch", 4, BINS, count]), [0, 2, 1, 3])], {
+    axis: 1,
+  });
+  const bins = net.constant(
+    tensor(
+      "f32",
+      [1, BINS, 1, 1],
+      Array.from({ length: BINS }, (_, i) => i),
+    ),
+  );
   const distances = net.reshape(net.node("Conv", [distribution, bins], { kernel_shape: [1, 1] }), ["batch", 4, count]);
   const anchor = net.constant(tensor("f32", [1, 2, count], anchors));
   const low = net.node("Sub", [anchor, net.slice(distances, 1, 0, 2)]);
@@ -69,5 +89,9 @@ function anchorsOf(size: number): { anchors: number[]; strides: number[]; count:
     const side = size / stride;
     return Array.from({ length: side * side }, (_, i) => ({ x: (i % side) + 0.5, y: Math.floor(i / side) + 0.5, stride }));
   });
-  return { anchors: [...cells.map(({ x }) => x), ...cells.map(({ y }) => y)], strides: cells.map(({ stride }) => stride), count: cells.length };
+  return {
+    anchors: [...cells.map(({ x }) => x), ...cells.map(({ y }) => y)],
+    strides: cells.map(({ stride }) => stride),
+    count: cells.length,
+  };
 }

@@ -1,17 +1,17 @@
 // Runs candidates on the device: each must give what the first one gives, then it is timed. Inputs are random, so that
 // nothing is measured on zeros.
 
+import { Memory } from "../gpu/buffers.ts";
+import { BufferUsage } from "../gpu/constants.ts";
+import type { Device } from "../gpu/device.ts";
+import type { CompiledPipeline, PipelineCache } from "../gpu/pipelines.ts";
+import { Timer } from "../gpu/timer.ts";
 import { type Bindings, evaluate } from "../ir/dims.ts";
 import { bytesOf, constantBytes, fromDevice, storageOf } from "../ir/storage.ts";
 import { type KernelTask, writesOf } from "../ir/task.ts";
 import { reader } from "../ir/tensor.ts";
 import { isFloat } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
-import { Memory } from "../gpu/buffers.ts";
-import { BufferUsage } from "../gpu/constants.ts";
-import type { Device } from "../gpu/device.ts";
-import type { CompiledPipeline, PipelineCache } from "../gpu/pipelines.ts";
-import { Timer } from "../gpu/timer.ts";
 import type { Kernel, KernelStep } from "../kernels/tactic.ts";
 import { toHalf } from "../util/f16.ts";
 
@@ -49,11 +49,19 @@ export class Bench {
   }
 
   private compile({ wgsl, bindings, params }: KernelStep): Promise<CompiledPipeline> {
-    return this.pipelines.compile({ label: "candidate", wgsl, bindings: [...bindings.map(({ access }) => access), ...(params.length > 0 ? (["uniform"] as const) : [])] });
+    return this.pipelines.compile({
+      label: "candidate",
+      wgsl,
+      bindings: [...bindings.map(({ access }) => access), ...(params.length > 0 ? (["uniform"] as const) : [])],
+    });
   }
 
   /** Times candidates of one task; one that does not compile or whose result differs from that of `plain` gets infinity. */
-  async compare<C extends { readonly kernel: Kernel }>(task: KernelTask, plain: Kernel, candidates: readonly Keyed<C>[]): Promise<(Keyed<C> & { readonly ns: number })[]> {
+  async compare<C extends { readonly kernel: Kernel }>(
+    task: KernelTask,
+    plain: Kernel,
+    candidates: readonly Keyed<C>[],
+  ): Promise<(Keyed<C> & { readonly ns: number })[]> {
     const buffers = new Map<Value, GPUBuffer>();
     try {
       const results: (Keyed<C> & { readonly ns: number })[] = [];
@@ -81,23 +89,41 @@ export class Bench {
     }
   }
 
-  private async prepare(kernel: Kernel, buffers: Map<Value, GPUBuffer>): Promise<{ encode: (pass: GPUComputePassEncoder, count: number) => void; dispose: () => void }> {
+  private async prepare(
+    kernel: Kernel,
+    buffers: Map<Value, GPUBuffer>,
+  ): Promise<{ encode: (pass: GPUComputePassEncoder, count: number) => void; dispose: () => void }> {
     const uniforms: GPUBuffer[] = [];
     const packed = new Map(kernel.packed.map(({ value, pack }) => [value, pack]));
     const steps = await Promise.all(
       kernel.steps.map(async (step) => {
         const { bindings, params, workgroups } = step;
         const compiled = await this.compile(step);
-        return { ...compiled, bindings, params, counts: workgroups.map((dim) => evaluate(dim, this.bindings) ?? 1) as [number, number, number] };
+        return {
+          ...compiled,
+          bindings,
+          params,
+          counts: workgroups.map((dim) => evaluate(dim, this.bindings) ?? 1) as [number, number, number],
+        };
       }),
     );
     const ready: { pipeline: GPUComputePipeline; group: GPUBindGroup; counts: [number, number, number] }[] = [];
     for (const { pipeline, layout, bindings, params, counts } of steps) {
       const entries: GPUBindGroupEntry[] = [];
-      for (const { value } of bindings) entries.push({ binding: entries.length, resource: { buffer: await this.bufferOf(value, packed.get(value)?.(), buffers) } });
+      for (const { value } of bindings)
+        entries.push({
+          binding: entries.length,
+          resource: { buffer: await this.bufferOf(value, packed.get(value)?.(), buffers) },
+        });
       if (params.length > 0) {
-        const words = Int32Array.from({ length: Math.ceil(params.length / 4) * 4 }, (_, i) => (params[i] === undefined ? 0 : (evaluate(params[i], this.bindings) ?? 0)));
-        const uniform = await this.memory.create({ label: "params", bytes: words.byteLength, usage: BufferUsage.UNIFORM | BufferUsage.COPY_DST });
+        const words = Int32Array.from({ length: Math.ceil(params.length / 4) * 4 }, (_, i) =>
+          params[i] === undefined ? 0 : (evaluate(params[i], this.bindings) ?? 0),
+        );
+        const uniform = await this.memory.create({
+          label: "params",
+          bytes: words.byteLength,
+          usage: BufferUsage.UNIFORM | BufferUsage.COPY_DST,
+        });
         this.memory.write(uniform, words);
         uniforms.push(uniform);
         entries.push({ binding: entries.length, resource: { buffer: uniform } });
@@ -114,7 +140,9 @@ export class Bench {
           }
         }
       },
-      dispose: () => { for (const uniform of uniforms) this.memory.destroy(uniform); },
+      dispose: () => {
+        for (const uniform of uniforms) this.memory.destroy(uniform);
+      },
     };
   }
 
@@ -127,12 +155,24 @@ export class Bench {
     buffers.set(value, buffer);
     const data = value.data ?? packed;
     if (data) await this.memory.upload(buffer, constantBytes(value, data, storage));
-    else if (storage.item === "f32") await this.memory.upload(buffer, Float32Array.from({ length: bytes / 4 }, () => Math.random() - 0.5));
-    else if (storage.item === "f16") await this.memory.upload(buffer, Uint16Array.from({ length: bytes / 2 }, () => toHalf(Math.random() - 0.5)));
+    else if (storage.item === "f32")
+      await this.memory.upload(
+        buffer,
+        Float32Array.from({ length: bytes / 4 }, () => Math.random() - 0.5),
+      );
+    else if (storage.item === "f16")
+      await this.memory.upload(
+        buffer,
+        Uint16Array.from({ length: bytes / 2 }, () => toHalf(Math.random() - 0.5)),
+      );
     return buffer;
   }
 
-  private async resultOf(task: KernelTask, encode: (pass: GPUComputePassEncoder, count: number) => void, buffers: ReadonlyMap<Value, GPUBuffer>): Promise<number[][]> {
+  private async resultOf(
+    task: KernelTask,
+    encode: (pass: GPUComputePassEncoder, count: number) => void,
+    buffers: ReadonlyMap<Value, GPUBuffer>,
+  ): Promise<number[][]> {
     const { device } = this.device;
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();
@@ -157,6 +197,8 @@ export class Bench {
 function close(actual: readonly (readonly number[])[], expected: readonly (readonly number[])[]): boolean {
   return expected.every((values, i) => {
     const largest = values.reduce((most, value) => (Number.isFinite(value) ? Math.max(most, Math.abs(value)) : most), 0);
-    return values.every((value, j) => !Number.isFinite(value) || Math.abs(actual[i]![j]! - value) <= TOLERANCE * largest + 1e-6);
+    return values.every(
+      (value, j) => !Number.isFinite(value) || Math.abs(actual[i]![j]! - value) <= TOLERANCE * largest + 1e-6,
+    );
   });
 }

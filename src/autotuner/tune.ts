@@ -1,11 +1,11 @@
 // Chooses a kernel for every task: candidates of all tactics → compiled → checked against the plainest one → measured →
 // remembered. Level 0 measures nothing and takes what is likely best.
 
-import { type Bindings, evaluate } from "../ir/dims.ts";
-import { type KernelTask, type Program, type Task, isKernelTask } from "../ir/task.ts";
 import type { Device } from "../gpu/device.ts";
 import { key as fingerprintKey } from "../gpu/fingerprint.ts";
 import type { PipelineCache } from "../gpu/pipelines.ts";
+import { type Bindings, evaluate } from "../ir/dims.ts";
+import { isKernelTask, type KernelTask, type Program, type Task } from "../ir/task.ts";
 import { tacticsFor } from "../kernels/index.ts";
 import type { Config, Kernel } from "../kernels/tactic.ts";
 import { internal } from "../util/errors.ts";
@@ -24,7 +24,12 @@ export interface TuneOptions {
   readonly optimizationLevel?: 0 | 1 | 2 | 3 | 4 | 5;
   readonly timingCache?: TimingCache;
   readonly maxTuneTime?: number;
-  readonly onProgress?: (progress: { readonly stage: "tune"; readonly done: number; readonly total: number; readonly what: string }) => void;
+  readonly onProgress?: (progress: {
+    readonly stage: "tune";
+    readonly done: number;
+    readonly total: number;
+    readonly what: string;
+  }) => void;
 }
 
 /** How many candidates of a task each level measures. */
@@ -32,7 +37,15 @@ const CANDIDATES = [0, 3, 6, 14, 40, Number.POSITIVE_INFINITY] as const;
 
 /** Kernel tasks, those inside loops and branches included. */
 export const kernelTasksOf = (tasks: readonly Task[]): readonly KernelTask[] =>
-  tasks.flatMap((task) => (isKernelTask(task) ? [task] : task.kind === "loop" ? kernelTasksOf(task.body) : task.kind === "if" ? [...kernelTasksOf(task.then), ...kernelTasksOf(task.else)] : []));
+  tasks.flatMap((task) =>
+    isKernelTask(task)
+      ? [task]
+      : task.kind === "loop"
+        ? kernelTasksOf(task.body)
+        : task.kind === "if"
+          ? [...kernelTasksOf(task.then), ...kernelTasksOf(task.else)]
+          : [],
+  );
 
 /** What a tactic's next configuration is worth trying, relative to the one before. */
 const DECAY = 0.85;
@@ -40,7 +53,11 @@ const DECAY = 0.85;
 /** All candidates, the most promising first: a tactic's likelihood, less for each of its configurations that came before. */
 export function* candidatesOf(task: KernelTask, device: Pick<Device, "caps">): Generator<Candidate> {
   const { caps } = device;
-  const sources = tacticsFor(task, caps).map((tactic) => ({ tactic, worth: tactic.likelihood(task, caps), configs: tactic.candidates(task, caps)[Symbol.iterator]() }));
+  const sources = tacticsFor(task, caps).map((tactic) => ({
+    tactic,
+    worth: tactic.likelihood(task, caps),
+    configs: tactic.candidates(task, caps)[Symbol.iterator](),
+  }));
   while (sources.length > 0) {
     const best = sources.reduce((a, b) => (b.worth > a.worth ? b : a));
     const next = best.configs.next();
@@ -51,7 +68,13 @@ export function* candidatesOf(task: KernelTask, device: Pick<Device, "caps">): G
 }
 
 /** Chooses kernels for all tasks of a program. `opt` binds symbols to the sizes to tune at; others count as 16. */
-export async function tune(program: Program, device: Device, pipelines: PipelineCache, opt: Bindings, options: TuneOptions): Promise<Choices> {
+export async function tune(
+  program: Program,
+  device: Device,
+  pipelines: PipelineCache,
+  opt: Bindings,
+  options: TuneOptions,
+): Promise<Choices> {
   const level = options.optimizationLevel ?? 3;
   const tasks = kernelTasksOf(program.tasks);
   const choices = new Map<KernelTask, Candidate>();
@@ -61,16 +84,24 @@ export async function tune(program: Program, device: Device, pipelines: Pipeline
   }
   const cache = options.timingCache ?? new TimingCache();
   const bench = new Bench(device, pipelines, withDefaults(opt));
-  const deadline = options.maxTuneTime === undefined ? Number.POSITIVE_INFINITY : performance.now() + options.maxTuneTime * 1000;
+  const deadline =
+    options.maxTuneTime === undefined ? Number.POSITIVE_INFINITY : performance.now() + options.maxTuneTime * 1000;
   const deviceKey = fingerprintKey(device.fingerprint);
   const sizes = withDefaults(opt);
   const keyed = (task: KernelTask): Keyed<Candidate>[] =>
     take(candidatesOf(task, device), CANDIDATES[level]!).map((candidate) => ({
       candidate,
-      key: TimingCache.key(deviceKey, candidate.kernel.steps.map(({ wgsl, workgroups }) => ({ wgsl, workgroups: workgroups.map((dim) => evaluate(dim, sizes) ?? 1) }))),
+      key: TimingCache.key(
+        deviceKey,
+        candidate.kernel.steps.map(({ wgsl, workgroups }) => ({
+          wgsl,
+          workgroups: workgroups.map((dim) => evaluate(dim, sizes) ?? 1),
+        })),
+      ),
     }));
   const inTime = (): boolean => performance.now() < deadline;
-  const unknown = (candidates: readonly Keyed<Candidate>[]): Keyed<Candidate>[] => (candidates.length < 2 ? [] : candidates.filter(({ key }) => !cache.get(key)));
+  const unknown = (candidates: readonly Keyed<Candidate>[]): Keyed<Candidate>[] =>
+    candidates.length < 2 ? [] : candidates.filter(({ key }) => !cache.get(key));
   // Candidates of the tasks ahead compile while those of one are measured.
   const ahead: Keyed<Candidate>[][] = [];
   try {
@@ -84,7 +115,8 @@ export async function tune(program: Program, device: Device, pipelines: Pipeline
       options.onProgress?.({ stage: "tune", done, total: tasks.length, what: `${task.kind} ${task.name}` });
       const missing = unknown(candidates);
       if (missing.length > 0 && inTime()) {
-        for (const { candidate, ns, key } of await bench.compare(task, plainest(task, device), missing)) cache.set(key, { tactic: candidate.tactic, config: candidate.config, ns });
+        for (const { candidate, ns, key } of await bench.compare(task, plainest(task, device), missing))
+          cache.set(key, { tactic: candidate.tactic, config: candidate.config, ns });
       }
       choices.set(task, fastest(candidates, cache));
     }
@@ -112,7 +144,9 @@ function fastest(candidates: readonly Keyed<Candidate>[], cache: TimingCache): C
     const ns = cache.get(key)?.ns;
     return ns !== undefined && Number.isFinite(ns) ? [{ candidate, ns }] : [];
   });
-  return timed.length === 0 ? candidates[0]!.candidate : timed.reduce((best, next) => (next.ns < best.ns ? next : best)).candidate;
+  return timed.length === 0
+    ? candidates[0]!.candidate
+    : timed.reduce((best, next) => (next.ns < best.ns ? next : best)).candidate;
 }
 
 /** The kernel that others are checked against: the first tactic of a kind applies to every task. */

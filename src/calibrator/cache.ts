@@ -30,7 +30,8 @@ export function parseCache(text: string, file: string): CalibrationCache {
     if (line.trim() === "") return;
     const colon = line.lastIndexOf(": ");
     const hex = line.slice(colon + 2).trim();
-    if (colon < 1 || !/^[0-9a-fA-F]{1,8}$/.test(hex)) throw badCache(file, i + 2, `"${line.slice(0, 60)}" is not "name: scale"`);
+    if (colon < 1 || !/^[0-9a-fA-F]{1,8}$/.test(hex))
+      throw badCache(file, i + 2, `"${line.slice(0, 60)}" is not "name: scale"`);
     const name = nameOf(line.slice(0, colon));
     const scale = scaleOfHex(hex);
     if (!Number.isFinite(scale) || scale <= 0) throw badCache(file, i + 2, `the scale of "${name}" is ${scale}`);

@@ -4,7 +4,7 @@
 import type { Tensor, TypedArray } from "../ir/tensor.ts";
 import { badState, noSamples, notFinite } from "../util/errors.ts";
 import { Histogram } from "./histogram.ts";
-import { type Counted, type Window, WINDOW, takeCounts } from "./watch.ts";
+import { type Counted, takeCounts, WINDOW, type Window } from "./watch.ts";
 
 /** One batch of calibration data: the network's inputs by name. */
 export type Sample = Readonly<Record<string, Tensor | TypedArray>>;
@@ -19,7 +19,12 @@ export async function* keepFirst(samples: Samples, count: number, kept: Sample[]
 }
 
 const copyOf = (sample: Sample): Sample =>
-  Object.fromEntries(Object.entries(sample).map(([name, input]) => [name, ArrayBuffer.isView(input) ? input.slice() : { ...input, data: input.data.slice() }]));
+  Object.fromEntries(
+    Object.entries(sample).map(([name, input]) => [
+      name,
+      ArrayBuffer.isView(input) ? input.slice() : { ...input, data: input.data.slice() },
+    ]),
+  );
 
 /** Runs the float network on a sample and counts each watched value in its window. */
 export type CountRun = (sample: Sample, windows: readonly Window[]) => Promise<readonly Counted[]>;
@@ -46,7 +51,11 @@ export class Collection {
       this.samples++;
       onSample?.(this.samples);
     }
-    if (this.samples === 0) throw noSamples("calibration data", "give at least one sample; a hundred or more that are like the network's real inputs are better");
+    if (this.samples === 0)
+      throw noSamples(
+        "calibration data",
+        "give at least one sample; a hundred or more that are like the network's real inputs are better",
+      );
   }
 
   /** One run, and further ones for values that turn out not to fit into their windows. */
@@ -57,11 +66,13 @@ export class Collection {
       const windows = this.histograms.map(({ inverse }, i) => ({ inverse, first: first[i]! }));
       const counted = await run(sample, windows);
       for (const i of open) if (!Number.isFinite(counted[i]!.peak)) throw notFinite(this.names[i]!, this.samples);
-      open = new Set([...open].filter((i) => {
-        const done = takeCounts(this.histograms[i]!, counted[i]!, windows[i]!);
-        if (!done && this.histograms[i]!.inverse === windows[i]!.inverse) first[i]! += WINDOW;
-        return !done;
-      }));
+      open = new Set(
+        [...open].filter((i) => {
+          const done = takeCounts(this.histograms[i]!, counted[i]!, windows[i]!);
+          if (!done && this.histograms[i]!.inverse === windows[i]!.inverse) first[i]! += WINDOW;
+          return !done;
+        }),
+      );
     }
   }
 
@@ -81,10 +92,15 @@ export class Collection {
       throw badState(file, `it cannot be read: ${(cause as Error).message}`);
     }
     if (state.kind !== STATE) throw badState(file, "it is no state of a calibration");
-    if (state.values.map(({ name }) => name).join("\n") !== names.join("\n")) throw badState(file, "it is of another network, or of other options");
+    if (state.values.map(({ name }) => name).join("\n") !== names.join("\n"))
+      throw badState(file, "it is of another network, or of other options");
     state.values.forEach(({ width, peak, counts }, i) => {
       const histogram = collection.histograms[i]!;
-      [histogram.width, histogram.peak, histogram.counts] = [width, peak, Float64Array.from(counts.flatMap((item) => (item < 0 ? new Array<number>(-item).fill(0) : [item])))];
+      [histogram.width, histogram.peak, histogram.counts] = [
+        width,
+        peak,
+        Float64Array.from(counts.flatMap((item) => (item < 0 ? new Array<number>(-item).fill(0) : [item]))),
+      ];
     });
     collection.samples = state.samples;
     return collection;
@@ -102,7 +118,12 @@ const STATE = "kiln calibration state 1";
 interface State {
   readonly kind: string;
   readonly samples: number;
-  readonly values: readonly { readonly name: string; readonly width: number; readonly peak: number; readonly counts: readonly number[] }[];
+  readonly values: readonly {
+    readonly name: string;
+    readonly width: number;
+    readonly peak: number;
+    readonly counts: readonly number[];
+  }[];
 }
 
 /** Counts with each run of empty bins as one negative number. */

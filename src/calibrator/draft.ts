@@ -2,7 +2,7 @@
 
 import type { Attribute, Graph, GraphNode } from "../ir/graph.ts";
 import type { Tensor } from "../ir/tensor.ts";
-import { type Value, makeValue } from "../ir/value.ts";
+import { makeValue, type Value } from "../ir/value.ts";
 import { inferNode } from "../ops/infer.ts";
 
 export class Draft {
@@ -25,10 +25,23 @@ export class Draft {
   }
 
   /** Appends a node of ONNX's own domain; it and its only output are called `name`. `since`: the version that has it as written. */
-  node(op: string, name: string, inputs: readonly Value[], attributes: Readonly<Record<string, Attribute>> = {}, since = 13): Value {
+  node(
+    op: string,
+    name: string,
+    inputs: readonly Value[],
+    attributes: Readonly<Record<string, Attribute>> = {},
+    since = 13,
+  ): Value {
     const out = makeValue(this.fresh(name), "f32", []);
     const node: GraphNode = {
-      name: out.name, origins: [out.name], op, domain: "", opset: Math.max(this.opset, since), inputs, outputs: [out], attributes: new Map(Object.entries(attributes)),
+      name: out.name,
+      origins: [out.name],
+      op,
+      domain: "",
+      opset: Math.max(this.opset, since),
+      inputs,
+      outputs: [out],
+      attributes: new Map(Object.entries(attributes)),
     };
     inferNode(node);
     this.nodes.push(node);

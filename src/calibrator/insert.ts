@@ -3,11 +3,11 @@
 // rounding. ONNX: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
 
 import type { Graph, GraphNode } from "../ir/graph.ts";
-import { type Tensor, numbersOf, scalarTensor, tensor } from "../ir/tensor.ts";
+import { numbersOf, scalarTensor, type Tensor, tensor } from "../ir/tensor.ts";
 import type { DType } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { Draft } from "./draft.ts";
-import { type Sites, biasOf, weightsOf } from "./sites.ts";
+import { biasOf, type Sites, weightsOf } from "./sites.ts";
 import { quantizeBias, quantizeWeights } from "./weights.ts";
 
 /** The graph with pairs at `sites`; `scales` has that of each quantized value, by name. The given graph stays as it is. */
@@ -96,7 +96,16 @@ class Inserter {
   private dequantized(like: Value, data: Tensor, scales: Float32Array, axis: number): Value {
     const bytes = this.draft.constant(`${like.name}_quantized`, data);
     const scale = this.draft.constant(`${like.name}_scale`, tensor(like.dtype, [scales.length], scales));
-    const zero = this.draft.constant(`${like.name}_zero_point`, tensor(data.dtype, [scales.length], new Array<number>(scales.length).fill(0)));
-    return this.draft.node("DequantizeLinear", `${like.name}_dequantized`, [bytes, scale, zero], { axis: { kind: "int", value: axis } }, opsetFor(like.dtype));
+    const zero = this.draft.constant(
+      `${like.name}_zero_point`,
+      tensor(data.dtype, [scales.length], new Array<number>(scales.length).fill(0)),
+    );
+    return this.draft.node(
+      "DequantizeLinear",
+      `${like.name}_dequantized`,
+      [bytes, scale, zero],
+      { axis: { kind: "int", value: axis } },
+      opsetFor(like.dtype),
+    );
   }
 }

@@ -2,9 +2,9 @@
 // measured by running it, without compiling anything anew.
 
 import type { Graph, GraphNode } from "../ir/graph.ts";
-import { type Tensor, allocate, reader, scalarTensor, sizeOf, tensor, writer } from "../ir/tensor.ts";
+import { allocate, reader, scalarTensor, sizeOf, type Tensor, tensor, writer } from "../ir/tensor.ts";
 import { dtypeFacts, isFloat } from "../ir/types.ts";
-import { type Value, makeValue } from "../ir/value.ts";
+import { makeValue, type Value } from "../ir/value.ts";
 import type { Sample } from "./collect.ts";
 import { Draft } from "./draft.ts";
 import type { MakeRunner, Runner } from "./quantize.ts";
@@ -25,7 +25,11 @@ export class Probe {
   /** Compiles the network, and runs it in float on the samples to measure on. */
   static async open(graph: Graph, sites: Sites, samples: readonly Sample[], makeRunner: MakeRunner): Promise<Probe> {
     const runner = await makeRunner(probeGraph(graph, sites));
-    const float = inputsFor(sites, () => 1, () => false);
+    const float = inputsFor(
+      sites,
+      () => 1,
+      () => false,
+    );
     const expected: Outputs[] = [];
     for (const sample of samples) expected.push(await runner.run({ ...sample, ...float }));
     return new Probe(sites, runner, samples, expected);
@@ -35,14 +39,16 @@ export class Probe {
   async error(scales: ReadonlyMap<string, number>, isOn: (node: GraphNode) => boolean): Promise<number> {
     const inputs = inputsFor(this.sites, (name) => scales.get(name)!, isOn);
     let sum = 0;
-    for (const [i, sample] of this.samples.entries()) sum += relativeRms(await this.runner.run({ ...sample, ...inputs }), this.expected[i]!);
+    for (const [i, sample] of this.samples.entries())
+      sum += relativeRms(await this.runner.run({ ...sample, ...inputs }), this.expected[i]!);
     return sum / this.samples.length;
   }
 
   /** The error that each product alone contributes, the largest first. */
   async sensitivity(scales: ReadonlyMap<string, number>): Promise<{ readonly layer: string; readonly error: number }[]> {
     const found: { layer: string; error: number }[] = [];
-    for (const product of this.sites.products) found.push({ layer: product.name, error: await this.error(scales, (node) => node === product) });
+    for (const product of this.sites.products)
+      found.push({ layer: product.name, error: await this.error(scales, (node) => node === product) });
     return found.sort((a, b) => b.error - a.error);
   }
 
@@ -53,11 +59,23 @@ export class Probe {
 
 type Outputs = Readonly<Record<string, Tensor>>;
 
-function inputsFor(sites: Sites, scaleOf: (name: string) => number, isOn: (node: GraphNode) => boolean): Record<string, Tensor> {
+function inputsFor(
+  sites: Sites,
+  scaleOf: (name: string) => number,
+  isOn: (node: GraphNode) => boolean,
+): Record<string, Tensor> {
   const layers = [...sites.reads.keys()];
   return {
-    [SCALES]: tensor("f32", [sites.groups.length], sites.groups.map(([first]) => scaleOf(first!.name))),
-    [LAYERS]: tensor("bool", [layers.length], layers.map((node) => Number(isOn(node)))),
+    [SCALES]: tensor(
+      "f32",
+      [sites.groups.length],
+      sites.groups.map(([first]) => scaleOf(first!.name)),
+    ),
+    [LAYERS]: tensor(
+      "bool",
+      [layers.length],
+      layers.map((node) => Number(isOn(node))),
+    ),
   };
 }
 
@@ -66,7 +84,8 @@ function probeGraph(graph: Graph, sites: Sites): Graph {
   const draft = new Draft(graph);
   const scales = makeValue(SCALES, "f32", [sites.groups.length]);
   const switches = makeValue(LAYERS, "bool", [sites.reads.size]);
-  const pick = (from: Value, i: number, name: string): Value => draft.node("Gather", name, [from, draft.constant(`${name}/index`, scalarTensor("i64", i))]);
+  const pick = (from: Value, i: number, name: string): Value =>
+    draft.node("Gather", name, [from, draft.constant(`${name}/index`, scalarTensor("i64", i))]);
   const groupOf = new Map<Value, number>(sites.groups.flatMap((group, i) => group.map((value): [Value, number] => [value, i])));
   const zero = draft.constant("int8/zero", scalarTensor("i8", 0));
   const instead = new Map<Value, Value>();
@@ -77,7 +96,16 @@ function probeGraph(graph: Graph, sites: Sites): Graph {
     const name = `int8/${value.name}`;
     const scale = pick(scales, group, `${name}/scale`);
     const bytes = draft.node("QuantizeLinear", `${name}/quantized`, [value, scale, zero], {}, 23);
-    instead.set(value, draft.node("DequantizeLinear", `${name}/rounded`, [bytes, scale, zero], { output_dtype: { kind: "int", value: dtypeFacts[value.dtype].onnx } }, 23));
+    instead.set(
+      value,
+      draft.node(
+        "DequantizeLinear",
+        `${name}/rounded`,
+        [bytes, scale, zero],
+        { output_dtype: { kind: "int", value: dtypeFacts[value.dtype].onnx } },
+        23,
+      ),
+    );
   };
 
   const products = new Set(sites.products);
@@ -86,10 +114,17 @@ function probeGraph(graph: Graph, sites: Sites): Graph {
     const reads = sites.reads.get(node);
     if (reads) {
       const on = pick(switches, [...sites.reads.keys()].indexOf(node), `int8/${node.name}/on`);
-      const either = (rounded: Value, exact: Value): Value => draft.node("Where", `int8/${node.name}/${exact.name}`, [on, rounded, exact]);
-      const inputs = node.inputs.map((value, i) => (value && reads.has(i) && instead.has(value) ? either(instead.get(value)!, value) : value));
+      const either = (rounded: Value, exact: Value): Value =>
+        draft.node("Where", `int8/${node.name}/${exact.name}`, [on, rounded, exact]);
+      const inputs = node.inputs.map((value, i) =>
+        value && reads.has(i) && instead.has(value) ? either(instead.get(value)!, value) : value,
+      );
       const weights = products.has(node) ? weightsOf(node) : undefined;
-      if (weights) inputs[weights.at] = either(draft.constant(`int8/${weights.value.name}`, roundedWeights(weights.value.data!, weights.axis)), weights.value);
+      if (weights)
+        inputs[weights.at] = either(
+          draft.constant(`int8/${weights.value.name}`, roundedWeights(weights.value.data!, weights.axis)),
+          weights.value,
+        );
       draft.nodes.push({ ...node, inputs });
     } else draft.nodes.push(node);
     for (const value of node.outputs) if (value) round(value);
@@ -103,7 +138,8 @@ function roundedWeights(weights: Tensor, axis: number): Tensor {
   const inner = weights.shape.slice(axis + 1).reduce((a, b) => a * b, 1);
   const made: Tensor = { ...weights, data: allocate(weights.dtype, weights.data.length) };
   const write = writer(made);
-  for (let i = 0; i < made.data.length; i++) write(i, (data.data[i] as number) * scales[Math.floor(i / inner) % scales.length]!);
+  for (let i = 0; i < made.data.length; i++)
+    write(i, (data.data[i] as number) * scales[Math.floor(i / inner) % scales.length]!);
   return made;
 }
 

@@ -6,10 +6,10 @@ import type { Program } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { noSamples } from "../util/errors.ts";
 import { checkCache, parseCache, writeCache } from "./cache.ts";
-import { Collection, type Sample, type Samples, keepFirst } from "./collect.ts";
+import { Collection, keepFirst, type Sample, type Samples } from "./collect.ts";
 import { insertPairs } from "./insert.ts";
 import { Probe } from "./probe.ts";
-import { type SiteOptions, type Sites, findSites } from "./sites.ts";
+import { findSites, type SiteOptions, type Sites } from "./sites.ts";
 import { CALIBRATORS, type Calibrator, calibratorNamed, scaleOf } from "./thresholds.ts";
 import { countedBy, watchResults, windowInputs } from "./watch.ts";
 
@@ -60,19 +60,35 @@ export interface Runner {
 }
 /** Makes a graph run; `change` rewrites its program before it is compiled. */
 export type MakeRunner = (graph: Graph, change?: (program: Program) => Program) => Promise<Runner>;
-export type OnProgress = (progress: { readonly stage: "calibrate"; readonly done?: number; readonly total?: number; readonly what: string }) => void;
+export type OnProgress = (progress: {
+  readonly stage: "calibrate";
+  readonly done?: number;
+  readonly total?: number;
+  readonly what: string;
+}) => void;
 
 /**
  * Quantizes a graph; `known` are the names of all tensors of the model. Errors: K701, K702 and K705 for the data, K703 and K704
  * for the cache, K706 for the state, K707 for the calibrator.
  */
-export async function quantize(graph: Graph, options: Int8Options, known: ReadonlySet<string>, makeRunner: MakeRunner, onProgress: OnProgress = () => {}): Promise<{ readonly graph: Graph; readonly notes: readonly string[] }> {
+export async function quantize(
+  graph: Graph,
+  options: Int8Options,
+  known: ReadonlySet<string>,
+  makeRunner: MakeRunner,
+  onProgress: OnProgress = () => {},
+): Promise<{ readonly graph: Graph; readonly notes: readonly string[] }> {
   const sites = findSites(graph, options);
   const decision = await new Decision(graph, sites, options, known, makeRunner, onProgress).make();
-  const final = decision.kept.length === 0 ? sites : findSites(graph, { ...options, keep: [...(options.keep ?? []), ...decision.kept.map(({ layer }) => layer)] });
+  const final =
+    decision.kept.length === 0
+      ? sites
+      : findSites(graph, { ...options, keep: [...(options.keep ?? []), ...decision.kept.map(({ layer }) => layer)] });
   const isLeft = new Set(final.products.map(({ name }) => name));
   const everything = findSites(graph).products.map(({ name }) => name);
-  const asked = everything.filter((name) => !isLeft.has(name) && !decision.kept.some(({ layer }) => layer === name)).map((layer) => ({ layer, why: "as was asked" }));
+  const asked = everything
+    .filter((name) => !isLeft.has(name) && !decision.kept.some(({ layer }) => layer === name))
+    .map((layer) => ({ layer, why: "as was asked" }));
   const report: Int8Report = { ...decision, kept: [...decision.kept, ...asked], layers: [...isLeft] };
   options.onReport?.(report);
   return { graph: insertPairs(graph, final, sharedScales(final, decision.scales)), notes: notesOf(report) };
@@ -114,10 +130,26 @@ class Decision {
   }
 
   async make(): Promise<Decided> {
-    if (this.names.length === 0) return { cache: "", calibrator: "none", samples: 0, kept: [], notes: ["no layer of this network can be of integers"], scales: new Map() };
+    if (this.names.length === 0)
+      return {
+        cache: "",
+        calibrator: "none",
+        samples: 0,
+        kept: [],
+        notes: ["no layer of this network can be of integers"],
+        scales: new Map(),
+      };
     try {
-      const { calibrator, title, scales, samples } = this.options.cache === undefined ? await this.calibrated() : this.cached(this.options.cache);
-      return { cache: writeCache({ algorithm: title, scales }), calibrator, samples, notes: this.notes, scales, ...(await this.choose(scales)) };
+      const { calibrator, title, scales, samples } =
+        this.options.cache === undefined ? await this.calibrated() : this.cached(this.options.cache);
+      return {
+        cache: writeCache({ algorithm: title, scales }),
+        calibrator,
+        samples,
+        notes: this.notes,
+        scales,
+        ...(await this.choose(scales)),
+      };
     } finally {
       this.probe?.dispose();
     }
@@ -129,13 +161,20 @@ class Decision {
     return { calibrator: "cache", title: cache.algorithm, scales: cache.scales, samples: 0 };
   }
 
-  private async calibrated(): Promise<{ calibrator: string; title: string; scales: ReadonlyMap<string, number>; samples: number }> {
+  private async calibrated(): Promise<{
+    calibrator: string;
+    title: string;
+    scales: ReadonlyMap<string, number>;
+    samples: number;
+  }> {
     const { options, names } = this;
     const wanted = options.calibrator ?? "entropy";
     const candidates = wanted === "auto" ? CALIBRATORS : [calibratorNamed(wanted)];
-    const collection = options.state === undefined ? new Collection(names) : Collection.parse(options.state, names, "calibration state");
+    const collection =
+      options.state === undefined ? new Collection(names) : Collection.parse(options.state, names, "calibration state");
     await this.fill(collection);
-    const scalesBy = (calibrator: Calibrator): Map<string, number> => new Map(collection.histograms.map((histogram) => [histogram.name, scaleOf(histogram, calibrator).scale]));
+    const scalesBy = (calibrator: Calibrator): Map<string, number> =>
+      new Map(collection.histograms.map((histogram) => [histogram.name, scaleOf(histogram, calibrator).scale]));
     let [best] = candidates as readonly [Calibrator];
     if (candidates.length > 1) {
       const probe = await this.probing();
@@ -151,7 +190,12 @@ class Decision {
       const { note } = scaleOf(histogram, best);
       if (note !== undefined) this.notes.push(note);
     }
-    return { calibrator: best.name, title: wanted === "auto" ? "AutoCalibration" : best.title, scales: scalesBy(best), samples: collection.samples };
+    return {
+      calibrator: best.name,
+      title: wanted === "auto" ? "AutoCalibration" : best.title,
+      scales: scalesBy(best),
+      samples: collection.samples,
+    };
   }
 
   private get measures(): boolean {
@@ -170,7 +214,12 @@ class Decision {
         async (sample, windows) => countedBy(await runner.run({ ...sample, ...windowInputs(windows) }), names.length),
         (done) => {
           options.onState?.(() => collection.serialize(), done);
-          this.onProgress({ stage: "calibrate", done, ...(options.samples === undefined ? {} : { total: options.samples }), what: "samples" });
+          this.onProgress({
+            stage: "calibrate",
+            done,
+            ...(options.samples === undefined ? {} : { total: options.samples }),
+            what: "samples",
+          });
         },
       );
     } finally {
@@ -196,10 +245,12 @@ class Decision {
       this.onProgress({ stage: "calibrate", done: off.size, total: ranking.length, what: "layers back in float" });
       error = await measure();
     }
-    const kept = ranking.filter(({ layer }) => off.has(layer)).map((row, i) => ({
-      layer: row.layer,
-      why: `it contributes ${row.error.toPrecision(3)}, number ${i + 1} of ${ranking.length}${maxError === undefined ? "" : `; without it and those before the error is ${error.toPrecision(3)} and not ${all.toPrecision(3)}`}`,
-    }));
+    const kept = ranking
+      .filter(({ layer }) => off.has(layer))
+      .map((row, i) => ({
+        layer: row.layer,
+        why: `it contributes ${row.error.toPrecision(3)}, number ${i + 1} of ${ranking.length}${maxError === undefined ? "" : `; without it and those before the error is ${error.toPrecision(3)} and not ${all.toPrecision(3)}`}`,
+      }));
     return { kept, sensitivity: ranking, error };
   }
 
@@ -213,7 +264,8 @@ class Decision {
 
   private data(): Samples {
     const { calibration } = this.options;
-    if (!calibration) throw noSamples("int8", "give `calibration`: its batches are what scales come from and errors are measured on");
+    if (!calibration)
+      throw noSamples("int8", "give `calibration`: its batches are what scales come from and errors are measured on");
     return calibration;
   }
 }
@@ -226,8 +278,10 @@ async function firstOf(samples: AsyncIterable<Sample>, count: number): Promise<v
 
 /** Each group's largest scale for all of the group: nothing saturates that would not by itself. */
 export function sharedScales({ groups }: Sites, scales: ReadonlyMap<string, number>): Map<string, number> {
-  return new Map(groups.flatMap((group) => {
-    const largest = Math.max(...group.map(({ name }) => scales.get(name)!));
-    return group.map(({ name }): [string, number] => [name, largest]);
-  }));
+  return new Map(
+    groups.flatMap((group) => {
+      const largest = Math.max(...group.map(({ name }) => scales.get(name)!));
+      return group.map(({ name }): [string, number] => [name, largest]);
+    }),
+  );
 }

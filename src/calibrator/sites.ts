@@ -1,8 +1,8 @@
 // Which values of a graph are to be 8-bit integers: what convolutions and matrix products read, what residual additions and
 // pools between them read, and what those values are moved through. Values that must not be rounded twice share a scale.
 
-import { type Graph, type GraphNode, capturesOf, subgraphsOf } from "../ir/graph.ts";
 import { sameShape } from "../ir/dims.ts";
+import { capturesOf, type Graph, type GraphNode, subgraphsOf } from "../ir/graph.ts";
 import type { Value } from "../ir/value.ts";
 import { AttributeReader } from "../ops/define.ts";
 
@@ -39,18 +39,29 @@ export function findSites(graph: Graph, options: SiteOptions = {}): Sites {
   return new Finder(graph, options).run();
 }
 
-const isReal = (value: Value | undefined): value is Value => value !== undefined && (value.dtype === "f32" || value.dtype === "f16");
+const isReal = (value: Value | undefined): value is Value =>
+  value !== undefined && (value.dtype === "f32" || value.dtype === "f16");
 const isActivation = (value: Value | undefined): value is Value => isReal(value) && !value.data;
 
 /** Inputs of a product that are activations; none when it cannot be one of integers. */
 export function activationsOf(node: GraphNode): readonly number[] {
-  const { op, domain, inputs: [a, b] } = node;
+  const {
+    op,
+    domain,
+    inputs: [a, b],
+  } = node;
   if (domain !== "") return [];
   switch (op) {
-    case "Conv": return isActivation(a) && isReal(b) && b.data ? [0] : [];
-    case "Gemm": return isActivation(a) && isReal(b) && b.data && attributesOf(node).float("alpha", 1) === 1 ? [0] : [];
-    case "MatMul": return isReal(a) && isReal(b) && a.dtype === b.dtype && a.shape.length > 1 && b.shape.length > 1 ? [0, 1].filter((i) => !(i === 0 ? a : b).data) : [];
-    default: return [];
+    case "Conv":
+      return isActivation(a) && isReal(b) && b.data ? [0] : [];
+    case "Gemm":
+      return isActivation(a) && isReal(b) && b.data && attributesOf(node).float("alpha", 1) === 1 ? [0] : [];
+    case "MatMul":
+      return isReal(a) && isReal(b) && a.dtype === b.dtype && a.shape.length > 1 && b.shape.length > 1
+        ? [0, 1].filter((i) => !(i === 0 ? a : b).data)
+        : [];
+    default:
+      return [];
   }
 }
 
@@ -69,7 +80,8 @@ export function weightsOf(node: GraphNode): Weights | undefined {
   if (at === undefined) return undefined;
   const value = node.inputs[at]!;
   const rank = value.shape.length;
-  const axis = node.op === "Conv" ? 0 : node.op === "Gemm" ? (attributesOf(node).flag("transB") ? 0 : 1) : at === 1 ? rank - 1 : rank - 2;
+  const axis =
+    node.op === "Conv" ? 0 : node.op === "Gemm" ? (attributesOf(node).flag("transB") ? 0 : 1) : at === 1 ? rank - 1 : rank - 2;
   return { at, value, axis };
 }
 
@@ -77,7 +89,14 @@ export function weightsOf(node: GraphNode): Weights | undefined {
 export function biasOf(node: GraphNode, { at, value, axis }: Weights): Value | undefined {
   const bias = node.inputs[2];
   const channels = value.shape[axis];
-  if (node.op === "MatMul" || at !== 1 || bias?.dtype !== "f32" || bias.data?.data.length !== channels || bias.shape.at(-1) !== channels) return undefined;
+  if (
+    node.op === "MatMul" ||
+    at !== 1 ||
+    bias?.dtype !== "f32" ||
+    bias.data?.data.length !== channels ||
+    bias.shape.at(-1) !== channels
+  )
+    return undefined;
   return node.op === "Conv" || attributesOf(node).float("beta", 1) === 1 ? bias : undefined;
 }
 
@@ -95,7 +114,10 @@ class Finder {
   /** Values that are to be quantized, each in its group. */
   private readonly groups = new Map<Value, Set<Value>>();
 
-  constructor(private readonly graph: Graph, options: SiteOptions) {
+  constructor(
+    private readonly graph: Graph,
+    options: SiteOptions,
+  ) {
     for (const node of graph.nodes) {
       for (const value of new Set(node.inputs)) if (value) this.readersOf(value).push(node);
       for (const value of node.outputs) if (value) this.makers.set(value, node);
@@ -105,10 +127,14 @@ class Finder {
     const candidates = graph.nodes.filter((node) => activationsOf(node).length > 0);
     const left = new Set<GraphNode>();
     if (options.firstLayers === false) for (const node of outermost(graph.nodes, candidates, "inputs")) left.add(node);
-    if (options.lastLayers === false) for (const node of outermost([...graph.nodes].reverse(), candidates, "outputs")) left.add(node);
+    if (options.lastLayers === false)
+      for (const node of outermost([...graph.nodes].reverse(), candidates, "outputs")) left.add(node);
     const keep = new Set(options.keep);
-    for (const node of candidates) if (!left.has(node) && ![node.name, ...node.origins].some((name) => keep.has(name))) this.products.add(node);
-    for (const node of graph.nodes) if (this.products.has(node) || (this.passes(node) && node.inputs.some((value) => value && this.born.has(value)))) this.born.add(node.outputs[0]!);
+    for (const node of candidates)
+      if (!left.has(node) && ![node.name, ...node.origins].some((name) => keep.has(name))) this.products.add(node);
+    for (const node of graph.nodes)
+      if (this.products.has(node) || (this.passes(node) && node.inputs.some((value) => value && this.born.has(value))))
+        this.born.add(node.outputs[0]!);
   }
 
   run(): Sites {
@@ -151,7 +177,9 @@ class Finder {
   }
 
   private isResidual({ inputs: [a, b] }: GraphNode): boolean {
-    return isActivation(a) && isActivation(b) && a !== b && sameShape(a.shape, b.shape) && (this.born.has(a) || this.born.has(b));
+    return (
+      isActivation(a) && isActivation(b) && a !== b && sameShape(a.shape, b.shape) && (this.born.has(a) || this.born.has(b))
+    );
   }
 
   /** True when everything that reads the value (behind activations) reads it quantized. */

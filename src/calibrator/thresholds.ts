@@ -38,7 +38,11 @@ export const percentile = (percent: number): Calibrator => ({
 });
 
 /** The cut of least mean squared error, each bin taken at its middle. */
-export const mse: Calibrator = { name: "mse", title: "MseCalibration", threshold: ({ counts, width }) => mseCut(counts) * width };
+export const mse: Calibrator = {
+  name: "mse",
+  title: "MseCalibration",
+  threshold: ({ counts, width }) => mseCut(counts) * width,
+};
 
 export const PERCENTILES = [99.99, 99.999] as const;
 /** What `auto` chooses from. */
@@ -77,7 +81,11 @@ export function saturatedShare({ counts, width }: Histogram, threshold: number):
  */
 export function scaleOf(histogram: Histogram, calibrator: Calibrator): { readonly scale: number; readonly note?: string } {
   const scale = (threshold: number): number => Math.fround(threshold / 127);
-  if (histogram.width === 0) return { scale: scale(ZERO_THRESHOLD), note: `"${histogram.name}" was 0 throughout the calibration data: its scale is 1/127` };
+  if (histogram.width === 0)
+    return {
+      scale: scale(ZERO_THRESHOLD),
+      note: `"${histogram.name}" was 0 throughout the calibration data: its scale is 1/127`,
+    };
   const threshold = calibrator.threshold(histogram);
   const share = calibrator === entropy ? saturatedShare(histogram, threshold) : 0;
   const instead = percentile(PERCENTILES[0]);

@@ -4,7 +4,7 @@
 import { and, constant, convert, float, int, le, load, lt, mul, sub, unary, variables } from "../ir/expr.ts";
 import type { MapTask, Program } from "../ir/task.ts";
 import { type Tensor, tensor } from "../ir/tensor.ts";
-import { type Value, makeValue } from "../ir/value.ts";
+import { makeValue, type Value } from "../ir/value.ts";
 import type { Histogram } from "./histogram.ts";
 
 /** Bins that one run counts of each value; those of a longer histogram take several runs. */
@@ -32,8 +32,14 @@ export interface Counted {
 export function watchResults(program: Program, names: readonly string[]): Program {
   const watched = program.outputs.slice(program.outputs.length - names.length);
   const parameters = makeValue(PARAMETERS, "f32", [names.length, 2]);
-  const zeros: Value = { ...makeValue("calibration/zeros", "u32", [WINDOW]), data: tensor("u32", [WINDOW], new Uint32Array(WINDOW)) };
-  let peaks: Value = { ...makeValue("calibration/no-peaks", "u32", [names.length]), data: tensor("u32", [names.length], new Uint32Array(names.length)) };
+  const zeros: Value = {
+    ...makeValue("calibration/zeros", "u32", [WINDOW]),
+    data: tensor("u32", [WINDOW], new Uint32Array(WINDOW)),
+  };
+  let peaks: Value = {
+    ...makeValue("calibration/no-peaks", "u32", [names.length]),
+    data: tensor("u32", [names.length], new Uint32Array(names.length)),
+  };
   const tasks = [...program.tasks];
   const outputs = watched.map(({ value }, i) => {
     const counts = makeValue(countsOf(i), "u32", [WINDOW]);
@@ -58,7 +64,10 @@ function countTask(name: string, value: Value, row: number, parameters: Value, c
   const bin = sub(unary("floor", mul(size, inverse)), first);
   const inside = and(le(float(0), bin), lt(bin, float(WINDOW)));
   return {
-    kind: "map", name: `calibration of ${name}`, origins: [name], vars,
+    kind: "map",
+    name: `calibration of ${name}`,
+    origins: [name],
+    vars,
     stores: [
       { ...counts, mode: "add", index: [convert(bin, "i32")], expr: constant("u32", 1), when: inside },
       { ...peaks, mode: "max", index: [int(row)], expr: unary("bits", size) },
@@ -68,7 +77,11 @@ function countTask(name: string, value: Value, row: number, parameters: Value, c
 
 /** The tensor of PARAMETERS, by its name. */
 export const windowInputs = (windows: readonly Window[]): Readonly<Record<string, Tensor>> => ({
-  [PARAMETERS]: tensor("f32", [windows.length, 2], windows.flatMap(({ inverse, first }) => [inverse, first])),
+  [PARAMETERS]: tensor(
+    "f32",
+    [windows.length, 2],
+    windows.flatMap(({ inverse, first }) => [inverse, first]),
+  ),
 });
 
 /** What the outputs of a run of the watching engine say of each value. */

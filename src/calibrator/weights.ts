@@ -1,7 +1,7 @@
 // Weights and biases as integers: weights by output channel, symmetric, from -127 to 127; biases as 32-bit integers in the
 // units of the sums that they are added to.
 
-import { type Tensor, allocate, reader } from "../ir/tensor.ts";
+import { allocate, reader, type Tensor } from "../ir/tensor.ts";
 
 export interface QuantizedWeights {
   /** i8, of the weights' shape. */
@@ -38,7 +38,11 @@ export function quantizeWeights(weights: Tensor, axis: number, inputScale = 1, b
 }
 
 /** A bias, one element a channel, in units of `inputScale` times the channel's scale. */
-export function quantizeBias(bias: Tensor, inputScale: number, scales: Float32Array): { readonly data: Tensor; readonly scales: Float32Array } {
+export function quantizeBias(
+  bias: Tensor,
+  inputScale: number,
+  scales: Float32Array,
+): { readonly data: Tensor; readonly scales: Float32Array } {
   const units = scales.map((scale) => Math.fround(inputScale * scale));
   const read = reader(bias);
   const data = Int32Array.from(units, (unit, c) => Math.round(read(c) / unit));

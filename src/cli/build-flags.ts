@@ -8,7 +8,7 @@ import type { Tensor } from "../ir/tensor.ts";
 import { readBeside } from "../node.ts";
 import type { ProfileShapes, ShapeRange } from "../plan/profiles.ts";
 import { badFlag } from "../util/errors.ts";
-import { type Int8Flags, addInt8Flags, int8OptionsOf } from "./int8-flags.ts";
+import { addInt8Flags, type Int8Flags, int8OptionsOf } from "./int8-flags.ts";
 import { choiceOption, listOption, numberOption, shapesOption, tensorOfWords, valuesOption } from "./options.ts";
 
 export const STAGES = ["import", "passes", "calibrate", "lower", "fuse", "tune"] as const satisfies readonly Stage[];
@@ -36,16 +36,29 @@ export interface BuildFlags extends Int8Flags {
   readonly quiet?: boolean;
 }
 
-const option = (flags: string, text: string, parse: (text: string, before?: never) => unknown): Option => new Option(flags, text).argParser(parse as (text: string) => unknown);
+const option = (flags: string, text: string, parse: (text: string, before?: never) => unknown): Option =>
+  new Option(flags, text).argParser(parse as (text: string) => unknown);
 
 /** Adds the options that say what sizes free dimensions have. */
 export function addShapeFlags(command: Command): Command {
   return command
-    .addOption(option("--shapes <shapes>", "name:1x3x224x224,…: shape of each input: --minShapes, --optShapes and --maxShapes in one", shapesOption("--shapes")))
+    .addOption(
+      option(
+        "--shapes <shapes>",
+        "name:1x3x224x224,…: shape of each input: --minShapes, --optShapes and --maxShapes in one",
+        shapesOption("--shapes"),
+      ),
+    )
     .addOption(option("--minShapes <shapes>", "smallest shapes of the optimization profile", shapesOption("--minShapes")))
     .addOption(option("--optShapes <shapes>", "shapes to optimize for", shapesOption("--optShapes")))
     .addOption(option("--maxShapes <shapes>", "largest shapes of the optimization profile", shapesOption("--maxShapes")))
-    .addOption(option("--shapeValues <values>", "name:1,2,3: what an input will hold, where shapes depend on it", valuesOption("--shapeValues")));
+    .addOption(
+      option(
+        "--shapeValues <values>",
+        "name:1,2,3: what an input will hold, where shapes depend on it",
+        valuesOption("--shapeValues"),
+      ),
+    );
 }
 
 /** Adds the options; `level` is the optimization level where none is given. */
@@ -55,15 +68,33 @@ export function addBuildFlags(command: Command, level: number): Command {
     .option("--int8", "permit 8-bit integers, calibrated on --calib");
   return addInt8Flags(command)
     .option("--timingCacheFile <file>", "measurements to start from and to add to")
-    .addOption(option("--builderOptimizationLevel <0-5>", `0 measures nothing, 5 everything (default ${level})`, numberOption("--builderOptimizationLevel", 0, 5, true)))
+    .addOption(
+      option(
+        "--builderOptimizationLevel <0-5>",
+        `0 measures nothing, 5 everything (default ${level})`,
+        numberOption("--builderOptimizationLevel", 0, 5, true),
+      ),
+    )
     .addOption(option("--maxTuneTime <seconds>", "how long measuring may take", numberOption("--maxTuneTime", 0)))
     .option("--dump <dir>", "write every stage's form and every kernel's WGSL into a folder")
     .addOption(option("--until <stage>", `stop after a stage: ${STAGES.join(", ")}`, choiceOption("--until", STAGES)))
     .option("--no-host-fallback", "refuse a model of which a layer would run on the host")
     .option("--no-fusion", "every operator as its own kernels")
-    .addOption(option("--max-rewrites <n>", "stop rewriting after so many rewrites, to bisect", numberOption("--max-rewrites", 0, Number.MAX_SAFE_INTEGER, true)))
+    .addOption(
+      option(
+        "--max-rewrites <n>",
+        "stop rewriting after so many rewrites, to bisect",
+        numberOption("--max-rewrites", 0, Number.MAX_SAFE_INTEGER, true),
+      ),
+    )
     .addOption(option("--disable-rewrite <names>", "leave out passes or rules by name", listOption))
-    .addOption(option("--random-weights <seed>", "random weights in place of those that ConstantOfShape nodes make", numberOption("--random-weights", 0, 2 ** 32 - 1, true)))
+    .addOption(
+      option(
+        "--random-weights <seed>",
+        "random weights in place of those that ConstantOfShape nodes make",
+        numberOption("--random-weights", 0, 2 ** 32 - 1, true),
+      ),
+    )
     .option("--quiet", "no progress");
 }
 
@@ -89,7 +120,12 @@ export function buildOptionsOf(flags: BuildFlags, file: string, model: ModelProt
 }
 
 /** One profile from the shape options; what is left out of an input's three shapes is taken from the others. */
-export function profileOf({ shapes = {}, minShapes = {}, optShapes = {}, maxShapes = {} }: Pick<BuildFlags, "shapes" | "minShapes" | "optShapes" | "maxShapes">): ProfileShapes | undefined {
+export function profileOf({
+  shapes = {},
+  minShapes = {},
+  optShapes = {},
+  maxShapes = {},
+}: Pick<BuildFlags, "shapes" | "minShapes" | "optShapes" | "maxShapes">): ProfileShapes | undefined {
   const names = [...new Set([shapes, minShapes, optShapes, maxShapes].flatMap((each) => Object.keys(each)))];
   if (names.length === 0) return undefined;
   return Object.fromEntries(
@@ -106,22 +142,30 @@ function shapeValuesOf({ shapeValues }: BuildFlags, model: ModelProto): Record<s
   return Object.fromEntries(
     Object.entries(shapeValues).map(([name, words]) => {
       const input = inputs.find((candidate) => candidate.name === name);
-      if (!input) throw badFlag(`--shapeValues ${name}:…`, "the model has no such input", inputs.map((candidate) => candidate.name).join(", ") || "none");
+      if (!input)
+        throw badFlag(
+          `--shapeValues ${name}:…`,
+          "the model has no such input",
+          inputs.map((candidate) => candidate.name).join(", ") || "none",
+        );
       return [name, tensorOfWords("--shapeValues", name, words, input.dtype, input.shape)];
     }),
   );
 }
 
 /** Inputs that are no initializers, as the model declares them; free dimensions are text. */
-export function declaredInputs(model: ModelProto): { readonly name: string; readonly dtype: Tensor["dtype"]; readonly shape: readonly (number | string)[] }[] {
+export function declaredInputs(
+  model: ModelProto,
+): { readonly name: string; readonly dtype: Tensor["dtype"]; readonly shape: readonly (number | string)[] }[] {
   const constants = new Set((model.graph?.initializer ?? []).map(({ name }) => name));
   return (model.graph?.input ?? [])
     .filter(({ name }) => !constants.has(name))
     .flatMap(({ name, type }) => {
       const tensor = type?.tensorType;
       if (!tensor) return [];
-      const shape = (tensor.shape?.dim ?? []).map((dim) => (dim.dimParam || dim.dimValue == null ? dim.dimParam || "?" : toNumber(dim.dimValue)));
+      const shape = (tensor.shape?.dim ?? []).map((dim) =>
+        dim.dimParam || dim.dimValue == null ? dim.dimParam || "?" : toNumber(dim.dimValue),
+      );
       return [{ name: name ?? "", dtype: dtypeOf(tensor.elemType ?? 0, `input "${name}"`), shape }];
     });
 }
-

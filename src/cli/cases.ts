@@ -1,6 +1,6 @@
 // ONNX's backend test cases on disk: model.onnx beside test_data_set_N/input_K.pb and output_K.pb.
 
-import { readFileSync, readdirSync, existsSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { decodeTensorProto } from "../importer/proto.ts";
 import { decodeTensor } from "../importer/tensors.ts";
@@ -18,7 +18,10 @@ export function findCases(dir: string): { readonly name: string; readonly folder
   const found: { name: string; folder: string }[] = [];
   const look = (folder: string): void => {
     const entries = readdirSync(folder, { withFileTypes: true });
-    if (entries.some((entry) => entry.name === "model.onnx") && entries.some((entry) => entry.name.startsWith("test_data_set_"))) {
+    if (
+      entries.some((entry) => entry.name === "model.onnx") &&
+      entries.some((entry) => entry.name.startsWith("test_data_set_"))
+    ) {
       found.push({ name: relative(dir, folder) || folder, folder });
       return;
     }
@@ -30,15 +33,24 @@ export function findCases(dir: string): { readonly name: string; readonly folder
 
 /** All data sets of a case. Throws where a tensor is of a kind that Kiln does not hold. */
 export function readCaseData(folder: string): CaseData[] {
-  const sets = readdirSync(folder).filter((name) => name.startsWith("test_data_set_")).sort();
-  return sets.map((set) => ({ inputs: readTensors(join(folder, set), "input"), outputs: readTensors(join(folder, set), "output") }));
+  const sets = readdirSync(folder)
+    .filter((name) => name.startsWith("test_data_set_"))
+    .sort();
+  return sets.map((set) => ({
+    inputs: readTensors(join(folder, set), "input"),
+    outputs: readTensors(join(folder, set), "output"),
+  }));
 }
 
 function readTensors(folder: string, kind: "input" | "output"): Tensor[] {
   const tensors: Tensor[] = [];
   for (let i = 0; existsSync(join(folder, `${kind}_${i}.pb`)); i++) {
     const proto = decodeTensorProto(readFileSync(join(folder, `${kind}_${i}.pb`)));
-    tensors.push(decodeTensor(proto, () => { throw new Error("external data in a test case"); }));
+    tensors.push(
+      decodeTensor(proto, () => {
+        throw new Error("external data in a test case");
+      }),
+    );
   }
   return tensors;
 }
@@ -53,9 +65,14 @@ export const toleranceOf = (dtype: Tensor["dtype"]): Tolerance =>
   dtype === "f16" ? { rtol: 2e-3, atol: 1e-3 } : dtype === "bf16" ? { rtol: 2e-2, atol: 1e-2 } : { rtol: 1e-3, atol: 1e-7 };
 
 /** The first difference beyond the tolerance, in words; undefined when equal. NaN equals NaN; integers must be equal. */
-export function difference(actual: Tensor, expected: Tensor, tolerance: Tolerance = toleranceOf(expected.dtype)): string | undefined {
+export function difference(
+  actual: Tensor,
+  expected: Tensor,
+  tolerance: Tolerance = toleranceOf(expected.dtype),
+): string | undefined {
   if (actual.dtype !== expected.dtype) return `type ${actual.dtype}, expected ${expected.dtype}`;
-  if (actual.shape.join() !== expected.shape.join()) return `shape [${actual.shape.join(", ")}], expected [${expected.shape.join(", ")}]`;
+  if (actual.shape.join() !== expected.shape.join())
+    return `shape [${actual.shape.join(", ")}], expected [${expected.shape.join(", ")}]`;
   const [a, e] = [reader(actual), reader(expected)];
   const exact = !isFloat(expected.dtype);
   for (let i = 0; i < expected.data.length; i++) {

@@ -1,6 +1,6 @@
 // How far a tensor is from its reference.
 
-import { type Tensor, reader } from "../ir/tensor.ts";
+import { reader, type Tensor } from "../ir/tensor.ts";
 import { type DType, isFloat } from "../ir/types.ts";
 
 /**
@@ -33,9 +33,17 @@ export const toleranceFor = (dtype: DType): ScaledTolerance =>
 
 /** Bools and integers must be equal (8-bit ones, which are quantized values, up to one step); so must NaN and infinities. */
 export function deviationOf(actual: Tensor, expected: Tensor, given: Partial<ScaledTolerance> = {}): Deviation {
-  const differs = (mismatch: string): Deviation => ({ ok: false, maxAbs: Number.NaN, relRms: Number.NaN, worstRatio: Number.POSITIVE_INFINITY, worstAt: 0, mismatch });
+  const differs = (mismatch: string): Deviation => ({
+    ok: false,
+    maxAbs: Number.NaN,
+    relRms: Number.NaN,
+    worstRatio: Number.POSITIVE_INFINITY,
+    worstAt: 0,
+    mismatch,
+  });
   if (actual.dtype !== expected.dtype) return differs(`type ${actual.dtype}, expected ${expected.dtype}`);
-  if (actual.shape.join() !== expected.shape.join()) return differs(`shape [${actual.shape.join(", ")}], expected [${expected.shape.join(", ")}]`);
+  if (actual.shape.join() !== expected.shape.join())
+    return differs(`shape [${actual.shape.join(", ")}], expected [${expected.shape.join(", ")}]`);
   const [a, e] = [reader(actual), reader(expected)];
   const { length } = expected.data;
   const { rtol, atol } = { ...toleranceFor(expected.dtype), ...given };

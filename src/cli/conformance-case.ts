@@ -12,7 +12,7 @@ import type { Value } from "../ir/value.ts";
 import { lowerGraph } from "../lowering/lower.ts";
 import { readBeside } from "../node.ts";
 import { hostOperator } from "../ops/registry.ts";
-import { KilnError, internal } from "../util/errors.ts";
+import { internal, KilnError } from "../util/errors.ts";
 import { declaredInputs } from "./build-flags.ts";
 import { type CaseData, difference, readCaseData } from "./cases.ts";
 
@@ -65,11 +65,19 @@ interface Prepared {
 /** Contents of the small inputs of the first data set, by name: what shapes may depend on. */
 function shapeValuesOf(bytes: Uint8Array, [first]: readonly CaseData[]): Record<string, Tensor> {
   const names = declaredInputs(decodeModel(bytes, "model.onnx")).map(({ name }) => name);
-  return Object.fromEntries(names.flatMap((name, i) => (first?.inputs[i] && first.inputs[i].data.length <= SHAPE_VALUES ? [[name, first.inputs[i]]] : [])));
+  return Object.fromEntries(
+    names.flatMap((name, i) =>
+      first?.inputs[i] && first.inputs[i].data.length <= SHAPE_VALUES ? [[name, first.inputs[i]]] : [],
+    ),
+  );
 }
 
 /** Calls `build` without knowing what inputs hold; where shapes depend on that, once more with what the data holds. */
-async function withValues<T>(bytes: Uint8Array, folder: string, build: (shapeValues: Record<string, Tensor>) => T | Promise<T>): Promise<T> {
+async function withValues<T>(
+  bytes: Uint8Array,
+  folder: string,
+  build: (shapeValues: Record<string, Tensor>) => T | Promise<T>,
+): Promise<T> {
   try {
     return await build({});
   } catch (failure) {
@@ -78,10 +86,17 @@ async function withValues<T>(bytes: Uint8Array, folder: string, build: (shapeVal
   }
 }
 
-async function onDevice(device: Device, bytes: Uint8Array, folder: string, hostLayers: CaseResult["hostLayers"][number][]): Promise<Prepared> {
+async function onDevice(
+  device: Device,
+  bytes: Uint8Array,
+  folder: string,
+  hostLayers: CaseResult["hostLayers"][number][],
+): Promise<Prepared> {
   const builder = new Builder(device);
   const file = join(folder, "model.onnx");
-  const engine = await withValues(bytes, folder, (shapeValues) => builder.build(bytes, { file: "model.onnx", readExternal: readBeside(file), optimizationLevel: 0, shapeValues }));
+  const engine = await withValues(bytes, folder, (shapeValues) =>
+    builder.build(bytes, { file: "model.onnx", readExternal: readBeside(file), optimizationLevel: 0, shapeValues }),
+  );
   hostLayers.push(...engine.plan.hostLayers);
   const context = engine.createExecutionContext();
   return {
@@ -98,7 +113,9 @@ async function onDevice(device: Device, bytes: Uint8Array, folder: string, hostL
 
 function onHost(bytes: Uint8Array, folder: string): Prepared {
   const run: Prepared["run"] = async (feeds) => {
-    const program = await withValues(bytes, folder, (assumed) => lowerGraph(importModel(bytes, { file: "model.onnx", assumed })));
+    const program = await withValues(bytes, folder, (assumed) =>
+      lowerGraph(importModel(bytes, { file: "model.onnx", assumed })),
+    );
     const bindings = new Map<string, number>();
     const tensors = new Map<Value, Tensor>();
     for (const value of program.inputs) {
@@ -119,7 +136,13 @@ function onHost(bytes: Uint8Array, folder: string): Prepared {
 
 /** What Kiln says it does not attempt (kinds of types, training) counts as skipped; anything else failed. */
 function judge(failure: unknown): Pick<CaseResult, "status" | "reason"> {
-  if (!(failure instanceof KilnError)) return { status: "failed", reason: failure instanceof Error ? `${failure.name}: ${failure.message}` : String(failure) };
-  const outOfScope = failure.code === "K202" || (failure.code === "K201" && /(sequences|optional types|strings|training) (is|are) not supported/.test(failure.why ?? ""));
-  return { status: outOfScope ? "skipped" : "failed", reason: [failure.message, failure.why].filter(Boolean).join(": ").replaceAll("\n", "; ") };
+  if (!(failure instanceof KilnError))
+    return { status: "failed", reason: failure instanceof Error ? `${failure.name}: ${failure.message}` : String(failure) };
+  const outOfScope =
+    failure.code === "K202" ||
+    (failure.code === "K201" && /(sequences|optional types|strings|training) (is|are) not supported/.test(failure.why ?? ""));
+  return {
+    status: outOfScope ? "skipped" : "failed",
+    reason: [failure.message, failure.why].filter(Boolean).join(": ").replaceAll("\n", "; "),
+  };
 }

@@ -38,7 +38,13 @@ async function conformance(dir: string, flags: Flags): Promise<void> {
   if (!statSync(dir).isDirectory()) throw cannotRead(dir, "it is a file, not a folder", "name the folder that holds the cases");
   const filter = patternOf("--filter", flags.filter ?? "");
   const cases = findCases(dir).filter(({ name }) => filter.test(name));
-  if (cases.length === 0) throw cannotRead(dir, flags.filter === undefined ? "no folder below it holds model.onnx and test_data_set_*" : `no case matches ${flags.filter}`);
+  if (cases.length === 0)
+    throw cannotRead(
+      dir,
+      flags.filter === undefined
+        ? "no folder below it holds model.onnx and test_data_set_*"
+        : `no case matches ${flags.filter}`,
+    );
   // Fails here, in the process that can restart with a software driver, where there is no adapter.
   if (!flags.interpret) await withDevice(async () => undefined);
   const worker = new CaseWorker(flags);
@@ -46,7 +52,10 @@ async function conformance(dir: string, flags: Flags): Promise<void> {
   for (const { name, folder } of cases) {
     const result = await worker.run(folder);
     results.push({ name, ...result });
-    if (!flags.quiet) say(`${result.status}  ${name}${result.reason ? `  ${result.reason}` : ""}${result.hostLayers.length > 0 ? `  (on the host: ${[...new Set(result.hostLayers.map(({ op }) => op))].join(", ")})` : ""}`);
+    if (!flags.quiet)
+      say(
+        `${result.status}  ${name}${result.reason ? `  ${result.reason}` : ""}${result.hostLayers.length > 0 ? `  (on the host: ${[...new Set(result.hostLayers.map(({ op }) => op))].join(", ")})` : ""}`,
+      );
   }
   worker.stop();
   if (flags.json !== undefined) writeOut(flags.json, `${JSON.stringify(results, undefined, 1)}\n`);
@@ -75,8 +84,11 @@ class CaseWorker {
         child.kill("SIGKILL");
         finish({ status: "failed", reason, hostLayers: [] });
       };
-      const answered = (message: WorkerMessage): void => { if (message !== "ready") finish(message); };
-      const died = (status: number | null, signal: string | null): void => fail(`the process ended: ${signal ?? `status ${status}`}`);
+      const answered = (message: WorkerMessage): void => {
+        if (message !== "ready") finish(message);
+      };
+      const died = (status: number | null, signal: string | null): void =>
+        fail(`the process ended: ${signal ?? `status ${status}`}`);
       const timer = setTimeout(() => fail(`not done after ${this.flags.timeout} s`), this.flags.timeout * 1000);
       child.on("message", answered).on("exit", died);
       child.send({ folder } satisfies CaseRequest);

@@ -2,7 +2,7 @@
 
 import type { Command } from "commander";
 import type { Device } from "../gpu/device.ts";
-import { type Fingerprint, deviceName, key } from "../gpu/fingerprint.ts";
+import { deviceName, type Fingerprint, key } from "../gpu/fingerprint.ts";
 import { type NodeDeviceOptions, openNodeDevice } from "../node-device.ts";
 import type { Caps } from "../util/caps.ts";
 import { KilnError } from "../util/errors.ts";
@@ -17,7 +17,12 @@ interface DeviceReport {
 }
 
 export function addDevices(program: Command): void {
-  program.command("devices").description("list adapters with their features, limits, fingerprint and tier").option("--json", "print a JSON array").option("--quiet", "no progress").action(devices);
+  program
+    .command("devices")
+    .description("list adapters with their features, limits, fingerprint and tier")
+    .option("--json", "print a JSON array")
+    .option("--quiet", "no progress")
+    .action(devices);
 }
 
 async function devices(flags: { readonly json?: boolean }): Promise<void> {
@@ -27,7 +32,11 @@ async function devices(flags: { readonly json?: boolean }): Promise<void> {
 
 /** WebGPU gives one adapter an ask: asks for each kind and keeps those that differ. Error K401 when there is none at all. */
 async function listDevices(): Promise<DeviceReport[]> {
-  const asks: readonly NodeDeviceOptions[] = [{ powerPreference: "high-performance" }, { powerPreference: "low-power" }, { forceFallback: true }];
+  const asks: readonly NodeDeviceOptions[] = [
+    { powerPreference: "high-performance" },
+    { powerPreference: "low-power" },
+    { forceFallback: true },
+  ];
   const found = new Map<string, DeviceReport>();
   let refusal: unknown;
   for (const ask of asks) {

@@ -20,8 +20,10 @@ function textOf(form: Graph | Program | Choices): string {
 }
 
 /** Writes each stage into a numbered file of `dir`. */
-export const dumpStages = (dir: string): NonNullable<BuildOptions["onStage"]> => (stage: Stage, form) =>
-  writeOut(join(dir, `${STAGES.indexOf(stage) + 1}-${stage}.txt`), textOf(form));
+export const dumpStages =
+  (dir: string): NonNullable<BuildOptions["onStage"]> =>
+  (stage: Stage, form) =>
+    writeOut(join(dir, `${STAGES.indexOf(stage) + 1}-${stage}.txt`), textOf(form));
 
 /** Writes each kernel's WGSL, in the order in which they run. */
 export function dumpKernels(dir: string, { plan }: Engine): void {

@@ -27,7 +27,11 @@ export function writeOut(file: string, data: Uint8Array | string): void {
 }
 
 /** A file's name for any text: letters, digits, dot, underscore and minus. */
-export const fileName = (text: string): string => text.replace(/[^\w.-]+/g, "_").replace(/^[_.]+(?=.)/, "").slice(0, 120);
+export const fileName = (text: string): string =>
+  text
+    .replace(/[^\w.-]+/g, "_")
+    .replace(/^[_.]+(?=.)/, "")
+    .slice(0, 120);
 
 /** The regular expression that a flag holds. Error K001. */
 export function patternOf(flag: string, text: string): RegExp {

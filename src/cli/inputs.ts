@@ -27,11 +27,19 @@ export interface PreparedInputs {
  * Free dimensions come from the files, then --shapes, then the profile's optimum, then 1.
  * Errors: K003 and K005 for files, K603 for names that are no inputs.
  */
-export function prepareInputs(plan: Pick<Plan, "inputs" | "profiles">, { loadInputs = {}, shapes = {}, optShapes = {}, seed = 0 }: InputFlags): PreparedInputs {
+export function prepareInputs(
+  plan: Pick<Plan, "inputs" | "profiles">,
+  { loadInputs = {}, shapes = {}, optShapes = {}, seed = 0 }: InputFlags,
+): PreparedInputs {
   const known = plan.inputs.map(({ name }) => name);
   const unknown = [...Object.keys(loadInputs), ...Object.keys(shapes)].filter((name) => !known.includes(name));
   if (unknown.length > 0) throw unknownInputs([...new Set(unknown)], known);
-  const loaded = new Map(Object.entries(loadInputs).map(([name, file]) => [name, fitted(readNpy(readBytes(file, ".npy file"), file), plan.inputs.find((input) => input.name === name)!)]));
+  const loaded = new Map(
+    Object.entries(loadInputs).map(([name, file]) => [
+      name,
+      fitted(readNpy(readBytes(file, ".npy file"), file), plan.inputs.find((input) => input.name === name)!),
+    ]),
+  );
   const table = new DimensionTable();
   const sizes = new Map<string, number>();
   for (const { name, shape } of plan.inputs) {
@@ -41,7 +49,10 @@ export function prepareInputs(plan: Pick<Plan, "inputs" | "profiles">, { loadInp
       if (symbol !== undefined && given?.[axis] !== undefined && !sizes.has(symbol)) sizes.set(symbol, given[axis]);
     });
   }
-  const sizeOfSymbol = { get: (symbol: string): number => sizes.get(symbol) ?? plan.profiles.find(({ symbols }) => symbols[symbol])?.symbols[symbol]?.opt ?? 1 };
+  const sizeOfSymbol = {
+    get: (symbol: string): number =>
+      sizes.get(symbol) ?? plan.profiles.find(({ symbols }) => symbols[symbol])?.symbols[symbol]?.opt ?? 1,
+  };
   const tensors: Record<string, Tensor> = {};
   const remarks: string[] = [];
   for (const { name, dtype, shape, assumed } of plan.inputs) {

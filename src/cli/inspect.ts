@@ -2,7 +2,7 @@
 
 import type { Command } from "commander";
 import type { Description, Size, TensorDescription } from "../engine/describe.ts";
-import { type BuildFlags, addBuildFlags } from "./build-flags.ts";
+import { addBuildFlags, type BuildFlags } from "./build-flags.ts";
 import { openEngine, readNetwork, withDevice } from "./network.ts";
 import { bytesText, columns, plural, say, tensorType } from "./print.ts";
 
@@ -12,7 +12,11 @@ interface Flags extends BuildFlags {
 const LEVEL = 0;
 
 export function addInspect(program: Command): void {
-  const command = program.command("inspect").description("show layers, tactics, shapes and memory").argument("<net.engine|model.onnx>").option("--json", "print all of it as one JSON object");
+  const command = program
+    .command("inspect")
+    .description("show layers, tactics, shapes and memory")
+    .argument("<net.engine|model.onnx>")
+    .option("--json", "print all of it as one JSON object");
   addBuildFlags(command, LEVEL).action(inspect);
 }
 
@@ -27,15 +31,34 @@ async function inspect(file: string, flags: Flags): Promise<void> {
 }
 
 function textOf({ device, precision, kernels, hostLayers, memory, profiles }: Description): string {
-  const tensors = (list: readonly TensorDescription[]): string => list.map((tensor) => `${tensor.name} ${tensorType(tensor)}`).join(", ");
-  const config = (values: object): string => Object.entries(values).map(([key, value]) => `${key}=${value}`).join(" ");
+  const tensors = (list: readonly TensorDescription[]): string =>
+    list.map((tensor) => `${tensor.name} ${tensorType(tensor)}`).join(", ");
+  const config = (values: object): string =>
+    Object.entries(values)
+      .map(([key, value]) => `${key}=${value}`)
+      .join(" ");
   const size = (amount: Size): string => (typeof amount === "number" ? bytesText(amount) : `${amount} bytes`);
-  const rows = kernels.map((kernel, i) => [String(i), kernel.name, kernel.tactic, config(kernel.config), kernel.workgroups.join("x"), tensors(kernel.outputs), kernel.nodes.length > 1 ? kernel.nodes.join(" + ") : ""]);
+  const rows = kernels.map((kernel, i) => [
+    String(i),
+    kernel.name,
+    kernel.tactic,
+    config(kernel.config),
+    kernel.workgroups.join("x"),
+    tensors(kernel.outputs),
+    kernel.nodes.length > 1 ? kernel.nodes.join(" + ") : "",
+  ]);
   return [
     `device     ${device}`,
     `precision  ${precision}`,
     `memory     weights ${size(memory.weights)}, activations ${size(memory.activations)} (lower bound ${size(memory.activationsLowerBound)}), staging ${size(memory.staging)}`,
-    ...profiles.map(({ name, symbols }) => `${name}  ${Object.entries(symbols).map(([symbol, { min, opt, max }]) => `${symbol} ${min}..${opt}..${max}`).join(", ") || "all shapes fixed"}`),
+    ...profiles.map(
+      ({ name, symbols }) =>
+        `${name}  ${
+          Object.entries(symbols)
+            .map(([symbol, { min, opt, max }]) => `${symbol} ${min}..${opt}..${max}`)
+            .join(", ") || "all shapes fixed"
+        }`,
+    ),
     "",
     `${plural(kernels.length, "kernel")}:`,
     columns([["", "name", "tactic", "config", "workgroups", "writes", "nodes"], ...rows], [1, 2, 3, 4, 5, 6]),

@@ -10,8 +10,8 @@ import { addConformanceWorker } from "./conformance-worker.ts";
 import { addDevices } from "./devices.ts";
 import { addInspect } from "./inspect.ts";
 import { remark } from "./print.ts";
-import { restartWith } from "./restart.ts";
 import { addQuantize } from "./quantize.ts";
+import { restartWith } from "./restart.ts";
 import { addRun } from "./run.ts";
 import { addVerify } from "./verify.ts";
 import { softwareVulkanEnv } from "./vulkan.ts";
@@ -21,7 +21,18 @@ const program = new Command("kiln")
   .version(VERSION)
   .showHelpAfterError("(kiln help says more)")
   .exitOverride();
-for (const add of [addBuild, addQuantize, addRun, addBench, addVerify, addConformance, addInspect, addDevices, addConformanceWorker]) add(program);
+for (const add of [
+  addBuild,
+  addQuantize,
+  addRun,
+  addBench,
+  addVerify,
+  addConformance,
+  addInspect,
+  addDevices,
+  addConformanceWorker,
+])
+  add(program);
 for (const command of program.commands) command.copyInheritedSettings(program);
 
 /** Errors of running that come from what the caller gave: names, types and shapes of inputs and profiles. */
@@ -41,7 +52,9 @@ async function statusOf(failure: unknown): Promise<number> {
   if (failure instanceof CommanderError) return failure.exitCode === 0 ? 0 : 2;
   if (process.env.DEBUG) remark(failure instanceof Error ? (failure.stack ?? failure.message) : String(failure));
   if (!(failure instanceof KilnError)) {
-    remark(`${failure instanceof Error ? failure.message : String(failure)}\n  hint: this is a defect in Kiln: please report it; DEBUG=1 shows the stack`);
+    remark(
+      `${failure instanceof Error ? failure.message : String(failure)}\n  hint: this is a defect in Kiln: please report it; DEBUG=1 shows the stack`,
+    );
     return 1;
   }
   if (failure.code === "K401") {

@@ -4,7 +4,7 @@ import type { BuildOptions, Stage } from "../builder.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { Device } from "../gpu/device.ts";
 import { decodeModel, encodeModel } from "../importer/proto.ts";
-import { Builder, Runtime, loadTimingCache, openNodeDevice, readBeside, saveTimingCache } from "../node.ts";
+import { Builder, loadTimingCache, openNodeDevice, Runtime, readBeside, saveTimingCache } from "../node.ts";
 import { badFlag, cannotWrite } from "../util/errors.ts";
 import { type BuildFlags, buildOptionsOf } from "./build-flags.ts";
 import { dumpKernels, dumpStages } from "./dump.ts";
@@ -40,7 +40,8 @@ export async function withDevice<T>(work: (device: Device) => Promise<T>): Promi
 
 /** Loads an engine file, or compiles a model and says which layers run on the host. `level`: where no flag says another. */
 export async function openEngine(device: Device, network: NetworkFile, flags: BuildFlags, level: number): Promise<Engine> {
-  if (network.kind === "engine") return (await Runtime.create(device, { onWarning: remark })).deserialize(network.bytes, network.file);
+  if (network.kind === "engine")
+    return (await Runtime.create(device, { onWarning: remark })).deserialize(network.bytes, network.file);
   const engine = await compile(device, network, flags, level);
   if (!engine) throw badFlag(`--until ${flags.until}`, "this command needs the whole engine", "--until with kiln build");
   reportHostLayers(engine);
@@ -50,7 +51,13 @@ export async function openEngine(device: Device, network: NetworkFile, flags: Bu
 class Stopped extends Error {}
 
 /** Compiles a model as the flags say; undefined when it stopped at --until. `changes` override the flags. */
-export async function compile(device: Device, { file, bytes }: NetworkFile, flags: BuildFlags, level: number, changes: BuildOptions = {}): Promise<Engine | undefined> {
+export async function compile(
+  device: Device,
+  { file, bytes }: NetworkFile,
+  flags: BuildFlags,
+  level: number,
+  changes: BuildOptions = {},
+): Promise<Engine | undefined> {
   const timingCache = flags.timingCacheFile === undefined ? undefined : loadTimingCache(flags.timingCacheFile, remark);
   const progress = showProgress(flags.quiet ?? false);
   const dump = flags.dump === undefined ? undefined : dumpStages(flags.dump);
@@ -60,7 +67,13 @@ export async function compile(device: Device, { file, bytes }: NetworkFile, flag
   };
   try {
     const options = buildOptionsOf(flags, file, decodeModel(bytes, file), level);
-    const engine = await new Builder(device).build(bytes, { ...options, ...(timingCache ? { timingCache } : {}), onStage, onProgress: progress.report, ...changes });
+    const engine = await new Builder(device).build(bytes, {
+      ...options,
+      ...(timingCache ? { timingCache } : {}),
+      onStage,
+      onProgress: progress.report,
+      ...changes,
+    });
     if (flags.dump !== undefined) dumpKernels(flags.dump, engine);
     return engine;
   } catch (failure) {

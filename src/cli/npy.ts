@@ -1,12 +1,23 @@
 // NumPy's .npy files (https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html), versions 1 to 3: one array
 // of numbers or bools.
 
-import { type Tensor, allocate, arrayOfBytes, reader, sizeOf, tensor } from "../ir/tensor.ts";
+import { allocate, arrayOfBytes, reader, sizeOf, type Tensor, tensor } from "../ir/tensor.ts";
 import { type DType, dtypeFacts } from "../ir/types.ts";
 import { badNpy } from "../util/errors.ts";
 
 const DESCRIPTORS: Readonly<Record<string, DType>> = {
-  f2: "f16", f4: "f32", f8: "f64", i1: "i8", u1: "u8", i2: "i16", u2: "u16", i4: "i32", u4: "u32", i8: "i64", u8: "u64", b1: "bool",
+  f2: "f16",
+  f4: "f32",
+  f8: "f64",
+  i1: "i8",
+  u1: "u8",
+  i2: "i16",
+  u2: "u16",
+  i4: "i32",
+  u4: "u32",
+  i8: "i64",
+  u8: "u64",
+  b1: "bool",
 };
 const MAGIC = "\x93NUMPY";
 
@@ -23,12 +34,17 @@ export function readNpy(bytes: Uint8Array, file: string): Tensor {
   const order = /'fortran_order':\s*(True|False)/.exec(header);
   const dims = /'shape':\s*\(([\d,\s]*)\)/.exec(header);
   const dtype = descriptor && DESCRIPTORS[descriptor[2]!];
-  if (!dtype) throw badNpy(file, `its element type is not supported: ${/'descr':\s*([^,]+)/.exec(header)?.[1] ?? "none is given"}`);
+  if (!dtype)
+    throw badNpy(file, `its element type is not supported: ${/'descr':\s*([^,]+)/.exec(header)?.[1] ?? "none is given"}`);
   if (!order || !dims) throw badNpy(file, "its header cannot be read");
-  const shape = dims[1]!.split(",").filter((dim) => dim.trim()).map(Number);
+  const shape = dims[1]!
+    .split(",")
+    .filter((dim) => dim.trim())
+    .map(Number);
   const { bytes: width } = dtypeFacts[dtype];
   const length = sizeOf(shape) * width;
-  if (bytes.length < end + length) throw badNpy(file, `it is truncated: shape (${shape.join(", ")}) needs ${length} bytes, it holds ${bytes.length - end}`);
+  if (bytes.length < end + length)
+    throw badNpy(file, `it is truncated: shape (${shape.join(", ")}) needs ${length} bytes, it holds ${bytes.length - end}`);
   const data = bytes.slice(end, end + length);
   if (descriptor[1] === ">") for (let at = 0; at < length; at += width) data.subarray(at, at + width).reverse();
   const array: Tensor = { dtype, shape, data: arrayOfBytes(dtype, data) };
@@ -48,7 +64,14 @@ function rowMajor({ dtype, shape, data }: Tensor): Tensor {
 
 /** The file's bytes. NumPy has no bfloat16: it is written as float32. */
 export function writeNpy(array: Tensor): Uint8Array {
-  if (array.dtype === "bf16") return writeNpy(tensor("f32", array.shape, Float32Array.from({ length: array.data.length }, (_, i) => reader(array)(i))));
+  if (array.dtype === "bf16")
+    return writeNpy(
+      tensor(
+        "f32",
+        array.shape,
+        Float32Array.from({ length: array.data.length }, (_, i) => reader(array)(i)),
+      ),
+    );
   const { dtype, shape, data } = array;
   const code = Object.entries(DESCRIPTORS).find(([, known]) => known === dtype)![0];
   const order = dtypeFacts[dtype].bytes === 1 ? "|" : "<";

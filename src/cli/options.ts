@@ -1,6 +1,6 @@
 // Reads the values of command-line options. Everything here throws K001 for what it cannot read.
 
-import { type Tensor, allocate, sizeOf, tensor } from "../ir/tensor.ts";
+import { allocate, sizeOf, type Tensor, tensor } from "../ir/tensor.ts";
 import { type DType, dtypeFacts } from "../ir/types.ts";
 import { badFlag } from "../util/errors.ts";
 
@@ -14,7 +14,9 @@ function namedItems(flag: string, text: string, expected: string): (readonly [st
 }
 
 /** "x:1x3x224x224,y:8": shapes by input; "x:" is a scalar. */
-export function shapesOption(flag: string): (text: string, before?: Record<string, readonly number[]>) => Record<string, readonly number[]> {
+export function shapesOption(
+  flag: string,
+): (text: string, before?: Record<string, readonly number[]>) => Record<string, readonly number[]> {
   const expected = "name:1x3x224x224, several separated by commas";
   return (text, before = {}) => {
     const shapes = { ...before };
@@ -30,13 +32,17 @@ export function shapesOption(flag: string): (text: string, before?: Record<strin
 export function filesOption(flag: string): (text: string, before?: Record<string, string>) => Record<string, string> {
   return (text, before = {}) => {
     const items = namedItems(flag, text, "name:file.npy, several separated by commas");
-    for (const [name, file] of items) if (!file) throw badFlag(`${flag} ${text}`, `no file is given for "${name}"`, "name:file.npy, several separated by commas");
+    for (const [name, file] of items)
+      if (!file)
+        throw badFlag(`${flag} ${text}`, `no file is given for "${name}"`, "name:file.npy, several separated by commas");
     return { ...before, ...Object.fromEntries(items) };
   };
 }
 
 /** "shape:1,2,3,axes:0": the words of each input; a piece with a colon begins the next. */
-export function valuesOption(flag: string): (text: string, before?: Record<string, readonly string[]>) => Record<string, readonly string[]> {
+export function valuesOption(
+  flag: string,
+): (text: string, before?: Record<string, readonly string[]>) => Record<string, readonly string[]> {
   return (text, before = {}) => {
     const values: Record<string, string[]> = {};
     let current: string[] | undefined;
@@ -52,25 +58,52 @@ export function valuesOption(flag: string): (text: string, before?: Record<strin
 }
 
 /** A tensor from the words of `valuesOption`, in the type and rank that the model declares for the input. */
-export function tensorOfWords(flag: string, name: string, words: readonly string[], dtype: DType, declared: readonly (number | string)[]): Tensor {
+export function tensorOfWords(
+  flag: string,
+  name: string,
+  words: readonly string[],
+  dtype: DType,
+  declared: readonly (number | string)[],
+): Tensor {
   const place = `${flag} ${name}:${words.join(",")}`;
   const known = declared.filter((dim) => typeof dim === "number");
   const free = declared.length - known.length;
   const fixed = sizeOf(known);
-  if (free > 1 || (free === 0 ? fixed !== words.length : fixed === 0 || words.length % fixed !== 0)) throw badFlag(place, `${words.length} values do not fill shape [${declared.join(", ")}]`);
+  if (free > 1 || (free === 0 ? fixed !== words.length : fixed === 0 || words.length % fixed !== 0))
+    throw badFlag(place, `${words.length} values do not fill shape [${declared.join(", ")}]`);
   const shape = declared.map((dim) => (typeof dim === "number" ? dim : words.length / fixed));
-  const bad = words.find((word) => !(dtypeFacts[dtype].kind === "bool" ? /^(true|false|[01])$/ : dtypeFacts[dtype].kind === "int" ? /^-?\d+$/ : /^-?(\d|\.\d|inf|nan)/i).test(word));
+  const bad = words.find(
+    (word) =>
+      !(
+        dtypeFacts[dtype].kind === "bool"
+          ? /^(true|false|[01])$/
+          : dtypeFacts[dtype].kind === "int"
+            ? /^-?\d+$/
+            : /^-?(\d|\.\d|inf|nan)/i
+      ).test(word),
+  );
   if (bad !== undefined) throw badFlag(place, `"${bad}" is no ${dtypeFacts[dtype].onnxName}`);
   if (dtype === "i64" || dtype === "u64") {
     const data = allocate(dtype, words.length) as BigInt64Array;
-    words.forEach((word, i) => { data[i] = BigInt(word); });
+    words.forEach((word, i) => {
+      data[i] = BigInt(word);
+    });
     return { dtype, shape, data };
   }
-  return tensor(dtype, shape, words.map((word) => (word === "true" ? 1 : word === "false" ? 0 : Number(word.replace(/inf.*/i, "Infinity")))));
+  return tensor(
+    dtype,
+    shape,
+    words.map((word) => (word === "true" ? 1 : word === "false" ? 0 : Number(word.replace(/inf.*/i, "Infinity")))),
+  );
 }
 
 /** A number in [min, max]. */
-export function numberOption(flag: string, min: number, max = Number.POSITIVE_INFINITY, whole = false): (text: string) => number {
+export function numberOption(
+  flag: string,
+  min: number,
+  max = Number.POSITIVE_INFINITY,
+  whole = false,
+): (text: string) => number {
   return (text) => {
     const value = Number(text);
     if (text.trim() === "" || !(value >= min && value <= max) || (whole && !Number.isInteger(value))) {
@@ -82,7 +115,10 @@ export function numberOption(flag: string, min: number, max = Number.POSITIVE_IN
 }
 
 /** Adds each "a,b" to the list. */
-export const listOption = (text: string, before: readonly string[] = []): readonly string[] => [...before, ...text.split(",").filter(Boolean)];
+export const listOption = (text: string, before: readonly string[] = []): readonly string[] => [
+  ...before,
+  ...text.split(",").filter(Boolean),
+];
 
 /** One of a list of words. */
 export function choiceOption<T extends string>(flag: string, words: readonly T[]): (text: string) => T {

@@ -1,7 +1,7 @@
 // How pictures become a network's input: --preprocess, and decoding by the package `sharp`, which is installed by those who
 // have pictures.
 
-import { type Tensor, allocate, writer } from "../ir/tensor.ts";
+import { allocate, type Tensor, writer } from "../ir/tensor.ts";
 import type { DType } from "../ir/types.ts";
 import { badDataset, badFlag } from "../util/errors.ts";
 
@@ -18,7 +18,8 @@ export interface Preprocess {
   readonly layout?: "nchw" | "nhwc";
 }
 
-const EXPECTED = "words separated by commas: size=224x224, scale=0.00392157, mean=0.485/0.456/0.406, std=0.229/0.224/0.225, bgr, layout=nchw";
+const EXPECTED =
+  "words separated by commas: size=224x224, scale=0.00392157, mean=0.485/0.456/0.406, std=0.229/0.224/0.225, bgr, layout=nchw";
 
 /** Reads "size=224x224,bgr,mean=103.94/116.78/123.68". Error K001. */
 export function preprocessOption(text: string): Preprocess {
@@ -30,9 +31,16 @@ export function preprocessOption(text: string): Preprocess {
     const isNumeric = numbers.every(Number.isFinite);
     if (key === "bgr" && value === "") made = { ...made, bgr: true };
     else if (key === "rgb" && value === "") made = { ...made, bgr: false };
-    else if (key === "size" && isNumeric && numbers.length <= 2 && numbers.every((n) => Number.isInteger(n) && n > 0)) made = { ...made, size: [numbers[0]!, numbers.at(-1)!] };
+    else if (key === "size" && isNumeric && numbers.length <= 2 && numbers.every((n) => Number.isInteger(n) && n > 0))
+      made = { ...made, size: [numbers[0]!, numbers.at(-1)!] };
     else if (key === "scale" && isNumeric && numbers.length === 1) made = { ...made, scale: numbers[0]! };
-    else if ((key === "mean" || key === "std") && isNumeric && (numbers.length === 1 || numbers.length === 3) && !(key === "std" && numbers.includes(0))) made = { ...made, [key]: numbers };
+    else if (
+      (key === "mean" || key === "std") &&
+      isNumeric &&
+      (numbers.length === 1 || numbers.length === 3) &&
+      !(key === "std" && numbers.includes(0))
+    )
+      made = { ...made, [key]: numbers };
     else if (key === "layout" && (value === "nchw" || value === "nhwc")) made = { ...made, layout: value };
     else throw wrong(word);
   }
@@ -63,9 +71,11 @@ export function pictureOf({ name, shape }: PictureInput, { size, layout }: Prepr
   if (shape.length !== 4) throw badDataset(place, "it does not take pictures", "give .npy files");
   const chosen = layout ?? (isDepth(shape[1]) ? "nchw" : "nhwc");
   const [channels, height, width] = chosen === "nchw" ? shape.slice(1) : [shape[3], shape[1], shape[2]];
-  if (!isDepth(channels)) throw badDataset(place, `it has ${channels} channels, pictures have 3 or 1`, "say --preprocess layout=nchw or nhwc");
+  if (!isDepth(channels))
+    throw badDataset(place, `it has ${channels} channels, pictures have 3 or 1`, "say --preprocess layout=nchw or nhwc");
   const of = (dim: number | string | undefined, given: number | undefined): number => {
-    if (typeof dim === "number" && given !== undefined && dim !== given) throw badDataset(place, `--preprocess says ${given}, the network ${dim}`);
+    if (typeof dim === "number" && given !== undefined && dim !== given)
+      throw badDataset(place, `--preprocess says ${given}, the network ${dim}`);
     const found = typeof dim === "number" ? dim : given;
     if (found === undefined) throw badDataset(place, "its size is free", "say --preprocess size=224x224");
     return found;
@@ -74,13 +84,18 @@ export function pictureOf({ name, shape }: PictureInput, { size, layout }: Prepr
 }
 
 /** The elements of one picture from its bytes, width · height · channels of them, channels last. */
-export function toElements(pixels: Uint8Array, { width, height, channels, layout }: Picture, { scale, mean, std, bgr }: Preprocess): Float32Array {
+export function toElements(
+  pixels: Uint8Array,
+  { width, height, channels, layout }: Picture,
+  { scale, mean, std, bgr }: Preprocess,
+): Float32Array {
   const area = width * height;
   const elements = new Float32Array(area * channels);
   for (let c = 0; c < channels; c++) {
     const source = bgr ? channels - 1 - c : c;
     const [shift, spread] = [mean[mean.length === 1 ? 0 : c]!, std[std.length === 1 ? 0 : c]!];
-    for (let i = 0; i < area; i++) elements[layout === "nchw" ? c * area + i : i * channels + c] = (pixels[i * channels + source]! * scale - shift) / spread;
+    for (let i = 0; i < area; i++)
+      elements[layout === "nchw" ? c * area + i : i * channels + c] = (pixels[i * channels + source]! * scale - shift) / spread;
   }
   return elements;
 }
@@ -88,7 +103,11 @@ export function toElements(pixels: Uint8Array, { width, height, channels, layout
 /** Decodes picture files. Errors: K705 for one that cannot be decoded, and when `sharp` is not installed. */
 export async function openPictures(picture: Picture): Promise<(file: string) => Promise<Uint8Array>> {
   const { default: sharp } = await import("sharp").catch((cause: Error) => {
-    throw badDataset("pictures", `the package "sharp" decodes them and cannot be loaded: ${cause.message.split("\n")[0]}`, "npm install sharp, or give .npy files");
+    throw badDataset(
+      "pictures",
+      `the package "sharp" decodes them and cannot be loaded: ${cause.message.split("\n")[0]}`,
+      "npm install sharp, or give .npy files",
+    );
   });
   const { width, height, channels } = picture;
   return async (file) => {
@@ -102,9 +121,17 @@ export async function openPictures(picture: Picture): Promise<(file: string) => 
 }
 
 /** A batch of pictures as the input's tensor. */
-export function batchOf({ dtype }: PictureInput, pictures: readonly Float32Array[], { width, height, channels, layout }: Picture): Tensor {
+export function batchOf(
+  { dtype }: PictureInput,
+  pictures: readonly Float32Array[],
+  { width, height, channels, layout }: Picture,
+): Tensor {
   const size = width * height * channels;
-  const tensor: Tensor = { dtype, shape: [pictures.length, ...(layout === "nchw" ? [channels, height, width] : [height, width, channels])], data: allocate(dtype, size * pictures.length) };
+  const tensor: Tensor = {
+    dtype,
+    shape: [pictures.length, ...(layout === "nchw" ? [channels, height, width] : [height, width, channels])],
+    data: allocate(dtype, size * pictures.length),
+  };
   const write = writer(tensor);
   pictures.forEach((elements, n) => elements.forEach((value, i) => write(n * size + i, value)));
   return tensor;

@@ -1,13 +1,21 @@
 // How commands show things: columns, sizes, shapes, tensors.
 
-import { type Tensor, reader } from "../ir/tensor.ts";
+import { reader, type Tensor } from "../ir/tensor.ts";
 
 /** Rows with their columns aligned: the first to the left, the others as `left` says (right unless listed). */
 export function columns(rows: readonly (readonly string[])[], left: readonly number[] = [0]): string {
   const widths: number[] = [];
-  for (const row of rows) row.forEach((cell, i) => { widths[i] = Math.max(widths[i] ?? 0, cell.length); });
+  for (const row of rows)
+    row.forEach((cell, i) => {
+      widths[i] = Math.max(widths[i] ?? 0, cell.length);
+    });
   return rows
-    .map((row) => row.map((cell, i) => (left.includes(i) ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join("  ").trimEnd())
+    .map((row) =>
+      row
+        .map((cell, i) => (left.includes(i) ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)))
+        .join("  ")
+        .trimEnd(),
+    )
     .join("\n");
 }
 
@@ -20,14 +28,24 @@ export function bytesText(bytes: number): string {
 
 /** A small number with four significant digits, large exponents in e-notation. */
 export const numberText = (value: number): string =>
-  Number.isInteger(value) && Math.abs(value) < 1e6 ? String(value) : Math.abs(value) >= 1e-3 && Math.abs(value) < 1e6 ? String(Number(value.toPrecision(4))) : value.toExponential(2);
+  Number.isInteger(value) && Math.abs(value) < 1e6
+    ? String(value)
+    : Math.abs(value) >= 1e-3 && Math.abs(value) < 1e6
+      ? String(Number(value.toPrecision(4)))
+      : value.toExponential(2);
 
 export const millisecondsText = (ms: number): string => (ms < 10 ? ms.toFixed(3) : ms < 1000 ? ms.toFixed(2) : ms.toFixed(0));
 
 export const plural = (count: number, noun: string): string => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
 /** "f32[1, 10]". */
-export const tensorType = ({ dtype, shape }: { readonly dtype: string; readonly shape: readonly (number | string)[] }): string => `${dtype}[${shape.join(", ")}]`;
+export const tensorType = ({
+  dtype,
+  shape,
+}: {
+  readonly dtype: string;
+  readonly shape: readonly (number | string)[];
+}): string => `${dtype}[${shape.join(", ")}]`;
 
 /** Range, mean and the first elements of a tensor, in words. */
 export function summarize(tensor: Tensor): string {
@@ -41,7 +59,8 @@ export function summarize(tensor: Tensor): string {
     else [min, max, sum] = [Math.min(min, value), Math.max(max, value), sum + value];
   }
   const first = Array.from({ length: Math.min(6, length) }, (_, i) => numberText(read(i)));
-  const range = nans === length ? "" : `min ${numberText(min)}  max ${numberText(max)}  mean ${numberText(sum / (length - nans))}  `;
+  const range =
+    nans === length ? "" : `min ${numberText(min)}  max ${numberText(max)}  mean ${numberText(sum / (length - nans))}  `;
   return `${range}${nans > 0 ? `${nans} NaN  ` : ""}[${first.join(", ")}${length > 6 ? ", …" : ""}]`;
 }
 
@@ -57,6 +76,10 @@ export function jsonElements(tensor: Tensor): readonly (number | string | boolea
   });
 }
 
-export const say = (line = ""): void => { process.stdout.write(`${line}\n`); };
+export const say = (line = ""): void => {
+  process.stdout.write(`${line}\n`);
+};
 /** For people, beside the result: warnings and notes. */
-export const remark = (line: string): void => { process.stderr.write(`${line}\n`); };
+export const remark = (line: string): void => {
+  process.stderr.write(`${line}\n`);
+};

@@ -15,7 +15,16 @@ export function showProgress(quiet: boolean, stream: NodeJS.WriteStream = proces
 }
 
 function barOn(stream: NodeJS.WriteStream): Progress {
-  const bar = new cliProgress.SingleBar({ stream, format: "{stage} [{bar}] {value}/{total} {what}", hideCursor: true, clearOnComplete: true, stopOnComplete: false }, cliProgress.Presets.shades_classic);
+  const bar = new cliProgress.SingleBar(
+    {
+      stream,
+      format: "{stage} [{bar}] {value}/{total} {what}",
+      hideCursor: true,
+      clearOnComplete: true,
+      stopOnComplete: false,
+    },
+    cliProgress.Presets.shades_classic,
+  );
   let open = false;
   return {
     report({ stage, done = 0, total = 1, what = "" }) {

@@ -1,8 +1,8 @@
 // Fills models whose weights were taken out: ConstantOfShape nodes that make float weights become random initializers.
 
 import type { GraphProto, ModelProto, NodeProto, TensorProto } from "../importer/proto.ts";
-import { type ReadExternal, decodeTensor } from "../importer/tensors.ts";
-import { type Tensor, numbersOf, sizeOf, tensor } from "../ir/tensor.ts";
+import { decodeTensor, type ReadExternal } from "../importer/tensors.ts";
+import { numbersOf, sizeOf, type Tensor, tensor } from "../ir/tensor.ts";
 import { normalNumbers, randomNumbers, seedOf } from "./random.ts";
 
 /** What a tensor is to its first reader. */
@@ -21,7 +21,8 @@ export function randomizeWeights(model: ModelProto, seed: number, readExternal: 
     if (value) constants.set(node.output?.[0] ?? "", value);
   }
   const roles = rolesOf(graph);
-  const fresh = (name: string, shape: readonly number[]): TensorProto => encodeFloats(name, randomWeight(roles.get(name) ?? "weight", shape, seedOf(seed, name)));
+  const fresh = (name: string, shape: readonly number[]): TensorProto =>
+    encodeFloats(name, randomWeight(roles.get(name) ?? "weight", shape, seedOf(seed, name)));
   const made: TensorProto[] = [];
   const kept = (graph.node ?? []).filter((node) => {
     const name = node.output?.[0] ?? "";
@@ -32,8 +33,14 @@ export function randomizeWeights(model: ModelProto, seed: number, readExternal: 
     return false;
   });
   if (made.length === 0) return model;
-  const normalizers = new Set((graph.node ?? []).filter(({ opType }) => opType === "BatchNormalization").flatMap(({ input }) => input?.slice(1) ?? []));
-  const initializer = (graph.initializer ?? []).map((given) => (normalizers.has(given.name ?? "") && given.dataType === 1 ? fresh(given.name ?? "", decodeTensor(given, readExternal).shape) : given));
+  const normalizers = new Set(
+    (graph.node ?? []).filter(({ opType }) => opType === "BatchNormalization").flatMap(({ input }) => input?.slice(1) ?? []),
+  );
+  const initializer = (graph.initializer ?? []).map((given) =>
+    normalizers.has(given.name ?? "") && given.dataType === 1
+      ? fresh(given.name ?? "", decodeTensor(given, readExternal).shape)
+      : given,
+  );
   return { ...model, graph: { ...graph, node: kept, initializer: [...initializer, ...made] } };
 }
 
@@ -47,12 +54,24 @@ function rolesOf(graph: GraphProto): ReadonlyMap<string, Role> {
 
 function roleAt(node: NodeProto, place: number): Role {
   switch (node.opType) {
-    case "BatchNormalization": return place === 1 ? "scale" : place === 4 ? "variance" : "offset";
-    case "Mul": case "Unsqueeze": return "scale";
-    case "Add": return "offset";
-    case "ConvTranspose": case "MatMul": return place === 2 ? "offset" : "transposed";
-    case "Gemm": return place === 2 ? "offset" : node.attribute?.some(({ name, i }) => name === "transB" && String(i) === "1") ? "weight" : "transposed";
-    default: return place === 2 ? "offset" : "weight";
+    case "BatchNormalization":
+      return place === 1 ? "scale" : place === 4 ? "variance" : "offset";
+    case "Mul":
+    case "Unsqueeze":
+      return "scale";
+    case "Add":
+      return "offset";
+    case "ConvTranspose":
+    case "MatMul":
+      return place === 2 ? "offset" : "transposed";
+    case "Gemm":
+      return place === 2
+        ? "offset"
+        : node.attribute?.some(({ name, i }) => name === "transB" && String(i) === "1")
+          ? "weight"
+          : "transposed";
+    default:
+      return place === 2 ? "offset" : "weight";
   }
 }
 
@@ -70,5 +89,8 @@ function randomWeight(role: Role, shape: readonly number[], seed: number): Tenso
 }
 
 const encodeFloats = (name: string, { shape, data }: Tensor): TensorProto => ({
-  name, dataType: 1, dims: [...shape], rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+  name,
+  dataType: 1,
+  dims: [...shape],
+  rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
 });

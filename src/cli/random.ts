@@ -1,7 +1,7 @@
 // Seeded random tensors: the same numbers on every machine.
 
-import { type Tensor, allocate, sizeOf, writer } from "../ir/tensor.ts";
-import { isFloat, type DType } from "../ir/types.ts";
+import { allocate, sizeOf, type Tensor, writer } from "../ir/tensor.ts";
+import { type DType, isFloat } from "../ir/types.ts";
 
 /** Uniform numbers of [0, 1) from a 32-bit seed (mulberry32, Tommy Ettinger, public domain). */
 export function randomNumbers(seed: number): () => number {
@@ -32,7 +32,11 @@ export function randomTensor(dtype: DType, shape: readonly number[], seed: numbe
   const next = randomNumbers(seed);
   const result: Tensor = { dtype, shape, data: allocate(dtype, sizeOf(shape)) };
   const write = writer(result);
-  const draw = isFloat(dtype) ? () => 2 * next() - 1 : dtype === "u8" || dtype === "i8" ? () => Math.floor(128 * next()) : () => Math.floor(2 * next());
+  const draw = isFloat(dtype)
+    ? () => 2 * next() - 1
+    : dtype === "u8" || dtype === "i8"
+      ? () => Math.floor(128 * next())
+      : () => Math.floor(2 * next());
   for (let i = 0; i < result.data.length; i++) write(i, draw());
   return result;
 }

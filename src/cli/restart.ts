@@ -4,8 +4,14 @@ import { spawn } from "node:child_process";
 
 /** Its exit status. Signals pass through. */
 export function restartWith(env: Readonly<Record<string, string>>): Promise<number> {
-  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], { stdio: "inherit", env: { ...process.env, ...env } });
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => { if (signal !== "SIGINT") child.kill(signal); });
+  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+    stdio: "inherit",
+    env: { ...process.env, ...env },
+  });
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
+    process.on(signal, () => {
+      if (signal !== "SIGINT") child.kill(signal);
+    });
   return new Promise((resolve, reject) => {
     child.on("error", reject);
     child.on("exit", (status, signal) => resolve(status ?? (signal === "SIGINT" ? 130 : 1)));

@@ -11,7 +11,15 @@ export interface Summary {
   readonly p99: number;
 }
 
-export const SUMMARY_FIELDS = ["min", "max", "mean", "median", "p90", "p95", "p99"] as const satisfies readonly (keyof Summary)[];
+export const SUMMARY_FIELDS = [
+  "min",
+  "max",
+  "mean",
+  "median",
+  "p90",
+  "p95",
+  "p99",
+] as const satisfies readonly (keyof Summary)[];
 
 /** Of at least one sample. */
 export function summarizeTimes(samples: readonly number[]): Summary {
@@ -22,7 +30,12 @@ export function summarizeTimes(samples: readonly number[]): Summary {
     return below + (sorted[Math.ceil(rank)]! - below) * (rank - Math.floor(rank));
   };
   return {
-    min: sorted[0]!, max: sorted.at(-1)!, mean: samples.reduce((sum, ms) => sum + ms, 0) / samples.length,
-    median: at(50), p90: at(90), p95: at(95), p99: at(99),
+    min: sorted[0]!,
+    max: sorted.at(-1)!,
+    mean: samples.reduce((sum, ms) => sum + ms, 0) / samples.length,
+    median: at(50),
+    p90: at(90),
+    p95: at(95),
+    p99: at(99),
   };
 }

@@ -8,7 +8,10 @@ import { limitNames } from "../util/caps.ts";
 import type { Plan, PlanBuffer, Step } from "./plan.ts";
 
 /** The manifest's parts. Throws an Error that says what is wrong with it. */
-export function checkManifest(manifest: unknown, weightBytes: number): { readonly plan: Plan; readonly fingerprint: Fingerprint } {
+export function checkManifest(
+  manifest: unknown,
+  weightBytes: number,
+): { readonly plan: Plan; readonly fingerprint: Fingerprint } {
   // What is checked is data of unknown form: where it is of another form altogether, a TypeError says so as well.
   const { plan, fingerprint } = manifest as { plan: Plan; fingerprint: Fingerprint };
   checkFingerprint(fingerprint);
@@ -23,11 +26,23 @@ function need(right: boolean, what: string): void {
 const isText = (value: unknown): boolean => typeof value === "string";
 const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
 const among = <T>(all: readonly T[], value: T, what: string): void => need(all.includes(value), `${what} is ${String(value)}`);
-const texts = (list: readonly unknown[], what: string): void => list.forEach((value) => need(isText(value), `${what} is not text`));
+const texts = (list: readonly unknown[], what: string): void =>
+  list.forEach((value) => need(isText(value), `${what} is not text`));
 const dims = (list: readonly string[]): void => list.forEach((text) => void parseDim(text));
-const pointer = (value: number, length: number, what: string): void => need(isCount(value) && value < length, `there is no ${what} ${value}`);
+const pointer = (value: number, length: number, what: string): void =>
+  need(isCount(value) && value < length, `there is no ${what} ${value}`);
 
-function checkFingerprint({ vendor, architecture, device, description, implementation, toggles, features, matrix, limits }: Fingerprint): void {
+function checkFingerprint({
+  vendor,
+  architecture,
+  device,
+  description,
+  implementation,
+  toggles,
+  features,
+  matrix,
+  limits,
+}: Fingerprint): void {
   texts([vendor, architecture, device, description, implementation, ...toggles, ...features], "a part of the fingerprint");
   for (const { component, result } of matrix) texts([component, result], "a subgroup matrix");
   for (const name of limitNames) need(typeof limits[name] === "number", `the fingerprint has no limit ${name}`);
@@ -38,7 +53,8 @@ function checkPlan(plan: Plan, weightBytes: number): void {
   for (const { node, op, reason } of plan.hostLayers) texts([node, op, reason], "a host layer");
   for (const { name, symbols } of plan.profiles) {
     need(isText(name), "a profile has no name");
-    for (const bounds of Object.values(symbols)) need([bounds.min, bounds.opt, bounds.max].every(isCount), `profile "${name}" has no bounds`);
+    for (const bounds of Object.values(symbols))
+      need([bounds.min, bounds.opt, bounds.max].every(isCount), `profile "${name}" has no bounds`);
   }
   for (const { bytes } of plan.slots) dims(bytes);
   for (const buffer of plan.buffers) checkBuffer(buffer, plan.slots.length, weightBytes);
@@ -62,11 +78,16 @@ function checkBuffer({ name, dtype, shape, storage, bytes, home }: PlanBuffer, s
     pointer(home.slot, slots, "slot");
     dims([home.offset ?? "0"]);
   }
-  if (home.kind === "weight") need(isCount(home.offset) && isCount(home.length) && home.offset + home.length <= weightBytes, `weight "${name}" lies outside of the weights`);
+  if (home.kind === "weight")
+    need(
+      isCount(home.offset) && isCount(home.length) && home.offset + home.length <= weightBytes,
+      `weight "${name}" lies outside of the weights`,
+    );
 }
 
 function checkSteps(steps: readonly Step[], plan: Plan): void {
-  const buffers = (...numbers: readonly (number | null)[]): void => numbers.forEach((number) => number !== null && pointer(number, plan.buffers.length, "buffer"));
+  const buffers = (...numbers: readonly (number | null)[]): void =>
+    numbers.forEach((number) => number !== null && pointer(number, plan.buffers.length, "buffer"));
   for (const step of steps) {
     switch (step.kind) {
       case "dispatch":
@@ -83,7 +104,10 @@ function checkSteps(steps: readonly Step[], plan: Plan): void {
         buffers(step.from, step.to);
         break;
       case "host":
-        need(plan.hostLayers.some(({ op }) => op === step.op), `${step.op} is not among the host layers`);
+        need(
+          plan.hostLayers.some(({ op }) => op === step.op),
+          `${step.op} is not among the host layers`,
+        );
         buffers(...step.inputs, ...step.outputs);
         break;
       case "loop":

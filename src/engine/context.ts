@@ -1,15 +1,23 @@
 // Runs an engine: binds symbols, allocates what shapes need, replays the steps. Steps whose shapes are known are resolved
 // into a flat list of GPU commands once a shape; host layers, branches and loops on data interrupt it.
 
-import { type Tensor, type TypedArray, allocate, numbersOf, sizeOf, writer } from "../ir/tensor.ts";
-import { fromDevice, toDevice } from "../ir/storage.ts";
-import { BufferUsage } from "../gpu/constants.ts";
 import { Memory } from "../gpu/buffers.ts";
-import { assumptionBroken, disposedContext, inputShapeMismatch, missingInput, unknownInputs, wrongInputData, wrongInputType } from "../util/errors.ts";
+import { BufferUsage } from "../gpu/constants.ts";
+import { fromDevice, toDevice } from "../ir/storage.ts";
+import { allocate, numbersOf, sizeOf, type Tensor, type TypedArray, writer } from "../ir/tensor.ts";
+import {
+  assumptionBroken,
+  disposedContext,
+  inputShapeMismatch,
+  missingInput,
+  unknownInputs,
+  wrongInputData,
+  wrongInputType,
+} from "../util/errors.ts";
 import type { Engine } from "./engine.ts";
-import type { DispatchStep, HostStep, IfStep, LoopStep, PlanInput, Step, PlanBuffer } from "./plan.ts";
+import type { DispatchStep, HostStep, IfStep, LoopStep, PlanBuffer, PlanInput, Step } from "./plan.ts";
 import type { Profiler } from "./profiler.ts";
-import { DimensionTable, bindInputs } from "./shapes.ts";
+import { bindInputs, DimensionTable } from "./shapes.ts";
 
 /** An input: a tensor, or its data alone where the shape is fixed. */
 export type Input = Tensor | TypedArray;
@@ -24,7 +32,13 @@ interface Place {
 
 /** One command of a resolved stretch. */
 type Command =
-  | { readonly kind: "dispatch"; readonly step: DispatchStep; readonly pipeline: GPUComputePipeline; readonly group: GPUBindGroup; readonly counts: readonly [number, number, number] }
+  | {
+      readonly kind: "dispatch";
+      readonly step: DispatchStep;
+      readonly pipeline: GPUComputePipeline;
+      readonly group: GPUBindGroup;
+      readonly counts: readonly [number, number, number];
+    }
   | { readonly kind: "copy"; readonly from: Place; readonly to: Place; readonly bytes: number };
 
 interface Resolved {
@@ -44,7 +58,13 @@ function isDynamic(step: Step, buffers: readonly PlanBuffer[]): step is HostStep
   if (step.kind === "host" || step.kind === "if") return true;
   if (step.kind !== "loop") return false;
   const resizes = step.carried.some(({ init, input }) => buffers[init]!.shape.join() !== buffers[input]!.shape.join());
-  return resizes || step.trips !== null || step.condition !== null || step.scans.length > 0 || step.body.some((inner) => isDynamic(inner, buffers));
+  return (
+    resizes ||
+    step.trips !== null ||
+    step.condition !== null ||
+    step.scans.length > 0 ||
+    step.body.some((inner) => isDynamic(inner, buffers))
+  );
 }
 
 export class ExecutionContext {
@@ -81,10 +101,12 @@ export class ExecutionContext {
    */
   execute(inputs: Inputs): Promise<Outputs> {
     this.runs++;
-    const result = this.running.then(() => this.run(inputs)).finally(() => {
-      this.runs--;
-      if (this.disposed && this.runs === 0) this.free();
-    });
+    const result = this.running
+      .then(() => this.run(inputs))
+      .finally(() => {
+        this.runs--;
+        if (this.disposed && this.runs === 0) this.free();
+      });
     this.running = result.catch(() => undefined);
     return result;
   }
@@ -109,7 +131,8 @@ export class ExecutionContext {
     const tensors = this.checkedInputs(inputs);
     const bindings = bindInputs(plan, this.table, new Map([...tensors].map(([name, { shape }]) => [name, shape])));
     this.profiler?.begin();
-    for (const input of plan.inputs) await this.upload(input.buffer, tensors.get(input.name)!, bindings, `input "${input.name}"`);
+    for (const input of plan.inputs)
+      await this.upload(input.buffer, tensors.get(input.name)!, bindings, `input "${input.name}"`);
     await this.profiler?.phase();
     await this.runSteps(plan.steps, bindings, "");
     await this.profiler?.phase();
@@ -126,7 +149,12 @@ export class ExecutionContext {
     const outputs: Outputs = {};
     for (const [i, output] of plan.outputs.entries()) {
       const bytes = await readbacks[i]!.read();
-      outputs[output.name] = fromDevice(bytes, output.dtype, this.table.shape(output.shape, bindings), plan.buffers[output.buffer]!.storage);
+      outputs[output.name] = fromDevice(
+        bytes,
+        output.dtype,
+        this.table.shape(output.shape, bindings),
+        plan.buffers[output.buffer]!.storage,
+      );
     }
     await this.profiler?.phase();
     this.engine.device.check();
@@ -138,7 +166,11 @@ export class ExecutionContext {
   private checkedInputs(inputs: Inputs): Map<string, Tensor> {
     const { plan } = this.engine;
     const unknown = Object.keys(inputs).filter((name) => !plan.inputs.some((input) => input.name === name));
-    if (unknown.length > 0) throw unknownInputs(unknown, plan.inputs.map(({ name }) => name));
+    if (unknown.length > 0)
+      throw unknownInputs(
+        unknown,
+        plan.inputs.map(({ name }) => name),
+      );
     return new Map(plan.inputs.map((input) => [input.name, this.checkedInput(input, inputs[input.name])]));
   }
 
@@ -147,14 +179,24 @@ export class ExecutionContext {
     const expected = allocate(input.dtype, 0)[Symbol.toStringTag];
     const bare = ArrayBuffer.isView(given);
     const data = bare ? given : given.data;
-    if (!bare && given.dtype !== undefined && given.dtype !== input.dtype) throw wrongInputType(input.name, given.dtype, input.dtype);
+    if (!bare && given.dtype !== undefined && given.dtype !== input.dtype)
+      throw wrongInputType(input.name, given.dtype, input.dtype);
     // By its tag: a Node Buffer is a Uint8Array, and so is one of another window.
-    if (data?.[Symbol.toStringTag] !== expected) throw wrongInputData(input.name, (data as object | undefined)?.constructor.name ?? typeof given, expected, input.dtype);
+    if (data?.[Symbol.toStringTag] !== expected)
+      throw wrongInputData(input.name, (data as object | undefined)?.constructor.name ?? typeof given, expected, input.dtype);
     const shape = bare ? this.table.shape(input.shape, new Map()) : given.shape;
-    if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0)) throw inputShapeMismatch(input.name, shape, input.shape);
-    if (sizeOf(shape) !== data.length) throw wrongInputData(input.name, `${data.length} elements`, `${sizeOf(shape)} for shape [${shape.join(", ")}]`, input.dtype);
+    if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0))
+      throw inputShapeMismatch(input.name, shape, input.shape);
+    if (sizeOf(shape) !== data.length)
+      throw wrongInputData(
+        input.name,
+        `${data.length} elements`,
+        `${sizeOf(shape)} for shape [${shape.join(", ")}]`,
+        input.dtype,
+      );
     const tensor: Tensor = { dtype: input.dtype, shape, data };
-    if (input.assumed && input.assumed.join() !== Array.from(data, String).join()) throw assumptionBroken(input.name, input.assumed.join(", "), Array.from(data, String).join(", "));
+    if (input.assumed && input.assumed.join() !== Array.from(data, String).join())
+      throw assumptionBroken(input.name, input.assumed.join(", "), Array.from(data, String).join(", "));
     return tensor;
   }
 
@@ -250,7 +292,13 @@ export class ExecutionContext {
       if (command.kind === "copy") {
         pass?.end();
         pass = undefined;
-        encoder.copyBufferToBuffer(command.from.buffer, command.from.offset, command.to.buffer, command.to.offset, command.bytes);
+        encoder.copyBufferToBuffer(
+          command.from.buffer,
+          command.from.offset,
+          command.to.buffer,
+          command.to.offset,
+          command.bytes,
+        );
       } else {
         pass ??= encoder.beginComputePass(this.profiler?.pass(command.step));
         pass.setPipeline(command.pipeline);
@@ -272,7 +320,8 @@ export class ExecutionContext {
     // All memory first: growing a slot replaces its buffer.
     const flat = this.unroll(steps, bindings);
     for (const { step, bindings: at } of flat) {
-      for (const number of step.kind === "copy" ? [step.from, step.to] : step.bindings.map(({ buffer }) => buffer)) await this.place(number, at);
+      for (const number of step.kind === "copy" ? [step.from, step.to] : step.bindings.map(({ buffer }) => buffer))
+        await this.place(number, at);
     }
     const alignment = device.caps.limits.minUniformBufferOffsetAlignment;
     const blocks: { offset: number; words: Int32Array }[] = [];
@@ -285,7 +334,15 @@ export class ExecutionContext {
       paramBytes += Math.ceil(block.bytes / alignment) * alignment;
       return block;
     });
-    const params = paramBytes > 0 ? await this.memory.create({ label: "params", bytes: paramBytes, usage: BufferUsage.UNIFORM | BufferUsage.COPY_DST, boundInParts: true }) : undefined;
+    const params =
+      paramBytes > 0
+        ? await this.memory.create({
+            label: "params",
+            bytes: paramBytes,
+            usage: BufferUsage.UNIFORM | BufferUsage.COPY_DST,
+            boundInParts: true,
+          })
+        : undefined;
     if (params) {
       const all = new Int32Array(paramBytes / 4);
       for (const { offset, words } of blocks) all.set(words, offset / 4);
@@ -295,7 +352,8 @@ export class ExecutionContext {
     for (const [i, { step, bindings: at }] of flat.entries()) {
       if (step.kind === "copy") {
         const bytes = this.bytesOf(step.from, at);
-        if (bytes > 0 && step.from !== step.to) commands.push({ kind: "copy", from: await this.place(step.from, at), to: await this.place(step.to, at), bytes });
+        if (bytes > 0 && step.from !== step.to)
+          commands.push({ kind: "copy", from: await this.place(step.from, at), to: await this.place(step.to, at), bytes });
         continue;
       }
       const counts = step.workgroups.map((text) => this.table.evaluate(text, at)) as [number, number, number];
@@ -304,32 +362,51 @@ export class ExecutionContext {
       const entries: GPUBindGroupEntry[] = [];
       for (const [binding, { buffer }] of step.bindings.entries()) {
         const size = Math.max(4, this.bytesOf(buffer, at));
-        entries.push({ binding, resource: { ...(await this.place(buffer, at)), size: plan.buffers[buffer]!.home.kind === "weight" ? Math.ceil(size / 4) * 4 : size } });
+        entries.push({
+          binding,
+          resource: {
+            ...(await this.place(buffer, at)),
+            size: plan.buffers[buffer]!.home.kind === "weight" ? Math.ceil(size / 4) * 4 : size,
+          },
+        });
       }
       const block = blockOf[i];
-      if (block) entries.push({ binding: entries.length, resource: { buffer: params!, offset: block.offset, size: block.bytes } });
+      if (block)
+        entries.push({ binding: entries.length, resource: { buffer: params!, offset: block.offset, size: block.bytes } });
       commands.push({ kind: "dispatch", step, pipeline, group: device.device.createBindGroup({ layout, entries }), counts });
     }
     return { commands, params };
   }
 
   /** Dispatches and copies in the order in which they run, each with the symbols that hold there. */
-  private unroll(steps: readonly Step[], bindings: Bindings): { step: Exclude<Step, HostStep | IfStep | LoopStep>; bindings: Bindings }[] {
+  private unroll(
+    steps: readonly Step[],
+    bindings: Bindings,
+  ): { step: Exclude<Step, HostStep | IfStep | LoopStep>; bindings: Bindings }[] {
     return steps.flatMap((step) => {
       if (step.kind === "dispatch" || step.kind === "copy") return [{ step, bindings }];
       const { index, count, carried, body } = step as LoopStep;
       const copy = (from: number, to: number) => ({ step: { kind: "copy", from, to } as const, bindings });
       const turns = Array.from({ length: this.table.evaluate(count, bindings) }, (_, turn) => {
         const at = new Map(bindings).set(index, turn);
-        return [...this.unroll(body, at), ...carried.filter(({ input, output }) => input !== output).map(({ input, output }) => copy(output, input))];
+        return [
+          ...this.unroll(body, at),
+          ...carried.filter(({ input, output }) => input !== output).map(({ input, output }) => copy(output, input)),
+        ];
       });
-      return [...carried.map(({ init, input }) => copy(init, input)), ...turns.flat(), ...carried.map(({ input, final }) => copy(input, final))];
+      return [
+        ...carried.map(({ init, input }) => copy(init, input)),
+        ...turns.flat(),
+        ...carried.map(({ input, final }) => copy(input, final)),
+      ];
     });
   }
 
   private async runHost(step: HostStep, bindings: Bindings): Promise<void> {
     const operator = this.engine.hostOperators(step.op)!;
-    const inputs = await Promise.all(step.inputs.map((number) => (number === null ? undefined : this.download(number, bindings))));
+    const inputs = await Promise.all(
+      step.inputs.map((number) => (number === null ? undefined : this.download(number, bindings))),
+    );
     const results = operator(inputs, step.attrs);
     for (const [i, number] of step.outputs.entries()) {
       this.bindShape(number, results[i]!.shape, bindings);

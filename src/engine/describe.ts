@@ -1,9 +1,9 @@
 // An engine in words and numbers: its kernels, what it needs of memory, what runs on the host. What `kiln inspect` prints.
 
-import { type Bindings, type Dim, add, dimText, interval, isStatic, max, parseDim, sub, substitute } from "../ir/dims.ts";
-import type { DType } from "../ir/types.ts";
 import type { Device } from "../gpu/device.ts";
 import { deviceName } from "../gpu/fingerprint.ts";
+import { add, type Bindings, type Dim, dimText, interval, isStatic, max, parseDim, sub, substitute } from "../ir/dims.ts";
+import type { DType } from "../ir/types.ts";
 import { unboundSymbol } from "../util/errors.ts";
 import { dispatchesOf, lifetimes } from "./lifetimes.ts";
 import type { DispatchStep, Plan, PlanBuffer, Profile } from "./plan.ts";
@@ -140,6 +140,13 @@ function describeKernel(plan: Plan, step: DispatchStep, bindings: Bindings): Ker
 
 /** Floats as they are stored and 8-bit integers; other integers only where there is nothing else. */
 function precisionOf(buffers: readonly PlanBuffer[]): string {
-  const words = buffers.map(({ dtype, storage: { item } }) => (item === "f16" ? "fp16" : item === "f32" ? "fp32" : dtype === "i8" || dtype === "u8" ? "int8" : ""));
-  return [...new Set(words)].filter((word) => word !== "").sort().join("+") || "int32";
+  const words = buffers.map(({ dtype, storage: { item } }) =>
+    item === "f16" ? "fp16" : item === "f32" ? "fp32" : dtype === "i8" || dtype === "u8" ? "int8" : "",
+  );
+  return (
+    [...new Set(words)]
+      .filter((word) => word !== "")
+      .sort()
+      .join("+") || "int32"
+  );
 }

@@ -1,14 +1,14 @@
 // An engine on a device: its weights uploaded, its pipelines compiled. Contexts run it; several share one engine.
 
-import type { HostAttributes } from "../ir/task.ts";
-import type { Tensor } from "../ir/tensor.ts";
 import { Memory } from "../gpu/buffers.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Fingerprint } from "../gpu/fingerprint.ts";
 import { type CompiledPipeline, PipelineCache } from "../gpu/pipelines.ts";
+import type { HostAttributes } from "../ir/task.ts";
+import type { Tensor } from "../ir/tensor.ts";
 import { disposedEngine, noHostOperator } from "../util/errors.ts";
 import { ExecutionContext } from "./context.ts";
-import { type Description, contextBytes, describe } from "./describe.ts";
+import { contextBytes, type Description, describe } from "./describe.ts";
 import { serialize } from "./format.ts";
 import { dispatchesOf } from "./lifetimes.ts";
 import type { DispatchStep, Plan } from "./plan.ts";
@@ -97,7 +97,10 @@ export class Engine {
 async function compileAll(plan: Plan, cache: PipelineCache): Promise<Map<DispatchStep, CompiledPipeline>> {
   const compiled = await Promise.all(
     dispatchesOf(plan.steps).map(async (step): Promise<[DispatchStep, CompiledPipeline]> => {
-      const bindings = [...step.bindings.map(({ access, shared }) => (shared ? "write" : access)), ...(step.params.length > 0 ? (["uniform"] as const) : [])];
+      const bindings = [
+        ...step.bindings.map(({ access, shared }) => (shared ? "write" : access)),
+        ...(step.params.length > 0 ? (["uniform"] as const) : []),
+      ];
       return [step, await cache.compile({ label: step.label, wgsl: plan.shaders[step.shader]!, bindings })];
     }),
   );
@@ -105,7 +108,9 @@ async function compileAll(plan: Plan, cache: PipelineCache): Promise<Map<Dispatc
 }
 
 async function uploadWeights(memory: Memory, plan: Plan, weights: Uint8Array): Promise<Map<number, GPUBuffer>> {
-  const made = plan.buffers.map(({ home, name }) => (home.kind === "weight" ? memory.create({ label: name, bytes: home.length }) : undefined));
+  const made = plan.buffers.map(({ home, name }) =>
+    home.kind === "weight" ? memory.create({ label: name, bytes: home.length }) : undefined,
+  );
   await Promise.allSettled(made);
   const buffers = new Map<number, GPUBuffer>();
   for (const [number, { home }] of plan.buffers.entries()) {

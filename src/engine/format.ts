@@ -58,11 +58,19 @@ export function parseEngine(bytes: Uint8Array, file = "engine"): EngineFile {
   if (bytes.length < length) throw truncatedEngine(file, bytes.length, length);
   if (bytes.length > length) throw damagedEngine(file, `it holds ${bytes.length} bytes, its header says ${length}`);
   const said = bytes.subarray(CHECKSUM.at, CHECKSUM.at + CHECKSUM.bytes);
-  if (checksumOf(bytes).some((byte, i) => byte !== said[i])) throw damagedEngine(file, "its checksum does not match its contents");
-  checkVersions(header.getUint32(4, true), latin(bytes.subarray(COMPILER.at, COMPILER.at + COMPILER.bytes)).replace(/\0+$/, ""), file);
+  if (checksumOf(bytes).some((byte, i) => byte !== said[i]))
+    throw damagedEngine(file, "its checksum does not match its contents");
+  checkVersions(
+    header.getUint32(4, true),
+    latin(bytes.subarray(COMPILER.at, COMPILER.at + COMPILER.bytes)).replace(/\0+$/, ""),
+    file,
+  );
   try {
     const manifestBytes = Number(header.getBigUint64(32, true));
-    const manifest: unknown = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(HEADER_BYTES, HEADER_BYTES + manifestBytes)), readNumber);
+    const manifest: unknown = JSON.parse(
+      new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(HEADER_BYTES, HEADER_BYTES + manifestBytes)),
+      readNumber,
+    );
     const weights = bytes.subarray(weightsAt(manifestBytes));
     return { ...checkManifest(manifest, weights.length), weights };
   } catch (cause) {
@@ -78,16 +86,28 @@ export function checkDevice(built: Fingerprint, here: Fingerprint, file = "engin
   if (isPortable(built)) return [];
   const comparison = compare(built, here);
   switch (comparison.verdict) {
-    case "same": return [];
-    case "driver": return comparison.differences.map((difference) => `${file}: ${difference}: it may run slower than it could, build it again to tune it`);
-    case "different": throw otherDevice(file, deviceName(built), deviceName(here), comparison.differences);
+    case "same":
+      return [];
+    case "driver":
+      return comparison.differences.map(
+        (difference) => `${file}: ${difference}: it may run slower than it could, build it again to tune it`,
+      );
+    case "different":
+      throw otherDevice(file, deviceName(built), deviceName(here), comparison.differences);
   }
 }
 
 /** True when what was built has kept to WebGPU's core: no features, and no more of any limit than every device has. */
 function isPortable({ features, matrix, dot4, subgroupMaxSize, limits }: Fingerprint): boolean {
-  const within = (name: LimitName): boolean => (name.startsWith("min") ? limits[name] >= coreLimits[name] : limits[name] <= coreLimits[name]);
-  return features.length === 0 && matrix.length === 0 && dot4 === coreCaps.dot4 && subgroupMaxSize === coreCaps.subgroupMaxSize && limitNames.every(within);
+  const within = (name: LimitName): boolean =>
+    name.startsWith("min") ? limits[name] >= coreLimits[name] : limits[name] <= coreLimits[name];
+  return (
+    features.length === 0 &&
+    matrix.length === 0 &&
+    dot4 === coreCaps.dot4 &&
+    subgroupMaxSize === coreCaps.subgroupMaxSize &&
+    limitNames.every(within)
+  );
 }
 
 // --- checks --------------------------------------------------------------------------------------------------------------
@@ -115,7 +135,8 @@ function checkMagic(bytes: Uint8Array, file: string): void {
 }
 
 /** A ModelProto as exporters write it: ir_version, then the tag of another of its fields. */
-const isOnnx = ([first, version, next]: Uint8Array): boolean => first === 8 && version! <= 32 && [0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42].includes(next!);
+const isOnnx = ([first, version, next]: Uint8Array): boolean =>
+  first === 8 && version! <= 32 && [0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42].includes(next!);
 
 function checkVersions(format: number, compiler: string, file: string): void {
   if (format !== FORMAT) throw wrongEngineVersion(file, "format", String(format), String(FORMAT), format > FORMAT);
@@ -136,14 +157,19 @@ const compareVersions = (a: string, b: string): number => {
 
 /** Of everything but the checksum's own place. */
 function checksumOf(file: Uint8Array): Uint8Array {
-  const digest = new Hasher().update(file.subarray(0, CHECKSUM.at)).update(file.subarray(CHECKSUM.at + CHECKSUM.bytes)).digest();
+  const digest = new Hasher()
+    .update(file.subarray(0, CHECKSUM.at))
+    .update(file.subarray(CHECKSUM.at + CHECKSUM.bytes))
+    .digest();
   return Uint8Array.from(digest.match(/../g)!, (pair) => Number.parseInt(pair, 16));
 }
 
 // --- JSON with all numbers -----------------------------------------------------------------------------------------------
 
 const writeNumber = (_key: string, value: unknown): unknown =>
-  typeof value === "number" && (!Number.isFinite(value) || Object.is(value, -0)) ? { number: Object.is(value, -0) ? "-0" : String(value) } : value;
+  typeof value === "number" && (!Number.isFinite(value) || Object.is(value, -0))
+    ? { number: Object.is(value, -0) ? "-0" : String(value) }
+    : value;
 
 const readNumber = (_key: string, value: unknown): unknown => {
   const { number } = (value ?? {}) as { number?: unknown };

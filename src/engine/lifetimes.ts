@@ -12,10 +12,14 @@ export interface Life {
 export function dispatchesOf(steps: readonly Step[]): readonly DispatchStep[] {
   return steps.flatMap((step) => {
     switch (step.kind) {
-      case "dispatch": return [step];
-      case "loop": return dispatchesOf(step.body);
-      case "if": return [...dispatchesOf(step.then), ...dispatchesOf(step.else)];
-      default: return [];
+      case "dispatch":
+        return [step];
+      case "loop":
+        return dispatchesOf(step.body);
+      case "if":
+        return [...dispatchesOf(step.then), ...dispatchesOf(step.else)];
+      default:
+        return [];
     }
   });
 }
@@ -23,16 +27,30 @@ export function dispatchesOf(steps: readonly Step[]): readonly DispatchStep[] {
 /** Buffers that a step reads or writes, its inner steps included. */
 export function buffersOf(step: Step): readonly number[] {
   switch (step.kind) {
-    case "dispatch": return step.bindings.map(({ buffer }) => buffer);
-    case "copy": return [step.from, step.to];
-    case "host": return [...step.inputs.filter((buffer) => buffer !== null), ...step.outputs];
+    case "dispatch":
+      return step.bindings.map(({ buffer }) => buffer);
+    case "copy":
+      return [step.from, step.to];
+    case "host":
+      return [...step.inputs.filter((buffer) => buffer !== null), ...step.outputs];
     case "loop": {
       const control = [step.trips, step.condition?.initial, step.condition?.output].filter((buffer) => buffer != null);
       const carried = step.carried.flatMap(({ init, input, output, final }) => [init, input, output, final]);
-      return [...control, ...step.body.flatMap(buffersOf), ...carried, ...step.outputs, ...step.scans.flatMap(({ piece, out }) => [piece, out])];
+      return [
+        ...control,
+        ...step.body.flatMap(buffersOf),
+        ...carried,
+        ...step.outputs,
+        ...step.scans.flatMap(({ piece, out }) => [piece, out]),
+      ];
     }
     case "if":
-      return [step.condition, ...step.then.flatMap(buffersOf), ...step.else.flatMap(buffersOf), ...step.results.flatMap((result) => [result.then, result.else, result.out])];
+      return [
+        step.condition,
+        ...step.then.flatMap(buffersOf),
+        ...step.else.flatMap(buffersOf),
+        ...step.results.flatMap((result) => [result.then, result.else, result.out]),
+      ];
   }
 }
 

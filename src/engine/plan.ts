@@ -40,7 +40,10 @@ export interface PlanBuffer {
   readonly storage: Storage;
   readonly bytes: string;
   /** `weight`: at `offset` in the weights; `activation`: in slot `slot`, `offset` bytes from its start; `input` and `output`: the context's own. */
-  readonly home: { readonly kind: "weight"; readonly offset: number; readonly length: number } | { readonly kind: "activation"; readonly slot: number; readonly offset?: string } | { readonly kind: "input" | "output" };
+  readonly home:
+    | { readonly kind: "weight"; readonly offset: number; readonly length: number }
+    | { readonly kind: "activation"; readonly slot: number; readonly offset?: string }
+    | { readonly kind: "input" | "output" };
 }
 
 /** Bounds of each symbol, from the optimization profile. */
@@ -89,7 +92,12 @@ export interface LoopStep {
   readonly trips: number | null;
   readonly condition: { readonly initial: number | null; readonly output: number } | null;
   readonly body: readonly Step[];
-  readonly carried: readonly { readonly init: number; readonly input: number; readonly output: number; readonly final: number }[];
+  readonly carried: readonly {
+    readonly init: number;
+    readonly input: number;
+    readonly output: number;
+    readonly final: number;
+  }[];
   readonly outputs: readonly number[];
   readonly scans: readonly { readonly piece: number; readonly out: number }[];
 }

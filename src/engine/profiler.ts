@@ -1,8 +1,8 @@
 // Times an execution context's runs: the phases by the clock, each waited for; GPU work by timestamp queries. Give one to
 // `ExecutionContext.profiler`, run, then `read`.
 
-import { BufferUsage } from "../gpu/constants.ts";
 import { Memory } from "../gpu/buffers.ts";
+import { BufferUsage } from "../gpu/constants.ts";
 import type { Device } from "../gpu/device.ts";
 import type { DispatchStep } from "./plan.ts";
 
@@ -78,7 +78,13 @@ export class Profiler {
       gpuMs += ms;
       if (step !== "work") kernels.set(step, (kernels.get(step) ?? 0) + ms);
     });
-    return { h2dMs: uploaded - begin, enqueueMs: this.enqueued, gpuMs: this.stamps.length > 0 ? gpuMs : computed - uploaded, d2hMs: downloaded - computed, kernels };
+    return {
+      h2dMs: uploaded - begin,
+      enqueueMs: this.enqueued,
+      gpuMs: this.stamps.length > 0 ? gpuMs : computed - uploaded,
+      d2hMs: downloaded - computed,
+      kernels,
+    };
   }
 
   dispose(): void {
@@ -90,10 +96,20 @@ export class Profiler {
   private async times(): Promise<BigUint64Array> {
     const count = this.stamps.length;
     if (count === 0) return new BigUint64Array();
-    const resolved = await this.memory.create({ label: "timestamps", bytes: this.sets.length * QUERIES_PER_SET * 8, usage: BufferUsage.QUERY_RESOLVE | BufferUsage.COPY_SRC });
+    const resolved = await this.memory.create({
+      label: "timestamps",
+      bytes: this.sets.length * QUERIES_PER_SET * 8,
+      usage: BufferUsage.QUERY_RESOLVE | BufferUsage.COPY_SRC,
+    });
     const encoder = this.device.device.createCommandEncoder();
     for (let from = 0; from < count; from += QUERIES_PER_SET) {
-      encoder.resolveQuerySet(this.sets[from / QUERIES_PER_SET]!, 0, Math.min(QUERIES_PER_SET, count - from), resolved, from * 8);
+      encoder.resolveQuerySet(
+        this.sets[from / QUERIES_PER_SET]!,
+        0,
+        Math.min(QUERIES_PER_SET, count - from),
+        resolved,
+        from * 8,
+      );
     }
     const readback = this.memory.readback(encoder, resolved, 0, count * 8);
     this.device.queue.submit([encoder.finish()]);

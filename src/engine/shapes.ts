@@ -39,7 +39,11 @@ export class DimensionTable {
 }
 
 /** Binds the plan's symbols from input shapes. Errors: K604 rank or size differs, K605 outside the profile, K607 two inputs disagree. */
-export function bindInputs(plan: Plan, table: DimensionTable, shapes: ReadonlyMap<string, readonly number[]>): Map<string, number> {
+export function bindInputs(
+  plan: Plan,
+  table: DimensionTable,
+  shapes: ReadonlyMap<string, readonly number[]>,
+): Map<string, number> {
   const bindings = new Map<string, number>();
   const boundBy = new Map<string, Place>();
   for (const { name, shape } of plan.inputs) {
@@ -73,7 +77,9 @@ function checkProfiles(plan: Plan, bindings: Bindings, boundBy: ReadonlyMap<stri
   const failures = plan.profiles.map(({ name, symbols }) =>
     [...boundBy].flatMap(([symbol, { input, axis }]) => {
       const [value, bounds] = [bindings.get(symbol)!, symbols[symbol]];
-      return bounds && (value < bounds.min || value > bounds.max) ? [outsideProfile(input, axis, value, bounds.min, bounds.max, name)] : [];
+      return bounds && (value < bounds.min || value > bounds.max)
+        ? [outsideProfile(input, axis, value, bounds.min, bounds.max, name)]
+        : [];
     }),
   );
   const [fewest] = failures.sort((a, b) => a.length - b.length);

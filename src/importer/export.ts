@@ -7,11 +7,26 @@ import type { Tensor } from "../ir/tensor.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { VERSION } from "../util/version.ts";
-import { type AttributeProto, type GraphProto, type NodeProto, type TensorProto, type ValueInfoProto, encodeModel } from "./proto.ts";
+import {
+  type AttributeProto,
+  encodeModel,
+  type GraphProto,
+  type NodeProto,
+  type TensorProto,
+  type ValueInfoProto,
+} from "./proto.ts";
 import { type Upgrade, upgradeNode } from "./upgrade.ts";
 
 /** The first IR version that came with each operator set (https://github.com/onnx/onnx/blob/main/docs/Versioning.md), newest first. */
-const IR_VERSIONS: readonly (readonly [number, number])[] = [[25, 13], [24, 12], [23, 11], [21, 10], [19, 9], [15, 8], [13, 7]];
+const IR_VERSIONS: readonly (readonly [number, number])[] = [
+  [25, 13],
+  [24, 12],
+  [23, 11],
+  [21, 10],
+  [19, 9],
+  [15, 8],
+  [13, 7],
+];
 
 /** A model file of a graph. Errors: K204 for a node whose form of an old operator set has no newer one. */
 export function exportModel(graph: Graph): Uint8Array {
@@ -27,7 +42,8 @@ export function exportModel(graph: Graph): Uint8Array {
   });
 }
 
-const nodesWithin = (graph: Graph): readonly GraphNode[] => graph.nodes.flatMap((node) => [node, ...subgraphsOf(node).flatMap(nodesWithin)]);
+const nodesWithin = (graph: Graph): readonly GraphNode[] =>
+  graph.nodes.flatMap((node) => [node, ...subgraphsOf(node).flatMap(nodesWithin)]);
 
 class GraphWriter {
   private readonly names = new Map<Value, string>();
@@ -35,7 +51,10 @@ class GraphWriter {
   /** Constants of nested graphs too: those see what is around them. */
   private readonly initializers: TensorProto[] = [];
 
-  constructor(private readonly graph: Graph, private readonly opset: number) {
+  constructor(
+    private readonly graph: Graph,
+    private readonly opset: number,
+  ) {
     // Names that the caller knows come first, so that they stay as they are.
     for (const { name } of graph.outputs) this.taken.add(name);
     for (const { name, value } of graph.outputs) if (name === value.name && !value.data) this.names.set(value, name);
@@ -60,7 +79,9 @@ class GraphWriter {
 
   private node(node: GraphNode): NodeProto[] {
     return upgradeNode(node, this.opset).map(({ name, op, domain, inputs, outputs, attributes }: Upgrade) => ({
-      name, opType: op, domain,
+      name,
+      opType: op,
+      domain,
       input: inputs.map((value) => (value ? this.nameOf(value) : "")),
       output: outputs.map((value) => (value ? this.nameOf(value) : "")),
       attribute: [...attributes].map(([key, attribute]) => this.attribute(key, attribute)),
@@ -82,14 +103,22 @@ class GraphWriter {
   private attribute(name: string, attribute: Attribute): AttributeProto {
     const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
     switch (attribute.kind) {
-      case "float": return { name, type: 1, f: attribute.value };
-      case "int": return { name, type: 2, i: attribute.value };
-      case "string": return { name, type: 3, s: bytes(attribute.value) };
-      case "tensor": return { name, type: 4, t: tensorOf("", attribute.value) };
-      case "graph": return { name, type: 5, g: this.write(attribute.value) };
-      case "floats": return { name, type: 6, floats: [...attribute.value] };
-      case "ints": return { name, type: 7, ints: [...attribute.value] };
-      case "strings": return { name, type: 8, strings: attribute.value.map(bytes) };
+      case "float":
+        return { name, type: 1, f: attribute.value };
+      case "int":
+        return { name, type: 2, i: attribute.value };
+      case "string":
+        return { name, type: 3, s: bytes(attribute.value) };
+      case "tensor":
+        return { name, type: 4, t: tensorOf("", attribute.value) };
+      case "graph":
+        return { name, type: 5, g: this.write(attribute.value) };
+      case "floats":
+        return { name, type: 6, floats: [...attribute.value] };
+      case "ints":
+        return { name, type: 7, ints: [...attribute.value] };
+      case "strings":
+        return { name, type: 8, strings: attribute.value.map(bytes) };
     }
   }
 }
@@ -99,8 +128,12 @@ const infoOf = (name: string, { dtype, shape }: Value): ValueInfoProto => ({
   type: { tensorType: { elemType: dtypeFacts[dtype].onnx, shape: { dim: shape.map(dimOf) } } },
 });
 
-const dimOf = (dim: Dim): { dimValue: number } | { dimParam: string } => (isStatic(dim) ? { dimValue: dim } : { dimParam: loneSymbol(dim) ?? dimText(dim) });
+const dimOf = (dim: Dim): { dimValue: number } | { dimParam: string } =>
+  isStatic(dim) ? { dimValue: dim } : { dimParam: loneSymbol(dim) ?? dimText(dim) };
 
 const tensorOf = (name: string, { dtype, shape, data }: Tensor): TensorProto => ({
-  name, dataType: dtypeFacts[dtype].onnx, dims: [...shape], rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+  name,
+  dataType: dtypeFacts[dtype].onnx,
+  dims: [...shape],
+  rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
 });

@@ -21,7 +21,12 @@ class Expander {
 
   private nodes(nodes: readonly NodeProto[]): NodeProto[] {
     return nodes.flatMap((node) => {
-      const withGraphs = { ...node, attribute: (node.attribute ?? []).map((attribute) => (attribute.g ? { ...attribute, g: this.graph(attribute.g) } : attribute)) };
+      const withGraphs = {
+        ...node,
+        attribute: (node.attribute ?? []).map((attribute) =>
+          attribute.g ? { ...attribute, g: this.graph(attribute.g) } : attribute,
+        ),
+      };
       const fn = this.functions.get(`${node.domain ?? ""}:${node.opType}`);
       return fn ? this.nodes(this.call(withGraphs, fn)) : [withGraphs];
     });
@@ -38,7 +43,12 @@ class Expander {
     return (fn.node ?? []).map((inner) => this.renamed(inner, rename, given, prefix));
   }
 
-  private renamed(node: NodeProto, rename: (name: string) => string, given: ReadonlyMap<string, AttributeProto>, prefix: string): NodeProto {
+  private renamed(
+    node: NodeProto,
+    rename: (name: string) => string,
+    given: ReadonlyMap<string, AttributeProto>,
+    prefix: string,
+  ): NodeProto {
     const attribute = (node.attribute ?? []).flatMap((own) => {
       const reference = own.refAttrName;
       const bound = reference ? given.get(reference) : own;
@@ -46,10 +56,21 @@ class Expander {
       const graph = bound.g && !reference ? { g: this.renamedGraph(bound.g, rename, given, prefix) } : {};
       return [{ ...bound, ...graph, name: own.name ?? "" }];
     });
-    return { ...node, name: `${prefix}/${node.name || node.opType}`, input: (node.input ?? []).map(rename), output: (node.output ?? []).map(rename), attribute };
+    return {
+      ...node,
+      name: `${prefix}/${node.name || node.opType}`,
+      input: (node.input ?? []).map(rename),
+      output: (node.output ?? []).map(rename),
+      attribute,
+    };
   }
 
-  private renamedGraph(graph: GraphProto, rename: (name: string) => string, given: ReadonlyMap<string, AttributeProto>, prefix: string): GraphProto {
+  private renamedGraph(
+    graph: GraphProto,
+    rename: (name: string) => string,
+    given: ReadonlyMap<string, AttributeProto>,
+    prefix: string,
+  ): GraphProto {
     return {
       ...graph,
       node: (graph.node ?? []).map((node) => this.renamed(node, rename, given, prefix)),

@@ -1,17 +1,25 @@
 // ONNX → Graph: values by name, initializers as constants, local functions and subgraphs, nodes in topological order,
 // types inferred. Lists every operator that is not supported before it fails.
 
-import { symbol, type Dim } from "../ir/dims.ts";
-import { type Attribute, type Graph, type GraphNode, capturesOf, subgraphsOf } from "../ir/graph.ts";
+import { type Dim, symbol } from "../ir/dims.ts";
+import { type Attribute, capturesOf, type Graph, type GraphNode, subgraphsOf } from "../ir/graph.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { ONNX_TYPE_NAMES } from "../ir/types.ts";
-import { type Value, makeValue } from "../ir/value.ts";
+import { makeValue, type Value } from "../ir/value.ts";
 import { inferNode } from "../ops/infer.ts";
 import { findOperator, refusalOf } from "../ops/registry.ts";
 import { badTensor, cyclicGraph, duplicateValue, unknownInput, unsupportedOps, unsupportedType } from "../util/errors.ts";
 import { inlineFunctions } from "./functions.ts";
-import { type AttributeProto, type GraphProto, type ModelProto, type NodeProto, type ValueInfoProto, decodeModel, toNumber } from "./proto.ts";
-import { type ReadExternal, decodeTensor, dtypeOf } from "./tensors.ts";
+import {
+  type AttributeProto,
+  decodeModel,
+  type GraphProto,
+  type ModelProto,
+  type NodeProto,
+  toNumber,
+  type ValueInfoProto,
+} from "./proto.ts";
+import { decodeTensor, dtypeOf, type ReadExternal } from "./tensors.ts";
 
 export interface ImportOptions {
   /** Names the model in messages. */
@@ -39,7 +47,9 @@ export function importModel(bytes: Uint8Array, options: ImportOptions = {}): Gra
 }
 
 const opsetsOf = (model: ModelProto): ReadonlyMap<string, number> =>
-  new Map((model.opsetImport ?? []).map(({ domain, version }) => [domain === "ai.onnx" ? "" : (domain ?? ""), toNumber(version)]));
+  new Map(
+    (model.opsetImport ?? []).map(({ domain, version }) => [domain === "ai.onnx" ? "" : (domain ?? ""), toNumber(version)]),
+  );
 
 class GraphReader {
   private unnamed = 0;
@@ -60,7 +70,8 @@ class GraphReader {
       values.set(name, { ...makeValue(name, data.dtype, data.shape), data });
       constants.add(name);
     }
-    for (const sparse of proto.sparseInitializer ?? []) throw badTensor(sparse.values?.name ?? "", "sparse initializers are not supported");
+    for (const sparse of proto.sparseInitializer ?? [])
+      throw badTensor(sparse.values?.name ?? "", "sparse initializers are not supported");
     const inputs: Value[] = [];
     for (const info of proto.input ?? []) {
       if (constants.has(info.name ?? "")) continue;
@@ -91,7 +102,13 @@ class GraphReader {
     if (!type) {
       // Subgraph inputs may leave their type to inference.
       if (nested && !info.type) return makeValue(name, "f32", []);
-      const kind = info.type?.sequenceType ? "sequence" : info.type?.mapType ? "map" : info.type ? "optional or sparse tensor" : "nothing";
+      const kind = info.type?.sequenceType
+        ? "sequence"
+        : info.type?.mapType
+          ? "map"
+          : info.type
+            ? "optional or sparse tensor"
+            : "nothing";
       throw unsupportedType(`input "${name}"`, kind);
     }
     const dtype = dtypeOf(type.elemType ?? 0, `input "${name}"`);
@@ -116,27 +133,57 @@ class GraphReader {
       return value;
     });
     const outputs = (proto.output ?? []).map((output) => (output ? values.get(output) : undefined));
-    const attributes = new Map((proto.attribute ?? []).map((attribute) => [attribute.name ?? "", this.attribute(attribute, name, values)]));
-    return { name, origins: [name], op, domain, opset: this.opsets.get(domain) ?? 1, inputs: trimTrailing(inputs), outputs: trimTrailing(outputs), attributes };
+    const attributes = new Map(
+      (proto.attribute ?? []).map((attribute) => [attribute.name ?? "", this.attribute(attribute, name, values)]),
+    );
+    return {
+      name,
+      origins: [name],
+      op,
+      domain,
+      opset: this.opsets.get(domain) ?? 1,
+      inputs: trimTrailing(inputs),
+      outputs: trimTrailing(outputs),
+      attributes,
+    };
   }
 
   private attribute(proto: AttributeProto, node: string, values: ReadonlyMap<string, Value>): Attribute {
     const text = (bytes: Uint8Array | null | undefined): string => new TextDecoder().decode(bytes ?? new Uint8Array());
     switch (proto.type) {
-      case 1: return { kind: "float", value: proto.f ?? 0 };
-      case 2: return { kind: "int", value: toNumber(proto.i) };
-      case 3: return { kind: "string", value: text(proto.s) };
-      case 4: return { kind: "tensor", value: decodeTensor(proto.t ?? {}, this.readExternal) };
-      case 5: return { kind: "graph", value: this.read(proto.g ?? {}, values, true) };
-      case 6: return { kind: "floats", value: [...(proto.floats ?? [])] };
-      case 7: return { kind: "ints", value: (proto.ints ?? []).map(toNumber) };
-      case 8: return { kind: "strings", value: (proto.strings ?? []).map(text) };
-      default: throw unsupportedType(`attribute "${proto.name}" of node "${node}"`, ATTRIBUTE_TYPES[proto.type ?? 0] ?? ONNX_TYPE_NAMES[0]!);
+      case 1:
+        return { kind: "float", value: proto.f ?? 0 };
+      case 2:
+        return { kind: "int", value: toNumber(proto.i) };
+      case 3:
+        return { kind: "string", value: text(proto.s) };
+      case 4:
+        return { kind: "tensor", value: decodeTensor(proto.t ?? {}, this.readExternal) };
+      case 5:
+        return { kind: "graph", value: this.read(proto.g ?? {}, values, true) };
+      case 6:
+        return { kind: "floats", value: [...(proto.floats ?? [])] };
+      case 7:
+        return { kind: "ints", value: (proto.ints ?? []).map(toNumber) };
+      case 8:
+        return { kind: "strings", value: (proto.strings ?? []).map(text) };
+      default:
+        throw unsupportedType(
+          `attribute "${proto.name}" of node "${node}"`,
+          ATTRIBUTE_TYPES[proto.type ?? 0] ?? ONNX_TYPE_NAMES[0]!,
+        );
     }
   }
 }
 
-const ATTRIBUTE_TYPES: Readonly<Record<number, string>> = { 9: "list of tensors", 10: "list of graphs", 11: "sparse tensor", 12: "list of sparse tensors", 13: "type", 14: "list of types" };
+const ATTRIBUTE_TYPES: Readonly<Record<number, string>> = {
+  9: "list of tensors",
+  10: "list of graphs",
+  11: "sparse tensor",
+  12: "list of sparse tensors",
+  13: "type",
+  14: "list of types",
+};
 
 function trimTrailing<T>(list: readonly (T | undefined)[]): readonly (T | undefined)[] {
   let length = list.length;

@@ -1,7 +1,7 @@
 // TensorProto → Tensor: raw bytes, typed fields and external data, all element types that Kiln holds.
 
-import { type Tensor, allocate, arrayOfBytes, sizeOf, writer } from "../ir/tensor.ts";
-import { type DType, ONNX_TYPE_NAMES, dtypeFacts, dtypeOfOnnx } from "../ir/types.ts";
+import { allocate, arrayOfBytes, sizeOf, type Tensor, writer } from "../ir/tensor.ts";
+import { type DType, dtypeFacts, dtypeOfOnnx, ONNX_TYPE_NAMES } from "../ir/types.ts";
 import { badTensor, missingExternal, unsupportedType } from "../util/errors.ts";
 import { type TensorProto, toBigInt, toNumber } from "./proto.ts";
 
@@ -22,7 +22,8 @@ export function decodeTensor(proto: TensorProto, readExternal: ReadExternal): Te
   const length = sizeOf(shape);
   const { bytes: width } = dtypeFacts[dtype];
   const check = (found: number, unit: string, expected = length): void => {
-    if (found !== expected) throw badTensor(name, `its shape [${shape.join(", ")}] needs ${expected} ${unit}, it holds ${found}`);
+    if (found !== expected)
+      throw badTensor(name, `its shape [${shape.join(", ")}] needs ${expected} ${unit}, it holds ${found}`);
   };
   if (proto.dataLocation === 1) {
     const bytes = externalBytes(proto, name, length * width, readExternal);
@@ -34,14 +35,24 @@ export function decodeTensor(proto: TensorProto, readExternal: ReadExternal): Te
     return { dtype, shape, data: arrayOfBytes(dtype, new Uint8Array(proto.rawData)) };
   }
   const data = allocate(dtype, length);
-  const field = dtype === "f32" ? proto.floatData : dtype === "f64" ? proto.doubleData : dtype === "i64" ? proto.int64Data : dtype === "u64" || dtype === "u32" ? proto.uint64Data : proto.int32Data;
+  const field =
+    dtype === "f32"
+      ? proto.floatData
+      : dtype === "f64"
+        ? proto.doubleData
+        : dtype === "i64"
+          ? proto.int64Data
+          : dtype === "u64" || dtype === "u32"
+            ? proto.uint64Data
+            : proto.int32Data;
   const values = field ?? [];
   check(values.length, "elements");
   // Where protobuf has no 64-bit integers, they come as doubles: the largest one then lies outside of its type and saturates.
   const write = writer({ dtype, data });
   for (let i = 0; i < length; i++) {
     const value: unknown = values[i];
-    if (typeof value !== "number" && (data instanceof BigInt64Array || data instanceof BigUint64Array)) data[i] = toBigInt(value);
+    if (typeof value !== "number" && (data instanceof BigInt64Array || data instanceof BigUint64Array))
+      data[i] = toBigInt(value);
     else if (dtype === "f16" || dtype === "bf16") data[i] = toNumber(value);
     else write(i, toNumber(value));
   }

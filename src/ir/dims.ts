@@ -26,19 +26,22 @@ export type Ranges = ReadonlyMap<string, readonly [number, number]>;
 export const isStatic = (dim: Dim): dim is number => typeof dim === "number";
 export const dimText = (dim: Dim): string => (isStatic(dim) ? String(dim) : dim.text);
 export const sameDim = (a: Dim, b: Dim): boolean => a === b || (!isStatic(a) && !isStatic(b) && a.text === b.text);
-export const sameShape = (a: readonly Dim[], b: readonly Dim[]): boolean => a.length === b.length && a.every((dim, i) => sameDim(dim, b[i]!));
+export const sameShape = (a: readonly Dim[], b: readonly Dim[]): boolean =>
+  a.length === b.length && a.every((dim, i) => sameDim(dim, b[i]!));
 export const shapeText = (shape: readonly Dim[]): string => `[${shape.map(dimText).join(", ")}]`;
 export const isStaticShape = (shape: readonly Dim[]): shape is readonly number[] => shape.every(isStatic);
 
 const IDENTIFIER = /^[A-Za-z_][A-Za-z0-9_.]*$/;
-const symbolText = (name: string): string => (IDENTIFIER.test(name) && name !== "max" && name !== "min" ? name : JSON.stringify(name));
+const symbolText = (name: string): string =>
+  IDENTIFIER.test(name) && name !== "max" && name !== "min" ? name : JSON.stringify(name);
 
 export const symbol = (name: string): SymbolicDim => {
   const text = symbolText(name);
   return { text, terms: [{ coefficient: 1, atoms: [{ kind: "symbol", text, name }] }] };
 };
 
-const termsOf = (dim: Dim): readonly Term[] => (isStatic(dim) ? (dim === 0 ? [] : [{ coefficient: dim, atoms: [] }]) : dim.terms);
+const termsOf = (dim: Dim): readonly Term[] =>
+  isStatic(dim) ? (dim === 0 ? [] : [{ coefficient: dim, atoms: [] }]) : dim.terms;
 const monomial = (term: Term): string => term.atoms.map((atom) => atom.text).join("*");
 
 /** Sums terms into normal form: one term a monomial, sorted by text with the constant last. */
@@ -173,7 +176,9 @@ export function substitute(dim: Dim, values: ReadonlyMap<string, Dim>): Dim {
     if (atom.kind === "symbol") return values.get(atom.name) ?? symbol(atom.name);
     return OPERATORS[atom.kind](substitute(atom.a, values), substitute(atom.b, values));
   };
-  return add(...dim.terms.map((term) => term.atoms.reduce<Dim>((value, atom) => mul(value, atomValue(atom)), term.coefficient)));
+  return add(
+    ...dim.terms.map((term) => term.atoms.reduce<Dim>((value, atom) => mul(value, atomValue(atom)), term.coefficient)),
+  );
 }
 
 const OPERATORS = { "/": floorDiv, "%": mod, max, min } as const;
@@ -213,7 +218,10 @@ export function interval(dim: Dim, ranges: Ranges): readonly [number, number] {
   let low = 0;
   let high = 0;
   for (const term of dim.terms) {
-    const [a, b] = term.atoms.reduce<readonly [number, number]>((range, atom) => times(range, bounds(atom)), [term.coefficient, term.coefficient]);
+    const [a, b] = term.atoms.reduce<readonly [number, number]>(
+      (range, atom) => times(range, bounds(atom)),
+      [term.coefficient, term.coefficient],
+    );
     low += a;
     high += b;
   }

@@ -2,20 +2,67 @@
 // Integer sums are kept as linear forms Σ coefficient·term + constant, whose coefficients may be symbolic dimensions: that
 // is what lets reshapes, slices and transposes melt into the index arithmetic of the kernel that reads them.
 
-import * as dims from "./dims.ts";
 import type { Dim } from "./dims.ts";
+import * as dims from "./dims.ts";
 import { type DType, type Scalar, scalarOf } from "./types.ts";
 import type { Value } from "./value.ts";
 
 export type UnaryFn =
-  | "neg" | "abs" | "sign" | "exp" | "log" | "sqrt" | "rsqrt" | "sin" | "cos" | "tan" | "asin" | "acos" | "atan"
-  | "sinh" | "cosh" | "tanh" | "asinh" | "acosh" | "atanh" | "erf" | "floor" | "ceil" | "round" | "trunc"
-  | "not" | "bitnot" | "isnan" | "isinf" | "bits" | "frombits" | "popcount";
+  | "neg"
+  | "abs"
+  | "sign"
+  | "exp"
+  | "log"
+  | "sqrt"
+  | "rsqrt"
+  | "sin"
+  | "cos"
+  | "tan"
+  | "asin"
+  | "acos"
+  | "atan"
+  | "sinh"
+  | "cosh"
+  | "tanh"
+  | "asinh"
+  | "acosh"
+  | "atanh"
+  | "erf"
+  | "floor"
+  | "ceil"
+  | "round"
+  | "trunc"
+  | "not"
+  | "bitnot"
+  | "isnan"
+  | "isinf"
+  | "bits"
+  | "frombits"
+  | "popcount";
 
 /** `floordiv` and `floormod` round down; `quot` and `rem` round toward zero as C does. `shr` keeps the sign of i32. */
 export type BinaryFn =
-  | "add" | "sub" | "mul" | "div" | "floordiv" | "floormod" | "quot" | "rem" | "pow" | "min" | "max" | "atan2"
-  | "lt" | "le" | "eq" | "ne" | "and" | "or" | "xor" | "shl" | "shr";
+  | "add"
+  | "sub"
+  | "mul"
+  | "div"
+  | "floordiv"
+  | "floormod"
+  | "quot"
+  | "rem"
+  | "pow"
+  | "min"
+  | "max"
+  | "atan2"
+  | "lt"
+  | "le"
+  | "eq"
+  | "ne"
+  | "and"
+  | "or"
+  | "xor"
+  | "shl"
+  | "shr";
 
 export type Combiner = "sum" | "prod" | "max" | "min" | "any" | "all";
 
@@ -28,24 +75,57 @@ interface Node<K extends string> {
   readonly type: Scalar;
 }
 /** A literal f32, u32 or bool (integers of type i32 are `dim`). */
-export interface Const extends Node<"const"> { readonly value: number }
+export interface Const extends Node<"const"> {
+  readonly value: number;
+}
 /** An i32 known when shapes are: a literal or a symbolic dimension. */
-export interface DimExpr extends Node<"dim"> { readonly dim: Dim }
+export interface DimExpr extends Node<"dim"> {
+  readonly dim: Dim;
+}
 /** An index variable that runs over [0, extent). */
-export interface Var extends Node<"var"> { readonly name: string; readonly extent: Dim }
+export interface Var extends Node<"var"> {
+  readonly name: string;
+  readonly extent: Dim;
+}
 /** A value that the surrounding kernel supplies: an accumulator or the result of an earlier reduction. */
-export interface Slot extends Node<"slot"> { readonly name: string }
-export interface Linear extends Node<"linear"> { readonly terms: readonly (readonly [Expr, Dim])[]; readonly constant: Dim }
+export interface Slot extends Node<"slot"> {
+  readonly name: string;
+}
+export interface Linear extends Node<"linear"> {
+  readonly terms: readonly (readonly [Expr, Dim])[];
+  readonly constant: Dim;
+}
 /** One element of a value; `index` has one i32 a dimension and must be in bounds wherever the load is evaluated. */
-export interface Load extends Node<"load"> { readonly value: Value; readonly index: readonly Expr[] }
-export interface Unary extends Node<"unary"> { readonly fn: UnaryFn; readonly a: Expr }
-export interface Binary extends Node<"binary"> { readonly fn: BinaryFn; readonly a: Expr; readonly b: Expr }
+export interface Load extends Node<"load"> {
+  readonly value: Value;
+  readonly index: readonly Expr[];
+}
+export interface Unary extends Node<"unary"> {
+  readonly fn: UnaryFn;
+  readonly a: Expr;
+}
+export interface Binary extends Node<"binary"> {
+  readonly fn: BinaryFn;
+  readonly a: Expr;
+  readonly b: Expr;
+}
 /** Evaluates only the branch taken, so that a load under a bounds test is safe. */
-export interface Select extends Node<"select"> { readonly condition: Expr; readonly a: Expr; readonly b: Expr }
+export interface Select extends Node<"select"> {
+  readonly condition: Expr;
+  readonly a: Expr;
+  readonly b: Expr;
+}
 /** ONNX Cast to `to`: rounds f16 and bf16, wraps narrow integers, truncates floats toward zero. */
-export interface Convert extends Node<"convert"> { readonly to: DType; readonly a: Expr }
+export interface Convert extends Node<"convert"> {
+  readonly to: DType;
+  readonly a: Expr;
+}
 /** A loop nest over `vars` that combines `body`. */
-export interface Reduce extends Node<"reduce"> { readonly fn: Combiner; readonly vars: readonly Var[]; readonly body: Expr }
+export interface Reduce extends Node<"reduce"> {
+  readonly fn: Combiner;
+  readonly vars: readonly Var[];
+  readonly body: Expr;
+}
 
 let created = 0;
 const tables = new WeakMap<object, Map<string, Expr>>();
@@ -63,10 +143,17 @@ function intern<T extends Expr>(owner: object, key: string, fields: Fields<T>): 
 }
 const LITERALS = {};
 /** Text that names an operand inside its owner's table. */
-const tag = (e: Expr): string => (e.kind === "const" ? `${e.type}${Object.is(e.value, -0) ? "-0" : e.value}` : e.kind === "dim" ? `d${dims.dimText(e.dim)}` : String(e.id));
+const tag = (e: Expr): string =>
+  e.kind === "const"
+    ? `${e.type}${Object.is(e.value, -0) ? "-0" : e.value}`
+    : e.kind === "dim"
+      ? `d${dims.dimText(e.dim)}`
+      : String(e.id);
 
 export const constant = (type: Scalar, value: number): Expr =>
-  type === "i32" ? int(Math.trunc(value)) : intern<Const>(LITERALS, `${type}:${Object.is(value, -0) ? "-0" : value}`, { kind: "const", type, value });
+  type === "i32"
+    ? int(Math.trunc(value))
+    : intern<Const>(LITERALS, `${type}:${Object.is(value, -0) ? "-0" : value}`, { kind: "const", type, value });
 export const float = (value: number): Expr => constant("f32", value);
 export const bool = (value: boolean): Expr => constant("bool", value ? 1 : 0);
 export const int = (dim: Dim): Expr => intern<DimExpr>(LITERALS, `dim:${dims.dimText(dim)}`, { kind: "dim", type: "i32", dim });
@@ -74,19 +161,25 @@ export const variable = (name: string, extent: Dim): Var => ({ kind: "var", id: 
 export const slot = (name: string, type: Scalar): Slot => ({ kind: "slot", id: created++, type, name });
 
 /** Index variables `prefix0`, `prefix1`, ... over a shape. */
-export const variables = (prefix: string, shape: readonly Dim[]): Var[] => shape.map((extent, i) => variable(`${prefix}${i}`, extent));
+export const variables = (prefix: string, shape: readonly Dim[]): Var[] =>
+  shape.map((extent, i) => variable(`${prefix}${i}`, extent));
 
 export function load(value: Value, index: readonly Expr[]): Expr {
-  if (index.length !== value.shape.length) throw new RangeError(`load of ${value.name}: ${index.length} indices for rank ${value.shape.length}`);
+  if (index.length !== value.shape.length)
+    throw new RangeError(`load of ${value.name}: ${index.length} indices for rank ${value.shape.length}`);
   const exact = index.map((e, axis) => (value.shape[axis] === 1 ? int(0) : e));
   return intern<Load>(value, exact.map(tag).join(","), { kind: "load", type: scalarOf(value.dtype), value, index: exact });
 }
 
 // --- integers: linear forms --------------------------------------------------------------------------------------------
 
-interface Sum { readonly terms: readonly (readonly [Expr, Dim])[]; readonly constant: Dim }
+interface Sum {
+  readonly terms: readonly (readonly [Expr, Dim])[];
+  readonly constant: Dim;
+}
 
-const sumOf = (e: Expr): Sum => (e.kind === "linear" ? e : e.kind === "dim" ? { terms: [], constant: e.dim } : { terms: [[e, 1]], constant: 0 });
+const sumOf = (e: Expr): Sum =>
+  e.kind === "linear" ? e : e.kind === "dim" ? { terms: [], constant: e.dim } : { terms: [[e, 1]], constant: 0 };
 
 function linear(terms: readonly (readonly [Expr, Dim])[], constantTerm: Dim): Expr {
   const sums = new Map<Expr, Dim>();
@@ -122,16 +215,24 @@ function recombine(sums: Map<Expr, Dim>, term: Expr, coefficient: Dim): void {
 
 const scale = (e: Expr, by: Dim): Expr => {
   const { terms, constant: c } = sumOf(e);
-  return linear(terms.map(([term, coefficient]) => [term, dims.mul(coefficient, by)]), dims.mul(c, by));
+  return linear(
+    terms.map(([term, coefficient]) => [term, dims.mul(coefficient, by)]),
+    dims.mul(c, by),
+  );
 };
 
 /** How the symbols end that count a loop's turns, from 0. */
 export const TURN = "#turn";
 /** Other symbols are sizes; where any is 0 nothing is evaluated, so proofs may take them as at least 1. */
-export const AT_LEAST_ONE: dims.Ranges = { get: (name: string) => [name.endsWith(TURN) ? 0 : 1, Number.POSITIVE_INFINITY] } as unknown as dims.Ranges;
+export const AT_LEAST_ONE: dims.Ranges = {
+  get: (name: string) => [name.endsWith(TURN) ? 0 : 1, Number.POSITIVE_INFINITY],
+} as unknown as dims.Ranges;
 const nonNegative = (dim: Dim): boolean => dims.interval(dim, AT_LEAST_ONE)[0] >= 0;
 /** Where only dimensions meet no index runs, and a size may be 0: `Equal(Shape(x)[0], 0)` is not false. */
-const provenOf = (gap: Expr) => (dim: Dim): boolean => (gap.kind === "dim" ? dims.interval(dim, new Map())[0] >= 0 : nonNegative(dim));
+const provenOf =
+  (gap: Expr) =>
+  (dim: Dim): boolean =>
+    gap.kind === "dim" ? dims.interval(dim, new Map())[0] >= 0 : nonNegative(dim);
 
 /** Proven inclusive bounds of an i32 expression, as dimensions; undefined where there is no proof. */
 export function boundsOf(e: Expr): { readonly low: Dim | undefined; readonly high: Dim | undefined } {
@@ -156,12 +257,21 @@ export function boundsOf(e: Expr): { readonly low: Dim | undefined; readonly hig
     case "binary": {
       const a = boundsOf(e.a);
       const b = boundsOf(e.b);
-      if (e.fn === "floormod" && b.low !== undefined && nonNegative(dims.sub(b.low, 1))) return { low: 0, high: b.high === undefined ? undefined : dims.sub(b.high, 1) };
+      if (e.fn === "floormod" && b.low !== undefined && nonNegative(dims.sub(b.low, 1)))
+        return { low: 0, high: b.high === undefined ? undefined : dims.sub(b.high, 1) };
       if (e.fn === "floordiv" && e.b.kind === "dim" && nonNegative(e.b.dim)) {
-        return { low: a.low === undefined ? undefined : dims.floorDiv(a.low, e.b.dim), high: a.high === undefined ? undefined : dims.floorDiv(a.high, e.b.dim) };
+        return {
+          low: a.low === undefined ? undefined : dims.floorDiv(a.low, e.b.dim),
+          high: a.high === undefined ? undefined : dims.floorDiv(a.high, e.b.dim),
+        };
       }
-      if (e.fn === "min") return { low: a.low !== undefined && b.low !== undefined ? dims.min(a.low, b.low) : undefined, high: b.high ?? a.high };
-      if (e.fn === "max") return { low: b.low ?? a.low, high: a.high !== undefined && b.high !== undefined ? dims.max(a.high, b.high) : undefined };
+      if (e.fn === "min")
+        return { low: a.low !== undefined && b.low !== undefined ? dims.min(a.low, b.low) : undefined, high: b.high ?? a.high };
+      if (e.fn === "max")
+        return {
+          low: b.low ?? a.low,
+          high: a.high !== undefined && b.high !== undefined ? dims.max(a.high, b.high) : undefined,
+        };
       return { low: undefined, high: undefined };
     }
     case "select": {
@@ -196,7 +306,8 @@ function splitBy(e: Expr, by: Dim): { quotient: Expr; rest: Expr } {
     if (dims.mod(coefficient, by) === 0) whole.push([term, dims.floorDiv(coefficient, by)]);
     else rest.push([term, coefficient]);
   }
-  const wholeConstant = dims.isStatic(c) && dims.isStatic(by) ? Math.floor(c / by) : dims.mod(c, by) === 0 ? dims.floorDiv(c, by) : 0;
+  const wholeConstant =
+    dims.isStatic(c) && dims.isStatic(by) ? Math.floor(c / by) : dims.mod(c, by) === 0 ? dims.floorDiv(c, by) : 0;
   return { quotient: linear(whole, wholeConstant), rest: linear(rest, dims.sub(c, dims.mul(wholeConstant, by))) };
 }
 
@@ -227,7 +338,8 @@ function floorDivide(a: Expr, b: Expr): Expr | undefined {
   if (!(quotient.kind === "dim" && quotient.dim === 0)) return add(quotient, binary("floordiv", rest, b));
   const factor = commonFactor(a, by);
   if (factor) return binary("floordiv", factor.quotient, int((by as number) / factor.g));
-  if (a.kind === "binary" && a.fn === "floordiv" && a.b.kind === "dim") return binary("floordiv", a.a, int(dims.mul(a.b.dim, by)));
+  if (a.kind === "binary" && a.fn === "floordiv" && a.b.kind === "dim")
+    return binary("floordiv", a.a, int(dims.mul(a.b.dim, by)));
   return undefined;
 }
 
@@ -250,7 +362,8 @@ function floorModulo(a: Expr, b: Expr): Expr | undefined {
 // --- constructors ------------------------------------------------------------------------------------------------------
 
 const COMPARISONS: ReadonlySet<BinaryFn> = new Set(["lt", "le", "eq", "ne"]);
-const isConstant = (e: Expr, value: number): boolean => (e.kind === "const" && e.value === value) || (e.kind === "dim" && e.dim === value);
+const isConstant = (e: Expr, value: number): boolean =>
+  (e.kind === "const" && e.value === value) || (e.kind === "dim" && e.dim === value);
 
 function simplifyBinary(fn: BinaryFn, a: Expr, b: Expr): Expr | undefined {
   if (a.type === "i32") {
@@ -296,7 +409,8 @@ function simplifyBinary(fn: BinaryFn, a: Expr, b: Expr): Expr | undefined {
         const difference = add(b, scale(a, -1));
         const [gap, proven] = [boundsOf(difference), provenOf(difference)];
         if (gap.low === 0 && gap.high === 0) return bool(fn === "eq");
-        const apart = (gap.low !== undefined && proven(dims.sub(gap.low, 1))) || (gap.high !== undefined && proven(dims.sub(-1, gap.high)));
+        const apart =
+          (gap.low !== undefined && proven(dims.sub(gap.low, 1))) || (gap.high !== undefined && proven(dims.sub(-1, gap.high)));
         return apart ? bool(fn === "ne") : undefined;
       }
       default:
@@ -304,8 +418,26 @@ function simplifyBinary(fn: BinaryFn, a: Expr, b: Expr): Expr | undefined {
     }
   }
   if (a.type === "bool") {
-    if (fn === "and") return isConstant(a, 1) ? b : isConstant(b, 1) ? a : isConstant(a, 0) || isConstant(b, 0) ? bool(false) : a === b ? a : undefined;
-    if (fn === "or") return isConstant(a, 0) ? b : isConstant(b, 0) ? a : isConstant(a, 1) || isConstant(b, 1) ? bool(true) : a === b ? a : undefined;
+    if (fn === "and")
+      return isConstant(a, 1)
+        ? b
+        : isConstant(b, 1)
+          ? a
+          : isConstant(a, 0) || isConstant(b, 0)
+            ? bool(false)
+            : a === b
+              ? a
+              : undefined;
+    if (fn === "or")
+      return isConstant(a, 0)
+        ? b
+        : isConstant(b, 0)
+          ? a
+          : isConstant(a, 1) || isConstant(b, 1)
+            ? bool(true)
+            : a === b
+              ? a
+              : undefined;
   }
   if (a.type === "f32") {
     // Only rewrites that are exact for every float, NaN and -0 included (x + -0 is x; x + 0 is not for x = -0).
@@ -364,10 +496,19 @@ export function convert(a: Expr, to: DType): Expr {
 
 export function reduce(fn: Combiner, vars: readonly Var[], body: Expr): Expr {
   if (vars.every((v) => v.extent === 1)) return substitute(body, new Map(vars.map((v) => [v, int(0)])));
-  return intern<Reduce>(body, `${fn}:${vars.map((v) => v.id).join(",")}:${tag(body)}`, { kind: "reduce", type: body.type, fn, vars, body });
+  return intern<Reduce>(body, `${fn}:${vars.map((v) => v.id).join(",")}:${tag(body)}`, {
+    kind: "reduce",
+    type: body.type,
+    fn,
+    vars,
+    body,
+  });
 }
 
-const chain = (fn: BinaryFn) => (first: Expr, ...rest: Expr[]): Expr => rest.reduce((a, b) => binary(fn, a, b), first);
+const chain =
+  (fn: BinaryFn) =>
+  (first: Expr, ...rest: Expr[]): Expr =>
+    rest.reduce((a, b) => binary(fn, a, b), first);
 export const add = chain("add");
 export const mul = chain("mul");
 export const and = chain("and");
@@ -409,7 +550,12 @@ export function flatten(index: readonly Expr[], shape: readonly Dim[]): Expr {
 
 /** Offset in GPU memory of an element, in the order of the value's layout. */
 export const offsetOf = ({ shape, layout }: Value, index: readonly Expr[]): Expr =>
-  layout ? flatten(layout.map((axis) => index[axis]!), layout.map((axis) => shape[axis]!)) : flatten(index, shape);
+  layout
+    ? flatten(
+        layout.map((axis) => index[axis]!),
+        layout.map((axis) => shape[axis]!),
+      )
+    : flatten(index, shape);
 
 /** Variables of a loop nest reordered so that the last one walks `value`'s memory, when `index` is just variables. */
 export function inMemoryOrder(vars: readonly Var[], value: Value, index: readonly Expr[]): readonly Var[] {
@@ -433,13 +579,24 @@ export function unflatten(offset: Expr, shape: readonly Dim[]): Expr[] {
 /** Direct operands, index expressions included. */
 export function operands(e: Expr): readonly Expr[] {
   switch (e.kind) {
-    case "const": case "dim": case "var": case "slot": return [];
-    case "linear": return e.terms.map(([term]) => term);
-    case "load": return e.index;
-    case "unary": case "convert": return [e.a];
-    case "binary": return [e.a, e.b];
-    case "select": return [e.condition, e.a, e.b];
-    case "reduce": return [e.body];
+    case "const":
+    case "dim":
+    case "var":
+    case "slot":
+      return [];
+    case "linear":
+      return e.terms.map(([term]) => term);
+    case "load":
+      return e.index;
+    case "unary":
+    case "convert":
+      return [e.a];
+    case "binary":
+      return [e.a, e.b];
+    case "select":
+      return [e.condition, e.a, e.b];
+    case "reduce":
+      return [e.body];
   }
 }
 
@@ -468,14 +625,25 @@ export function transform(root: Expr, replace: (e: Expr) => Expr | undefined, me
 
 function rebuild(e: Expr, go: (e: Expr) => Expr): Expr {
   switch (e.kind) {
-    case "const": case "dim": case "var": case "slot": return e;
-    case "linear": return add(int(e.constant), ...e.terms.map(([term, coefficient]) => scale(go(term), coefficient)));
-    case "load": return load(e.value, e.index.map(go));
-    case "unary": return unary(e.fn, go(e.a));
-    case "convert": return convert(go(e.a), e.to);
-    case "binary": return binary(e.fn, go(e.a), go(e.b));
-    case "select": return select(go(e.condition), go(e.a), go(e.b));
-    case "reduce": return reduce(e.fn, e.vars, go(e.body));
+    case "const":
+    case "dim":
+    case "var":
+    case "slot":
+      return e;
+    case "linear":
+      return add(int(e.constant), ...e.terms.map(([term, coefficient]) => scale(go(term), coefficient)));
+    case "load":
+      return load(e.value, e.index.map(go));
+    case "unary":
+      return unary(e.fn, go(e.a));
+    case "convert":
+      return convert(go(e.a), e.to);
+    case "binary":
+      return binary(e.fn, go(e.a), go(e.b));
+    case "select":
+      return select(go(e.condition), go(e.a), go(e.b));
+    case "reduce":
+      return reduce(e.fn, e.vars, go(e.body));
   }
 }
 
@@ -488,6 +656,8 @@ export function substitute(root: Expr, values: ReadonlyMap<Expr, Expr>): Expr {
 /** Distinct loads below the roots, in first-seen order. */
 export function loadsOf(roots: readonly Expr[]): Load[] {
   const loads: Load[] = [];
-  visit(roots, (e) => { if (e.kind === "load") loads.push(e); });
+  visit(roots, (e) => {
+    if (e.kind === "load") loads.push(e);
+  });
   return loads;
 }

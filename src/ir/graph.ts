@@ -57,7 +57,10 @@ export const subgraphsOf = (node: GraphNode): readonly Graph[] =>
   [...node.attributes.values()].flatMap((attribute) => (attribute.kind === "graph" ? [attribute.value] : []));
 
 /** Everything a node reads: its inputs and what its subgraphs capture. */
-export const readsOfNode = (node: GraphNode): readonly Value[] => [...node.inputs.filter((value) => value !== undefined), ...subgraphsOf(node).flatMap(capturesOf)];
+export const readsOfNode = (node: GraphNode): readonly Value[] => [
+  ...node.inputs.filter((value) => value !== undefined),
+  ...subgraphsOf(node).flatMap(capturesOf),
+];
 
 /** The shape as the user would write it, for messages. */
 export const typeText = (value: { readonly dtype: string; readonly shape: readonly Dim[] }): string =>

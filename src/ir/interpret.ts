@@ -2,12 +2,12 @@
 // closures over a frame of variables; floats are computed in double precision and rounded where they are stored.
 
 import { internal } from "../util/errors.ts";
-import { type Bindings, type Dim, evaluate } from "./dims.ts";
-import { type Combiner, type Expr, type Slot, type Var, flatten } from "./expr.ts";
-import { type HostTask, type KernelTask, type LoopTask, type Task, asReduce, writesOf } from "./task.ts";
-import { type Tensor, allocate, reader, sizeOf, writer } from "./tensor.ts";
-import { dtypeFacts } from "./types.ts";
 import { fromBfloat, fromHalf, toBfloat, toHalf } from "../util/f16.ts";
+import { type Bindings, type Dim, evaluate } from "./dims.ts";
+import { type Combiner, type Expr, flatten, type Slot, type Var } from "./expr.ts";
+import { asReduce, type HostTask, type KernelTask, type LoopTask, type Task, writesOf } from "./task.ts";
+import { allocate, reader, sizeOf, type Tensor, writer } from "./tensor.ts";
+import { dtypeFacts } from "./types.ts";
 import type { Value } from "./value.ts";
 
 export type Tensors = Map<Value, Tensor>;
@@ -19,13 +19,17 @@ type Compute = () => number;
 export function interpret(tasks: readonly Task[], tensors: Tensors, bindings: Map<string, number>, runHost: RunHost): void {
   for (const task of tasks) {
     if (task.kind === "host") {
-      const results = runHost(task, task.inputs.map((value) => value && tensorOf(value, tensors)));
+      const results = runHost(
+        task,
+        task.inputs.map((value) => value && tensorOf(value, tensors)),
+      );
       task.outputs.forEach((value, i) => settle(value, results[i]!, tensors, bindings));
     } else if (task.kind === "loop") interpretLoop(task, tensors, bindings, runHost);
     else if (task.kind === "if") {
       const taken = truth(task.condition, tensors);
       interpret(taken ? task.then : task.else, tensors, bindings, runHost);
-      for (const result of task.results) settle(result.out, tensorOf(taken ? result.then : result.else, tensors), tensors, bindings);
+      for (const result of task.results)
+        settle(result.out, tensorOf(taken ? result.then : result.else, tensors), tensors, bindings);
     } else interpretKernel(task, tensors, bindings);
   }
 }
@@ -33,7 +37,10 @@ export function interpret(tasks: readonly Task[], tensors: Tensors, bindings: Ma
 function interpretLoop(task: LoopTask, tensors: Tensors, bindings: Map<string, number>, runHost: RunHost): void {
   const { carried, condition, scans = [] } = task;
   for (const value of task.outputs) tensors.set(value, zeros(value, bindings));
-  const count = Math.min(known(task.count, bindings), task.trips ? reader(tensorOf(task.trips, tensors))(0) : Number.POSITIVE_INFINITY);
+  const count = Math.min(
+    known(task.count, bindings),
+    task.trips ? reader(tensorOf(task.trips, tensors))(0) : Number.POSITIVE_INFINITY,
+  );
   const fresh = writtenWithin(task.body).filter((value) => !task.outputs.includes(value));
   const pieces = scans.map((): Tensor[] => []);
   let states = carried.map(({ init }) => tensorOf(init, tensors));
@@ -64,7 +71,11 @@ function stack(out: Value, pieces: readonly Tensor[], bindings: Bindings): Tenso
 function writtenWithin(tasks: readonly Task[]): Value[] {
   return tasks.flatMap((task) => [
     ...writesOf(task),
-    ...(task.kind === "loop" ? writtenWithin(task.body) : task.kind === "if" ? [...writtenWithin(task.then), ...writtenWithin(task.else)] : []),
+    ...(task.kind === "loop"
+      ? writtenWithin(task.body)
+      : task.kind === "if"
+        ? [...writtenWithin(task.then), ...writtenWithin(task.else)]
+        : []),
   ]);
 }
 
@@ -77,9 +88,19 @@ function settle(value: Value, tensor: Tensor, tensors: Tensors, bindings: Map<st
 }
 
 /** Binds symbols that stand alone in `shape` to the sizes of an actual shape; `again` also those that are bound. */
-export function bindShape(shape: readonly Dim[], actual: readonly number[], bindings: Map<string, number>, again = false): void {
+export function bindShape(
+  shape: readonly Dim[],
+  actual: readonly number[],
+  bindings: Map<string, number>,
+  again = false,
+): void {
   shape.forEach((dim, i) => {
-    if (typeof dim !== "number" && dim.terms.length === 1 && dim.terms[0]!.coefficient === 1 && dim.terms[0]!.atoms.length === 1) {
+    if (
+      typeof dim !== "number" &&
+      dim.terms.length === 1 &&
+      dim.terms[0]!.coefficient === 1 &&
+      dim.terms[0]!.atoms.length === 1
+    ) {
       const [atom] = dim.terms[0]!.atoms;
       if (atom!.kind === "symbol" && (again || !bindings.has(atom!.name))) bindings.set(atom!.name, actual[i]!);
     }
@@ -132,15 +153,28 @@ function interpretKernel(task: KernelTask, tensors: Tensors, bindings: Bindings)
     };
     if (!store.when) return put;
     const when = compile(store.when);
-    return () => { if (when()) put(); };
+    return () => {
+      if (when()) put();
+    };
   });
-  const runStores = (): void => { for (const store of stores) store(); };
-  if (loop.kind === "map") return nest(loop.vars, cell, bindings, runStores);
-  const stages = loop.stages.map(({ slot, fn, body }) => ({ target: cell(slot), combiner: COMBINERS[fn], body: compile(body) }));
+  const runStores = (): void => {
+    for (const store of stores) store();
+  };
+  if (loop.kind === "map") {
+    nest(loop.vars, cell, bindings, runStores);
+    return;
+  }
+  const stages = loop.stages.map(({ slot, fn, body }) => ({
+    target: cell(slot),
+    combiner: COMBINERS[fn],
+    body: compile(body),
+  }));
   nest(loop.vars, cell, bindings, () => {
     for (const { target, combiner, body } of stages) {
       let sum = combiner.initial;
-      nest(loop.inner, cell, bindings, () => { sum = combiner.step(sum, body()); });
+      nest(loop.inner, cell, bindings, () => {
+        sum = combiner.step(sum, body());
+      });
       target.value = sum;
     }
     if (loop.each) nest(loop.inner, cell, bindings, runStores);
@@ -152,7 +186,10 @@ function nest(vars: readonly Var[], cell: (v: Var) => { value: number }, binding
   const cells = vars.map(cell);
   const extents = vars.map(({ extent }) => known(extent, bindings));
   const level = (depth: number): void => {
-    if (depth === cells.length) return body();
+    if (depth === cells.length) {
+      body();
+      return;
+    }
     const variable = cells[depth]!;
     const extent = extents[depth]!;
     for (let i = 0; i < extent; i++) {
@@ -205,25 +242,86 @@ export function erf(a: number): number {
 }
 
 const UNARY: Record<string, (a: number) => number> = {
-  neg: (a) => -a, abs: Math.abs, sign: Math.sign, exp: Math.exp, log: Math.log, sqrt: Math.sqrt, rsqrt: (a) => 1 / Math.sqrt(a), sin: Math.sin, cos: Math.cos,
-  tan: Math.tan, asin: Math.asin, acos: Math.acos, atan: Math.atan, sinh: Math.sinh, cosh: Math.cosh, tanh: Math.tanh, asinh: Math.asinh, acosh: Math.acosh,
-  atanh: Math.atanh, erf, floor: Math.floor, ceil: Math.ceil, round: roundEven, trunc: Math.trunc, not: (a) => (a ? 0 : 1), bitnot: (a) => ~a,
-  isnan: (a) => (Number.isNaN(a) ? 1 : 0), isinf: (a) => (Math.abs(a) === Number.POSITIVE_INFINITY ? 1 : 0),
-  bits: (a) => { f32[0] = a; return u32[0]!; },
-  frombits: (a) => { u32[0] = a; return f32[0]!; },
-  popcount: (a) => { let n = 0; for (let bits = a >>> 0; bits; bits &= bits - 1) n++; return n; },
+  neg: (a) => -a,
+  abs: Math.abs,
+  sign: Math.sign,
+  exp: Math.exp,
+  log: Math.log,
+  sqrt: Math.sqrt,
+  rsqrt: (a) => 1 / Math.sqrt(a),
+  sin: Math.sin,
+  cos: Math.cos,
+  tan: Math.tan,
+  asin: Math.asin,
+  acos: Math.acos,
+  atan: Math.atan,
+  sinh: Math.sinh,
+  cosh: Math.cosh,
+  tanh: Math.tanh,
+  asinh: Math.asinh,
+  acosh: Math.acosh,
+  atanh: Math.atanh,
+  erf,
+  floor: Math.floor,
+  ceil: Math.ceil,
+  round: roundEven,
+  trunc: Math.trunc,
+  not: (a) => (a ? 0 : 1),
+  bitnot: (a) => ~a,
+  isnan: (a) => (Number.isNaN(a) ? 1 : 0),
+  isinf: (a) => (Math.abs(a) === Number.POSITIVE_INFINITY ? 1 : 0),
+  bits: (a) => {
+    f32[0] = a;
+    return u32[0]!;
+  },
+  frombits: (a) => {
+    u32[0] = a;
+    return f32[0]!;
+  },
+  popcount: (a) => {
+    let n = 0;
+    for (let bits = a >>> 0; bits; bits &= bits - 1) n++;
+    return n;
+  },
 };
 
 /** Operations that 32-bit JavaScript integers would cut are done on BigInt when an operand is wider. */
-const bitwise = (narrow: (a: number, b: number) => number, wide: (a: bigint, b: bigint) => bigint) => (a: number, b: number): number =>
-  Math.abs(a) < 2 ** 31 && Math.abs(b) < 2 ** 31 ? narrow(a, b) : Number(wide(BigInt(a), BigInt(b)));
+const bitwise =
+  (narrow: (a: number, b: number) => number, wide: (a: bigint, b: bigint) => bigint) =>
+  (a: number, b: number): number =>
+    Math.abs(a) < 2 ** 31 && Math.abs(b) < 2 ** 31 ? narrow(a, b) : Number(wide(BigInt(a), BigInt(b)));
 
 const BINARY: Record<string, (a: number, b: number) => number> = {
-  add: (a, b) => a + b, sub: (a, b) => a - b, mul: (a, b) => a * b, div: (a, b) => a / b, floordiv: (a, b) => Math.floor(a / b),
-  floormod: (a, b) => a - b * Math.floor(a / b), quot: (a, b) => Math.trunc(a / b), rem: (a, b) => a % b, pow: (a, b) => a ** b, min: Math.min, max: Math.max,
-  atan2: Math.atan2, lt: (a, b) => (a < b ? 1 : 0), le: (a, b) => (a <= b ? 1 : 0), eq: (a, b) => (a === b ? 1 : 0), ne: (a, b) => (a !== b ? 1 : 0),
-  and: bitwise((a, b) => a & b, (a, b) => a & b), or: bitwise((a, b) => a | b, (a, b) => a | b), xor: bitwise((a, b) => a ^ b, (a, b) => a ^ b),
-  shl: (a, b) => (b < 64 ? a * 2 ** b : 0), shr: (a, b) => Math.floor(a / 2 ** b),
+  add: (a, b) => a + b,
+  sub: (a, b) => a - b,
+  mul: (a, b) => a * b,
+  div: (a, b) => a / b,
+  floordiv: (a, b) => Math.floor(a / b),
+  floormod: (a, b) => a - b * Math.floor(a / b),
+  quot: (a, b) => Math.trunc(a / b),
+  rem: (a, b) => a % b,
+  pow: (a, b) => a ** b,
+  min: Math.min,
+  max: Math.max,
+  atan2: Math.atan2,
+  lt: (a, b) => (a < b ? 1 : 0),
+  le: (a, b) => (a <= b ? 1 : 0),
+  eq: (a, b) => (a === b ? 1 : 0),
+  ne: (a, b) => (a !== b ? 1 : 0),
+  and: bitwise(
+    (a, b) => a & b,
+    (a, b) => a & b,
+  ),
+  or: bitwise(
+    (a, b) => a | b,
+    (a, b) => a | b,
+  ),
+  xor: bitwise(
+    (a, b) => a ^ b,
+    (a, b) => a ^ b,
+  ),
+  shl: (a, b) => (b < 64 ? a * 2 ** b : 0),
+  shr: (a, b) => Math.floor(a / 2 ** b),
 };
 
 function compiler(cell: (v: Var | Slot) => { value: number }, tensors: Tensors, bindings: Bindings): (e: Expr) => Compute {
@@ -237,33 +335,71 @@ function compiler(cell: (v: Var | Slot) => { value: number }, tensors: Tensors, 
   };
   const build = (e: Expr): Compute => {
     switch (e.kind) {
-      case "const": { const { value } = e; return () => value; }
-      case "dim": { const value = known(e.dim, bindings); return () => value; }
-      case "var": case "slot": { const at = cell(e); return () => at.value; }
+      case "const": {
+        const { value } = e;
+        return () => value;
+      }
+      case "dim": {
+        const value = known(e.dim, bindings);
+        return () => value;
+      }
+      case "var":
+      case "slot": {
+        const at = cell(e);
+        return () => at.value;
+      }
       case "linear": {
         const c = known(e.constant, bindings);
         const parts = e.terms.map(([term, coefficient]) => [compile(term), known(coefficient, bindings)] as const);
-        if (parts.length === 1) { const [[f, k]] = parts as [readonly [Compute, number]]; return () => f() * k + c; }
-        return () => { let sum = c; for (const [f, k] of parts) sum += f() * k; return sum; };
+        if (parts.length === 1) {
+          const [[f, k]] = parts as [readonly [Compute, number]];
+          return () => f() * k + c;
+        }
+        return () => {
+          let sum = c;
+          for (const [f, k] of parts) sum += f() * k;
+          return sum;
+        };
       }
       case "load": {
         const read = reader(tensorOf(e.value, tensors));
         const offset = compile(flatten(e.index, e.value.shape));
         return () => read(offset());
       }
-      case "unary": { const f = UNARY[e.fn]!; const a = compile(e.a); return () => f(a()); }
+      case "unary": {
+        const f = UNARY[e.fn]!;
+        const a = compile(e.a);
+        return () => f(a());
+      }
       case "binary": {
-        const f = BINARY[e.fn]!; const a = compile(e.a); const b = compile(e.b);
+        const f = BINARY[e.fn]!;
+        const a = compile(e.a);
+        const b = compile(e.b);
         if (e.fn === "and" && e.type === "bool") return () => (a() ? b() : 0);
         if (e.fn === "div" && e.type !== "f32") return () => Math.trunc(a() / b());
         return () => f(a(), b());
       }
-      case "select": { const c = compile(e.condition); const a = compile(e.a); const b = compile(e.b); return () => (c() ? a() : b()); }
-      case "convert": { const a = compile(e.a); const f = CONVERT(e); return () => f(a()); }
+      case "select": {
+        const c = compile(e.condition);
+        const a = compile(e.a);
+        const b = compile(e.b);
+        return () => (c() ? a() : b());
+      }
+      case "convert": {
+        const a = compile(e.a);
+        const f = CONVERT(e);
+        return () => f(a());
+      }
       case "reduce": {
         const { initial, step } = COMBINERS[e.fn];
         const body = compile(e.body);
-        return () => { let sum = initial; nest(e.vars, cell, bindings, () => { sum = step(sum, body()); }); return sum; };
+        return () => {
+          let sum = initial;
+          nest(e.vars, cell, bindings, () => {
+            sum = step(sum, body());
+          });
+          return sum;
+        };
       }
     }
   };

@@ -3,7 +3,28 @@
 // others, and stores. Prologues live in the expressions that read, epilogues in the stores.
 
 import { type Dim, shapeText } from "./dims.ts";
-import { type Combiner, type Expr, type Load, type Slot, type Var, and, int, load, loadsOf, mul, add, select, substitute, within, constant, reduce, floorDiv, convert, sub, unary } from "./expr.ts";
+import {
+  add,
+  and,
+  type Combiner,
+  constant,
+  convert,
+  type Expr,
+  floorDiv,
+  int,
+  type Load,
+  load,
+  loadsOf,
+  mul,
+  reduce,
+  type Slot,
+  select,
+  sub,
+  substitute,
+  unary,
+  type Var,
+  within,
+} from "./expr.ts";
 import type { Tensor } from "./tensor.ts";
 import { scalarOf } from "./types.ts";
 import type { Value } from "./value.ts";
@@ -189,32 +210,43 @@ export interface Program {
   readonly assumed: ReadonlyMap<string, Tensor>;
 }
 
-export const isKernelTask = (task: Task): task is KernelTask => task.kind !== "loop" && task.kind !== "if" && task.kind !== "host";
+export const isKernelTask = (task: Task): task is KernelTask =>
+  task.kind !== "loop" && task.kind !== "if" && task.kind !== "host";
 
 /** Values that a task writes. */
 export function writesOf(task: Task): readonly Value[] {
   if (task.kind === "host") return task.outputs;
-  if (task.kind === "loop") return [...task.outputs, ...task.carried.map(({ final }) => final), ...(task.scans ?? []).map(({ out }) => out)];
+  if (task.kind === "loop")
+    return [...task.outputs, ...task.carried.map(({ final }) => final), ...(task.scans ?? []).map(({ out }) => out)];
   if (task.kind === "if") return task.results.map(({ out }) => out);
   return [...new Set(task.stores.map(({ value }) => value))];
 }
 
-export const expressionsOfStore = ({ index, expr, when }: Store): readonly Expr[] => (when ? [when, ...index, expr] : [...index, expr]);
+export const expressionsOfStore = ({ index, expr, when }: Store): readonly Expr[] =>
+  when ? [when, ...index, expr] : [...index, expr];
 
 /** A store with every expression rebuilt by `change`. */
 export const mapStore = (store: Store, change: (e: Expr) => Expr): Store => ({
-  ...store, index: store.index.map(change), expr: change(store.expr), ...(store.when ? { when: change(store.when) } : {}),
+  ...store,
+  index: store.index.map(change),
+  expr: change(store.expr),
+  ...(store.when ? { when: change(store.when) } : {}),
 });
 
 /** Expressions that a kernel task evaluates. */
 export function expressionsOf(task: KernelTask): readonly Expr[] {
   const stores = task.stores.flatMap(expressionsOfStore);
   switch (task.kind) {
-    case "map": return stores;
-    case "reduce": return [...task.stages.map(({ body }) => body), ...stores];
-    case "gemm": return [task.a, task.b, ...stores];
-    case "conv": return [task.x, task.w, ...stores];
-    case "attention": return [task.q, task.key, task.score, task.shift, task.v, ...stores];
+    case "map":
+      return stores;
+    case "reduce":
+      return [...task.stages.map(({ body }) => body), ...stores];
+    case "gemm":
+      return [task.a, task.b, ...stores];
+    case "conv":
+      return [task.x, task.w, ...stores];
+    case "attention":
+      return [task.q, task.key, task.score, task.shift, task.v, ...stores];
   }
 }
 
@@ -223,11 +255,35 @@ export function readsOf(task: Task): readonly Value[] {
   if (task.kind === "host") return task.inputs.filter((value) => value !== undefined);
   if (task.kind === "loop") {
     const before = [...task.carried.map(({ init }) => init), task.trips, task.condition?.initial];
-    const results = [...task.carried.map(({ output }) => output), task.condition?.output, ...(task.scans ?? []).map(({ piece }) => piece)];
-    return [...new Set([...before, ...freeReads(task.body, task.carried.map(({ input }) => input), results)])].filter((value) => value !== undefined);
+    const results = [
+      ...task.carried.map(({ output }) => output),
+      task.condition?.output,
+      ...(task.scans ?? []).map(({ piece }) => piece),
+    ];
+    return [
+      ...new Set([
+        ...before,
+        ...freeReads(
+          task.body,
+          task.carried.map(({ input }) => input),
+          results,
+        ),
+      ]),
+    ].filter((value) => value !== undefined);
   }
   if (task.kind === "if") {
-    const branches = [freeReads(task.then, [], task.results.map(({ then }) => then)), freeReads(task.else, [], task.results.map((result) => result.else))];
+    const branches = [
+      freeReads(
+        task.then,
+        [],
+        task.results.map(({ then }) => then),
+      ),
+      freeReads(
+        task.else,
+        [],
+        task.results.map((result) => result.else),
+      ),
+    ];
     return [...new Set([task.condition, ...branches.flat()])];
   }
   const loaded = loadsOf(expressionsOf(task)).map(({ value }) => value);
@@ -244,20 +300,38 @@ function freeReads(tasks: readonly Task[], local: readonly Value[], results: rea
 export function mapExpressions<T extends KernelTask>(task: T, change: (e: Expr) => Expr): T {
   const stores = task.stores.map((store) => mapStore(store, change));
   switch (task.kind) {
-    case "map": return { ...task, stores };
-    case "reduce": return { ...task, stores, stages: task.stages.map((stage) => ({ ...stage, body: change(stage.body) })) };
-    case "gemm": return { ...task, stores, a: change(task.a), b: change(task.b) };
-    case "conv": return { ...task, stores, x: change(task.x), w: change(task.w) };
-    case "attention": return { ...task, stores, q: change(task.q), key: change(task.key), score: change(task.score), shift: change(task.shift), v: change(task.v) };
+    case "map":
+      return { ...task, stores };
+    case "reduce":
+      return { ...task, stores, stages: task.stages.map((stage) => ({ ...stage, body: change(stage.body) })) };
+    case "gemm":
+      return { ...task, stores, a: change(task.a), b: change(task.b) };
+    case "conv":
+      return { ...task, stores, x: change(task.x), w: change(task.w) };
+    case "attention":
+      return {
+        ...task,
+        stores,
+        q: change(task.q),
+        key: change(task.key),
+        score: change(task.score),
+        shift: change(task.shift),
+        v: change(task.v),
+      };
   }
 }
 
 /** Parallel variables of a kernel task, outermost first. */
 export function parallelVars(task: KernelTask): readonly Var[] {
   switch (task.kind) {
-    case "map": case "reduce": return task.vars;
-    case "gemm": case "attention": return [...task.batch, task.m, task.n];
-    case "conv": return [task.batch, task.oc, ...task.out];
+    case "map":
+    case "reduce":
+      return task.vars;
+    case "gemm":
+    case "attention":
+      return [...task.batch, task.m, task.n];
+    case "conv":
+      return [task.batch, task.oc, ...task.out];
   }
 }
 
@@ -268,14 +342,29 @@ export function asReduce(task: GemmTask | ConvTask | AttentionTask): ReduceTask 
   if (task.kind === "attention") {
     const score = substitute(task.score, new Map<Expr, Expr>([[task.dot, reduce("sum", [task.d], mul(task.q, task.key))]]));
     const weight = unary("exp", sub(score, task.shift));
-    const stages = [{ slot: task.peak, fn: "max", body: score }, { slot: task.sum, fn: "sum", body: weight }, { slot: acc, fn: "sum", body: mul(weight, task.v) }] as const;
+    const stages = [
+      { slot: task.peak, fn: "max", body: score },
+      { slot: task.sum, fn: "sum", body: weight },
+      { slot: acc, fn: "sum", body: mul(weight, task.v) },
+    ] as const;
     return { ...common, inner: [task.k], stages };
   }
-  if (task.kind === "gemm") return { ...common, inner: [task.k], stages: [{ slot: acc, fn: "sum", body: mul(task.a, task.b) }] };
+  if (task.kind === "gemm")
+    return { ...common, inner: [task.k], stages: [{ slot: acc, fn: "sum", body: mul(task.a, task.b) }] };
   const position = task.out.map((o, axis) =>
-    add(mul(o, int(task.strides[axis]!)), mul(task.kernel[axis]!, int(task.dilations[axis]!)), mul(int(task.pads[axis]!), int(-1))));
-  const perGroup = task.groups === 1 ? int(0) : mul(floorDiv(task.oc, int(divideExact(task.oc.extent, task.groups))), int(task.ic.extent));
-  const at = new Map<Expr, Expr>([[task.xVars[0]!, task.batch], [task.xVars[1]!, add(perGroup, task.ic)], ...position.map((e, axis): [Expr, Expr] => [task.xVars[axis + 2]!, e])]);
+    add(
+      mul(o, int(task.strides[axis]!)),
+      mul(task.kernel[axis]!, int(task.dilations[axis]!)),
+      mul(int(task.pads[axis]!), int(-1)),
+    ),
+  );
+  const perGroup =
+    task.groups === 1 ? int(0) : mul(floorDiv(task.oc, int(divideExact(task.oc.extent, task.groups))), int(task.ic.extent));
+  const at = new Map<Expr, Expr>([
+    [task.xVars[0]!, task.batch],
+    [task.xVars[1]!, add(perGroup, task.ic)],
+    ...position.map((e, axis): [Expr, Expr] => [task.xVars[axis + 2]!, e]),
+  ]);
   const inside = position.map((e, axis) => within(e, task.size[axis]!)).reduce((a, b) => and(a, b), constant("bool", 1));
   const x = select(inside, substitute(task.x, at), constant(acc.type, 0));
   return { ...common, inner: [task.ic, ...task.kernel], stages: [{ slot: acc, fn: "sum", body: mul(x, task.w) }] };
@@ -294,11 +383,15 @@ export function plainLoad(e: Expr, vars: readonly Var[]): Load | undefined {
 
 /** An element of `value` as the scalar type in which kernels accumulate. */
 export const loadAs = (value: Value, index: readonly Expr[], type: Slot["type"]): Expr =>
-  scalarOf(value.dtype) === type ? load(value, index) : convert(load(value, index), type === "f32" ? "f32" : type === "i32" ? "i32" : type === "u32" ? "u32" : "bool");
+  scalarOf(value.dtype) === type
+    ? load(value, index)
+    : convert(load(value, index), type === "f32" ? "f32" : type === "i32" ? "i32" : type === "u32" ? "u32" : "bool");
 
 /** A reduction over nothing but `vars` as one expression. */
 export const fold = (fn: Combiner, vars: readonly Var[], body: Expr): Expr => reduce(fn, vars, body);
 
 /** One line for logs. */
 export const taskTitle = (task: Task): string =>
-  `${task.kind} ${task.name} -> ${writesOf(task).map((value) => `${value.name}:${value.dtype}${shapeText(value.shape)}`).join(", ")}`;
+  `${task.kind} ${task.name} -> ${writesOf(task)
+    .map((value) => `${value.name}:${value.dtype}${shapeText(value.shape)}`)
+    .join(", ")}`;

@@ -4,7 +4,16 @@ import { fromBfloat, fromHalf, toBfloat, toHalf } from "../util/f16.ts";
 import { type DType, dtypeFacts } from "./types.ts";
 
 export type TypedArray =
-  | Float32Array | Float64Array | Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array | BigInt64Array | BigUint64Array;
+  | Float32Array
+  | Float64Array
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array;
 
 /** Row-major tensor in host memory. `data.length` is the product of `shape`. */
 export interface Tensor {
@@ -14,8 +23,19 @@ export interface Tensor {
 }
 
 const ARRAYS = {
-  f32: Float32Array, f64: Float64Array, f16: Uint16Array, bf16: Uint16Array, i8: Int8Array, u8: Uint8Array, i16: Int16Array, u16: Uint16Array,
-  i32: Int32Array, u32: Uint32Array, i64: BigInt64Array, u64: BigUint64Array, bool: Uint8Array,
+  f32: Float32Array,
+  f64: Float64Array,
+  f16: Uint16Array,
+  bf16: Uint16Array,
+  i8: Int8Array,
+  u8: Uint8Array,
+  i16: Int16Array,
+  u16: Uint16Array,
+  i32: Int32Array,
+  u32: Uint32Array,
+  i64: BigInt64Array,
+  u64: BigUint64Array,
+  bool: Uint8Array,
 } as const;
 
 export const sizeOf = (shape: readonly number[]): number => shape.reduce((total, dim) => total * dim, 1);
@@ -42,9 +62,18 @@ export function reader({ dtype, data }: Pick<Tensor, "dtype" | "data">): (i: num
 /** A function that stores a number as element i: rounds to the type, wraps integers, saturates 64-bit ones. */
 export function writer({ dtype, data }: Pick<Tensor, "dtype" | "data">): (i: number, value: number) => void {
   const numbers = data as Float32Array;
-  if (dtype === "f16") return (i, value) => { numbers[i] = toHalf(value); };
-  if (dtype === "bf16") return (i, value) => { numbers[i] = toBfloat(value); };
-  if (dtype === "bool") return (i, value) => { numbers[i] = value ? 1 : 0; };
+  if (dtype === "f16")
+    return (i, value) => {
+      numbers[i] = toHalf(value);
+    };
+  if (dtype === "bf16")
+    return (i, value) => {
+      numbers[i] = toBfloat(value);
+    };
+  if (dtype === "bool")
+    return (i, value) => {
+      numbers[i] = value ? 1 : 0;
+    };
   if (dtype === "i64" || dtype === "u64") {
     const big = data as BigInt64Array;
     const [low, high] = dtype === "i64" ? [-(2 ** 63), 2 ** 63] : [0, 2 ** 64];
@@ -53,7 +82,9 @@ export function writer({ dtype, data }: Pick<Tensor, "dtype" | "data">): (i: num
       big[i] = whole >= high ? (dtype === "i64" ? 2n ** 63n - 1n : 2n ** 64n - 1n) : BigInt(Math.max(low, whole));
     };
   }
-  return (i, value) => { numbers[i] = value; };
+  return (i, value) => {
+    numbers[i] = value;
+  };
 }
 
 /** A tensor from plain numbers. */

@@ -44,6 +44,18 @@ export const dtypeOfOnnx = (code: number): DType | undefined => BY_ONNX.get(code
 
 /** TensorProto.DataType's names, for messages about those that Kiln does not hold. */
 export const ONNX_TYPE_NAMES: Readonly<Record<number, string>> = {
-  0: "undefined", 8: "string", 14: "complex64", 15: "complex128", 17: "float8e4m3fn", 18: "float8e4m3fnuz", 19: "float8e5m2",
-  20: "float8e5m2fnuz", 21: "uint4", 22: "int4", 23: "float4e2m1", 24: "float8e8m0", 25: "uint2", 26: "int2",
+  0: "undefined",
+  8: "string",
+  14: "complex64",
+  15: "complex128",
+  17: "float8e4m3fn",
+  18: "float8e4m3fnuz",
+  19: "float8e5m2",
+  20: "float8e5m2fnuz",
+  21: "uint4",
+  22: "int4",
+  23: "float4e2m1",
+  24: "float8e8m0",
+  25: "uint2",
+  26: "int2",
 };

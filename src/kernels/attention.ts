@@ -1,8 +1,8 @@
 // Attention: by rows through workgroup memory, and as the plain reductions that it is made of.
 
 import attentionShader from "../../shaders/attention.wgsl";
-import { type Dim, ceilDiv, isStatic, product } from "../ir/dims.ts";
-import { type Expr, type Slot, type Var, substitute, unflatten, variable } from "../ir/expr.ts";
+import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
+import { type Expr, type Slot, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
 import { type AttentionTask, asReduce, mapExpressions } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { emitThread, reduceThread } from "./reduce.ts";
@@ -20,7 +20,15 @@ export const attentionDirect = tactic("attention", {
 });
 
 /** Queries and keys of a block, invocations of its workgroup. */
-const SHAPES = [[16, 64, 128], [32, 64, 256], [8, 64, 128], [16, 32, 64], [4, 64, 64], [2, 64, 64], [1, 64, 64]] as const;
+const SHAPES = [
+  [16, 64, 128],
+  [32, 64, 256],
+  [8, 64, 128],
+  [16, 32, 64],
+  [4, 64, 64],
+  [2, 64, 64],
+  [1, 64, 64],
+] as const;
 /** Results that an invocation may hold in registers. */
 const MOST_RESULTS = 64;
 
@@ -28,7 +36,8 @@ const powerAtLeast = (size: number): number => 2 ** Math.ceil(Math.log2(size));
 const sizeOr = (dim: Dim, unknown: number): number => (isStatic(dim) ? dim : unknown);
 
 /** Columns that neighbouring invocations take; the rest of a workgroup takes further rows. */
-const columnsOf = (width: number, rows: number, size: number): number => Math.min(size, Math.max(powerAtLeast(width), size / rows));
+const columnsOf = (width: number, rows: number, size: number): number =>
+  Math.min(size, Math.max(powerAtLeast(width), size / rows));
 
 export const attentionRows = tactic("attention", {
   name: "attention.rows",
@@ -40,7 +49,11 @@ export const attentionRows = tactic("attention", {
       const bytes = 4 * (rows * depth + rows * keys + 2 * size + 3 * rows);
       const columns = columnsOf(width, rows, size);
       const results = (rows / (size / columns)) * Math.ceil(width / columns);
-      return bytes <= caps.limits.maxComputeWorkgroupStorageSize && size <= caps.limits.maxComputeInvocationsPerWorkgroup && results <= MOST_RESULTS;
+      return (
+        bytes <= caps.limits.maxComputeWorkgroupStorageSize &&
+        size <= caps.limits.maxComputeInvocationsPerWorkgroup &&
+        results <= MOST_RESULTS
+      );
     });
     // Rows beyond the last are wasted; few rows a workgroup read the keys too often.
     const waste = (rows: number): number => (Math.ceil(queries / rows) * rows) / queries + 4 / rows;
@@ -56,7 +69,10 @@ function emitRows(task: AttentionTask, config: Config, caps: Caps): Kernel {
   const columns = columnsOf(width, rows, size);
   const batches = product(task.batch.map(({ extent }) => extent));
   const flat = variable("batch", batches);
-  const index = unflatten(flat, task.batch.map(({ extent }) => extent));
+  const index = unflatten(
+    flat,
+    task.batch.map(({ extent }) => extent),
+  );
   const at = new Map<Expr, Expr>(task.batch.map((v, i) => [v, index[i]!]));
   const { m, k, d, n, q, key, v, dot, score, peak, shift, sum, acc, stores } = mapExpressions(task, (e) => substitute(e, at));
   const hook = (parameters: readonly (readonly [Var | Slot, string])[], write: (block: Block) => void): string => {
@@ -65,10 +81,19 @@ function emitRows(task: AttentionTask, config: Config, caps: Caps): Kernel {
     write(block);
     return block.text();
   };
-  const result = (e: Expr, ...parameters: readonly (readonly [Var | Slot, string])[]): string => hook(parameters, (block) => block.line(`return ${block.value(e)};`));
+  const result = (e: Expr, ...parameters: readonly (readonly [Var | Slot, string])[]): string =>
+    hook(parameters, (block) => block.line(`return ${block.value(e)};`));
   const sizeOf = (dim: Dim): string => `  return ${module.dim(dim)};`;
   const text = specialize("attention", attentionShader, {
-    specs: { SIZE: size, ROWS: rows, KEYS: keys, DEPTH: d.extent as number, COLUMNS: columns, REPEATS: Math.ceil(width / columns), WIDTH: width },
+    specs: {
+      SIZE: size,
+      ROWS: rows,
+      KEYS: keys,
+      DEPTH: d.extent as number,
+      COLUMNS: columns,
+      REPEATS: Math.ceil(width / columns),
+      WIDTH: width,
+    },
     hooks: {
       size_m: sizeOf(m.extent),
       size_k: sizeOf(k.extent),
@@ -77,7 +102,18 @@ function emitRows(task: AttentionTask, config: Config, caps: Caps): Kernel {
       load_v: result(v, [k, "k"], [n, "n"]),
       score: result(score, [m, "m"], [k, "k"], [dot, "dot"]),
       shift: result(shift, [m, "m"], [peak, "peak"]),
-      store: hook([[m, "m"], [n, "n"], [peak, "peak"], [sum, "sum"], [acc, "acc"]], (block) => { for (const store of stores) block.store(store); }),
+      store: hook(
+        [
+          [m, "m"],
+          [n, "n"],
+          [peak, "peak"],
+          [sum, "sum"],
+          [acc, "acc"],
+        ],
+        (block) => {
+          for (const store of stores) block.store(store);
+        },
+      ),
     },
   });
   module.add(text);

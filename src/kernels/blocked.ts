@@ -1,17 +1,31 @@
 // GEMM and convolution from registers: an invocation makes rows x columns results, reading operands straight from memory, so
 // that each load serves a whole row or column. No workgroup memory and no barriers: what suits caches, CPUs and odd shapes.
 
-import { type Dim, ceilDiv, isStatic, product, sub } from "../ir/dims.ts";
-import { type Expr, type Var, add, and, bool, int, lt, minimum, mul, substitute, unflatten, variable } from "../ir/expr.ts";
+import { ceilDiv, type Dim, isStatic, product, sub } from "../ir/dims.ts";
+import { add, and, bool, type Expr, int, lt, minimum, mul, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
 import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
-import { ENTRY_PARAMETERS, WORKGROUP_NUMBER, gridFor } from "./grid.ts";
+import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
 import { asProduct, isContiguous, storesAlongM } from "./product.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { Block, Module } from "./writer.ts";
 
 /** Results an invocation makes, [along m, along n]. */
-const BLOCKS = [[4, 4], [8, 4], [4, 8], [2, 4], [4, 2], [2, 2], [8, 1], [4, 1], [1, 4], [1, 8], [2, 1], [1, 2], [1, 1]] as const;
+const BLOCKS = [
+  [4, 4],
+  [8, 4],
+  [4, 8],
+  [2, 4],
+  [4, 2],
+  [2, 2],
+  [8, 1],
+  [4, 1],
+  [1, 4],
+  [1, 8],
+  [2, 1],
+  [1, 2],
+  [1, 1],
+] as const;
 /** How many invocations share the sum of one block, each taking every so many terms; 1 is no sharing. */
 const SLICES = [1, 4, 8, 16, 32] as const;
 /** Invocations that keep a large GPU busy: beyond it sharing a sum only costs. */
@@ -31,22 +45,33 @@ function* blocks(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
     for (const slices of SLICES) {
       // A wave reads neighbouring results; slices are spread over waves, or over the lanes of one where terms are contiguous.
       const size = slices === 1 ? 128 : termsFirst(inner, a, b, slices) ? 128 : Math.max(64, 32 * slices);
-      if (slices > 1 && (terms < 2 * slices || size * rows * columns * 4 > caps.limits.maxComputeWorkgroupStorageSize)) continue;
+      if (slices > 1 && (terms < 2 * slices || size * rows * columns * 4 > caps.limits.maxComputeWorkgroupStorageSize))
+        continue;
       if (size > caps.limits.maxComputeInvocationsPerWorkgroup) continue;
       const invocations = (results * slices) / (rows * columns);
       // Loads a product, text to compile, and what idle lanes waste.
       const traffic = 1 / rows + 1 / columns + (rows * columns) / 128;
       const idle = Math.max(1, ENOUGH / invocations) ** 0.6;
-      found.push({ config: { rows, columns, slices, size }, score: traffic * (caps.tier === "core" ? 1 : idle) * (1 + 0.05 * Math.log2(slices)) });
+      found.push({
+        config: { rows, columns, slices, size },
+        score: traffic * (caps.tier === "core" ? 1 : idle) * (1 + 0.05 * Math.log2(slices)),
+      });
     }
   }
   for (const { config } of found.sort((x, y) => x.score - y.score)) yield config;
 }
 
 /** Whether neighbouring lanes should share one sum, because its terms lie side by side. */
-const termsFirst = (inner: readonly Var[], a: Expr, b: Expr, slices: number): boolean => inner.length === 1 && slices >= 16 && isContiguous([a], inner[0]!) && isContiguous([b], inner[0]!);
+const termsFirst = (inner: readonly Var[], a: Expr, b: Expr, slices: number): boolean =>
+  inner.length === 1 && slices >= 16 && isContiguous([a], inner[0]!) && isContiguous([b], inner[0]!);
 
-export const gemmBlocked = tactic("gemm", { name: "gemm.blocked", applicable: () => true, likelihood: () => 0.6, candidates: blocks, emit: emitBlocked });
+export const gemmBlocked = tactic("gemm", {
+  name: "gemm.blocked",
+  applicable: () => true,
+  likelihood: () => 0.6,
+  candidates: blocks,
+  emit: emitBlocked,
+});
 export const convBlocked = tactic("conv", {
   name: "conv.blocked",
   applicable: (task) => isStatic(task.oc.extent),
@@ -67,7 +92,9 @@ function emitBlocked(task: GemmTask | ConvTask, config: Config, caps: Caps): Ker
   const total = product(grid);
   const perGroup = size / slices;
   const item = variable("item", total);
-  const [blockLane, sliceLane] = termsFirst(inner, a, b, slices) ? [`lane / ${slices}u`, `lane % ${slices}u`] : [`lane % ${perGroup}u`, `lane / ${perGroup}u`];
+  const [blockLane, sliceLane] = termsFirst(inner, a, b, slices)
+    ? [`lane / ${slices}u`, `lane % ${slices}u`]
+    : [`lane % ${perGroup}u`, `lane / ${perGroup}u`];
   block.line(`let place = ${slices === 1 ? "lane" : blockLane};`);
   block.line(`let number = ${WORKGROUP_NUMBER} * ${perGroup} + i32(place);`);
   // With slices every invocation must reach the barriers: those beyond the end repeat the last block and store nothing.
@@ -78,7 +105,9 @@ function emitBlocked(task: GemmTask | ConvTask, config: Config, caps: Caps): Ker
   const at = new Map<Expr, Expr>(batch.map((v, i) => [v, index[i]!]));
   const [first, second] = index.slice(batch.length) as [Expr, Expr];
   const spread = (start: Expr, blocksAlong: Dim, count: number, strided: boolean): Expr[] =>
-    Array.from({ length: count }, (_, i) => (strided ? add(start, mul(int(blocksAlong), int(i))) : add(mul(start, int(count)), int(i))));
+    Array.from({ length: count }, (_, i) =>
+      strided ? add(start, mul(int(blocksAlong), int(i))) : add(mul(start, int(count)), int(i)),
+    );
   const ms = spread(alongM ? second : first, rowBlocks, rows, alongM);
   const ns = spread(alongM ? first : second, columnBlocks, columns, !alongM);
   const isWhole = (dim: Dim, count: number): boolean => isStatic(dim) && dim % count === 0;
@@ -92,7 +121,13 @@ function emitBlocked(task: GemmTask | ConvTask, config: Config, caps: Caps): Ker
   const term = (): void => {
     const left = rowsOf.map((e) => block.value(e));
     const right = columnsOf.map((e) => block.value(e));
-    names.forEach((row, i) => row.forEach((name, j) => block.line(acc.type === "f32" ? `${name} = fma(${left[i]}, ${right[j]}, ${name});` : `${name} += ${left[i]} * ${right[j]};`)));
+    names.forEach((row, i) =>
+      row.forEach((name, j) =>
+        block.line(
+          acc.type === "f32" ? `${name} = fma(${left[i]}, ${right[j]}, ${name});` : `${name} += ${left[i]} * ${right[j]};`,
+        ),
+      ),
+    );
   };
   const sliced = inner.reduce((longest, v) => (sizeOr(v.extent) > sizeOr(longest.extent) ? v : longest));
   const loops = ([v, ...rest]: readonly Var[]): void => {
@@ -120,16 +155,24 @@ function emitBlocked(task: GemmTask | ConvTask, config: Config, caps: Caps): Ker
     // Partial sums meet in workgroup memory; then result r of a block is finished by slice r, modulo the slices.
     const results = rows * columns;
     module.add(`var<workgroup> partial: array<${acc.type}, ${size * results}>;`);
-    each((i, j) => block.line(`partial[(slice * ${perGroup}u + place) * ${results}u + ${i * columns + j}u] = ${names[i]![j]};`));
+    each((i, j) =>
+      block.line(`partial[(slice * ${perGroup}u + place) * ${results}u + ${i * columns + j}u] = ${names[i]![j]};`),
+    );
     block.line("workgroupBarrier();");
     each((i, j) => {
       const r = i * columns + j;
-      block.nest(`if (slice == ${r % slices}u && number < ${module.dim(total)})`, () => {
-        const sum = block.fresh();
-        block.line(`var ${sum} = ${zero};`);
-        block.line(`for (var other = 0u; other < ${slices}u; other++) { ${sum} += partial[(other * ${perGroup}u + place) * ${results}u + ${r}u]; }`);
-        write(i, j, sum);
-      }, true);
+      block.nest(
+        `if (slice == ${r % slices}u && number < ${module.dim(total)})`,
+        () => {
+          const sum = block.fresh();
+          block.line(`var ${sum} = ${zero};`);
+          block.line(
+            `for (var other = 0u; other < ${slices}u; other++) { ${sum} += partial[(other * ${perGroup}u + place) * ${results}u + ${r}u]; }`,
+          );
+          write(i, j, sum);
+        },
+        true,
+      );
     });
   }
   module.add(`@compute @workgroup_size(${size})\nfn main(${ENTRY_PARAMETERS}) {\n${block.text()}\n}`);

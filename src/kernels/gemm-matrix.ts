@@ -1,8 +1,22 @@
 // GEMM and implicit-GEMM convolution on subgroup matrices, for operands that are f16 in memory.
 
 import gemmMatrixShader from "../../shaders/gemm_matrix.wgsl";
-import { type Dim, ceilDiv, isStatic, mod, product } from "../ir/dims.ts";
-import { type Expr, type Load, type Var, add, int, loadsOf, lt, offsetOf, select, float, substitute, unflatten, variable } from "../ir/expr.ts";
+import { ceilDiv, type Dim, isStatic, mod, product } from "../ir/dims.ts";
+import {
+  add,
+  type Expr,
+  float,
+  int,
+  type Load,
+  loadsOf,
+  lt,
+  offsetOf,
+  select,
+  substitute,
+  unflatten,
+  type Var,
+  variable,
+} from "../ir/expr.ts";
 import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps, MatrixConfig } from "../util/caps.ts";
 import { asGemm, isContiguous } from "./product.ts";
@@ -12,16 +26,33 @@ import { Block, Module } from "./writer.ts";
 
 /** [tile m, tile n, tile k, results a subgroup makes along m, along n, slices of the depth]. */
 const SHAPES = [
-  [128, 128, 32, 64, 64, 1], [128, 64, 32, 64, 32, 1], [64, 128, 32, 32, 64, 1], [64, 64, 32, 32, 32, 1], [64, 64, 64, 32, 32, 1], [64, 64, 128, 32, 32, 2],
-  [64, 32, 128, 32, 16, 2], [32, 64, 128, 16, 32, 2], [32, 32, 64, 16, 16, 1], [32, 32, 128, 16, 16, 2], [32, 32, 256, 16, 16, 4], [32, 32, 256, 32, 16, 4],
-  [16, 32, 256, 16, 16, 4], [32, 16, 256, 16, 16, 4], [128, 32, 64, 32, 32, 1], [32, 128, 64, 32, 32, 1],
+  [128, 128, 32, 64, 64, 1],
+  [128, 64, 32, 64, 32, 1],
+  [64, 128, 32, 32, 64, 1],
+  [64, 64, 32, 32, 32, 1],
+  [64, 64, 64, 32, 32, 1],
+  [64, 64, 128, 32, 32, 2],
+  [64, 32, 128, 32, 16, 2],
+  [32, 64, 128, 16, 32, 2],
+  [32, 32, 64, 16, 16, 1],
+  [32, 32, 128, 16, 16, 2],
+  [32, 32, 256, 16, 16, 4],
+  [32, 32, 256, 32, 16, 4],
+  [16, 32, 256, 16, 16, 4],
+  [32, 16, 256, 16, 16, 4],
+  [128, 32, 64, 32, 32, 1],
+  [32, 128, 64, 32, 32, 1],
 ] as const;
 
 const known = (dim: Dim): number => (isStatic(dim) ? dim : 512);
 
 /** The matrix shape used: f16 operands, f32 sums, square where the device has it. */
 const shapeOf = (caps: Caps): MatrixConfig | undefined =>
-  caps.matrixDialect !== "template" ? undefined : caps.matrix.find(({ component, result, m, n, k }) => component === "f16" && result === "f32" && m === 16 && n === 16 && k === 16);
+  caps.matrixDialect !== "template"
+    ? undefined
+    : caps.matrix.find(
+        ({ component, result, m, n, k }) => component === "f16" && result === "f32" && m === 16 && n === 16 && k === 16,
+      );
 
 /** True when every float that the operands load is f16, so that nothing is lost by multiplying in f16. */
 const isHalf = (e: Expr): boolean => {
@@ -31,7 +62,8 @@ const isHalf = (e: Expr): boolean => {
 
 const applicable = (task: GemmTask | ConvTask, caps: Caps): boolean => {
   if (!shapeOf(caps) || !caps.f16 || task.acc.type !== "f32") return false;
-  if (task.kind === "conv") return isStatic(task.oc.extent) && known(task.oc.extent) / task.groups >= 8 && isHalf(task.x) && isHalf(task.w);
+  if (task.kind === "conv")
+    return isStatic(task.oc.extent) && known(task.oc.extent) / task.groups >= 8 && isHalf(task.x) && isHalf(task.w);
   return isHalf(task.a) && isHalf(task.b);
 };
 
@@ -45,7 +77,13 @@ function* candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
     // A GPU of a hundred processors starves below some hundred workgroups; large tiles reread less.
     // Stages follow one another: few deep ones hide memory's latency where there is no second workgroup to switch to.
     const stages = Math.ceil(known(k.extent) / tileK!);
-    return padded * Math.max(1, 200 / groups) ** 0.7 * (1 + 64 / tileM! + 64 / tileN!) * (groups < 400 ? 1 + stages / 16 : 1) * (tileK! > 2 * known(k.extent) ? 2 : 1);
+    return (
+      padded *
+      Math.max(1, 200 / groups) ** 0.7 *
+      (1 + 64 / tileM! + 64 / tileN!) *
+      (groups < 400 ? 1 + stages / 16 : 1) *
+      (tileK! > 2 * known(k.extent) ? 2 : 1)
+    );
   };
   for (const [tileM, tileN, tileK, subM, subN, slices] of [...SHAPES].sort((a, b) => score(a) - score(b))) {
     const threads = (tileM / subM) * (tileN / subN) * slices * subgroup;
@@ -66,8 +104,13 @@ export const convMatrix = tactic("conv", { name: "conv.matrix", applicable, like
 
 /** The operand's load when four neighbours along `v` are one aligned vector in memory: plain, contiguous, a multiple of 4. */
 function vectorLoad(e: Expr, v: Var): { load: Load; guard: Expr | undefined; offset: Expr } | undefined {
-  const plain = e.kind === "load" ? { load: e, guard: undefined } : e.kind === "select" && e.a.kind === "load" && e.b.kind === "const" && e.b.value === 0 ? { load: e.a, guard: e.condition } : undefined;
-  if (!plain || plain.load.value.dtype !== "f16" || !isStatic(v.extent) || v.extent % 4 !== 0) return undefined;
+  const plain =
+    e.kind === "load"
+      ? { load: e, guard: undefined }
+      : e.kind === "select" && e.a.kind === "load" && e.b.kind === "const" && e.b.value === 0
+        ? { load: e.a, guard: e.condition }
+        : undefined;
+  if (plain?.load.value.dtype !== "f16" || !isStatic(v.extent) || v.extent % 4 !== 0) return undefined;
   const offset = offsetOf(plain.load.value, plain.load.index);
   const terms: readonly (readonly [Expr, Dim])[] = offset.kind === "linear" ? offset.terms : [[offset, 1]];
   const constant = offset.kind === "linear" ? offset.constant : 0;
@@ -75,7 +118,9 @@ function vectorLoad(e: Expr, v: Var): { load: Load; guard: Expr | undefined; off
   let along = false;
   for (const [term, coefficient] of terms) {
     // v itself, or v modulo a multiple of 4: a group of four never wraps.
-    const isV = term === v || (term.kind === "binary" && term.fn === "floormod" && term.a === v && term.b.kind === "dim" && mod(term.b.dim, 4) === 0);
+    const isV =
+      term === v ||
+      (term.kind === "binary" && term.fn === "floormod" && term.a === v && term.b.kind === "dim" && mod(term.b.dim, 4) === 0);
     if (isV && coefficient === 1 && !along) along = true;
     else if (mod(coefficient, 4) !== 0) return undefined;
   }
@@ -89,12 +134,20 @@ function dependsFinely(e: Expr, v: Var): boolean {
   if (e === v) return true;
   if (e.kind === "binary" && e.fn === "floordiv" && e.a === v && e.b.kind === "dim") return mod(e.b.dim, 4) !== 0;
   switch (e.kind) {
-    case "linear": return e.terms.some(([term]) => dependsFinely(term, v));
-    case "binary": return dependsFinely(e.a, v) || dependsFinely(e.b, v);
-    case "unary": case "convert": return dependsFinely(e.a, v);
-    case "select": return dependsFinely(e.condition, v) || dependsFinely(e.a, v) || dependsFinely(e.b, v);
-    case "load": case "reduce": return true;
-    default: return false;
+    case "linear":
+      return e.terms.some(([term]) => dependsFinely(term, v));
+    case "binary":
+      return dependsFinely(e.a, v) || dependsFinely(e.b, v);
+    case "unary":
+    case "convert":
+      return dependsFinely(e.a, v);
+    case "select":
+      return dependsFinely(e.condition, v) || dependsFinely(e.a, v) || dependsFinely(e.b, v);
+    case "load":
+    case "reduce":
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -102,10 +155,16 @@ function emitMatrix(task: GemmTask | ConvTask, config: Config, caps: Caps): Kern
   const module = new Module(caps);
   const gemm = asGemm(task);
   const { batch, m, n, k, acc } = gemm;
-  const { tileM, tileN, tileK, subM, subN, slices } = config as Record<"tileM" | "tileN" | "tileK" | "subM" | "subN" | "slices", number>;
+  const { tileM, tileN, tileK, subM, subN, slices } = config as Record<
+    "tileM" | "tileN" | "tileK" | "subM" | "subN" | "slices",
+    number
+  >;
   const batches = product(batch.map(({ extent }) => extent));
   const flatBatch = variable("batch", batches);
-  const batchIndex = unflatten(flatBatch, batch.map(({ extent }) => extent));
+  const batchIndex = unflatten(
+    flatBatch,
+    batch.map(({ extent }) => extent),
+  );
   const atBatch = new Map<Expr, Expr>(batch.map((v, i) => [v, batchIndex[i]!]));
   const a = substitute(gemm.a, atBatch);
   const b = substitute(gemm.b, atBatch);
@@ -117,28 +176,42 @@ function emitMatrix(task: GemmTask | ConvTask, config: Config, caps: Caps): Kern
   };
   /** Four neighbours along `v` of the operand at (v, other), zero outside. */
   const operand = (e: Expr, v: Var, other: Var): string => {
-    const names: readonly (readonly [Var, string])[] = [[flatBatch, "batch"], [v, v.name], [other, other.name]];
+    const names: readonly (readonly [Var, string])[] = [
+      [flatBatch, "batch"],
+      [v, v.name],
+      [other, other.name],
+    ];
     const vector = vectorLoad(e, v);
     return hook(names, (block) => {
       const inside = `${v.name} < ${module.dim(v.extent)} && ${other.name} < ${module.dim(other.extent)}`;
       if (vector) {
         const { load, guard, offset } = vector;
-        block.nest(`if (${inside})`, () => {
-          const read = (): void => block.line(`return ${module.vectorBuffer(load.value)}[${block.value(offset)} >> 2u];`);
-          if (guard) block.nest(`if (${block.value(guard)})`, read, true);
-          else read();
-        }, true);
+        block.nest(
+          `if (${inside})`,
+          () => {
+            const read = (): void => block.line(`return ${module.vectorBuffer(load.value)}[${block.value(offset)} >> 2u];`);
+            if (guard) block.nest(`if (${block.value(guard)})`, read, true);
+            else read();
+          },
+          true,
+        );
         block.line("return vec4<f16>();");
         return;
       }
       block.line("var four = vec4<f16>();");
-      block.nest(`if (${inside})`, () => {
-        for (let i = 0; i < 4; i++) {
-          const at = substitute(e, new Map<Expr, Expr>([[v, add(v, int(i))]]));
-          const whole = isStatic(v.extent) && v.extent % 4 === 0;
-          block.line(`four[${i}] = f16(${block.value(i === 0 || whole ? at : select(lt(add(v, int(i)), int(v.extent)), at, float(0)))});`);
-        }
-      }, true);
+      block.nest(
+        `if (${inside})`,
+        () => {
+          for (let i = 0; i < 4; i++) {
+            const at = substitute(e, new Map<Expr, Expr>([[v, add(v, int(i))]]));
+            const whole = isStatic(v.extent) && v.extent % 4 === 0;
+            block.line(
+              `four[${i}] = f16(${block.value(i === 0 || whole ? at : select(lt(add(v, int(i)), int(v.extent)), at, float(0)))});`,
+            );
+          }
+        },
+        true,
+      );
       block.line("return four;");
     });
   };
@@ -149,16 +222,38 @@ function emitMatrix(task: GemmTask | ConvTask, config: Config, caps: Caps): Kern
   const matrix = shapeOf(caps)!;
   const text = specialize("gemm_matrix", gemmMatrixShader, {
     specs: {
-      T: "f16", ACC: "f32", M: matrix.m, N: matrix.n, K: matrix.k, TILE_M: tileM, TILE_N: tileN, TILE_K: tileK, SUB_M: subM, SUB_N: subN, SLICES: slices,
-      SUBGROUP: caps.subgroupMaxSize, A_ALONG_M: alongM, B_ALONG_N: alongN,
+      T: "f16",
+      ACC: "f32",
+      M: matrix.m,
+      N: matrix.n,
+      K: matrix.k,
+      TILE_M: tileM,
+      TILE_N: tileN,
+      TILE_K: tileK,
+      SUB_M: subM,
+      SUB_N: subN,
+      SLICES: slices,
+      SUBGROUP: caps.subgroupMaxSize,
+      A_ALONG_M: alongM,
+      B_ALONG_N: alongN,
     },
     hooks: {
-      size_m: size(m.extent), size_n: size(n.extent), size_k: size(k.extent),
+      size_m: size(m.extent),
+      size_n: size(n.extent),
+      size_k: size(k.extent),
       load_a: alongM ? operand(a, m, k) : operand(a, k, m),
       load_b: alongN ? operand(b, n, k) : operand(b, k, n),
-      store: hook([[flatBatch, "batch"], [m, "m"], [n, "n"], [acc, "acc"]], (block) => {
-        for (const store of gemm.stores) block.store(mapStore(store, (e) => substitute(e, atBatch)));
-      }),
+      store: hook(
+        [
+          [flatBatch, "batch"],
+          [m, "m"],
+          [n, "n"],
+          [acc, "acc"],
+        ],
+        (block) => {
+          for (const store of gemm.stores) block.store(mapStore(store, (e) => substitute(e, atBatch)));
+        },
+      ),
     },
   });
   for (const feature of ["f16", "subgroups", "chromium_experimental_subgroup_matrix"]) module.features.add(feature);

@@ -2,8 +2,8 @@
 // output channels over input channels and taps.
 
 import gemmTiledShader from "../../shaders/gemm_tiled.wgsl";
-import { type Dim, ceilDiv, isStatic, product } from "../ir/dims.ts";
-import { type Expr, type Var, substitute, unflatten, variable } from "../ir/expr.ts";
+import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
+import { type Expr, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
 import { type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { asGemm, isContiguous, storesAlongM } from "./product.ts";
@@ -37,11 +37,13 @@ function* tiles(m: Dim, n: Dim, caps: Caps): Generator<Config> {
     const padded = (groups * tileM! * tileN!) / (rows * columns);
     return padded * Math.max(1, 200 / groups) ** 0.6 * (1 + 16 / tileM! + 16 / tileN!);
   };
-  for (const [tileM, tileN, tileK, threadM, threadN] of [...fitting].sort((a, b) => waste(a) - waste(b))) yield { tileM, tileN, tileK, threadM, threadN };
+  for (const [tileM, tileN, tileK, threadM, threadN] of [...fitting].sort((a, b) => waste(a) - waste(b)))
+    yield { tileM, tileN, tileK, threadM, threadN };
 }
 
 /** Tiles pay where there is a row of them, enough rows of them, and where workgroup memory is faster than a cache. */
-const likelihood = (m: number, n: number, caps: Caps): number => (m < 8 || n < 8 ? 0.05 : caps.tier === "core" || m * n < 400_000 ? 0.3 : 0.8);
+const likelihood = (m: number, n: number, caps: Caps): number =>
+  m < 8 || n < 8 ? 0.05 : caps.tier === "core" || m * n < 400_000 ? 0.3 : 0.8;
 
 export const gemmTiled = tactic("gemm", {
   name: "gemm.tiled",
@@ -71,7 +73,10 @@ function emitTiled(task: GemmTask, config: Config, caps: Caps): Kernel {
   const { tileM, tileN } = config as { tileM: number; tileN: number };
   const batches = product(batch.map(({ extent }) => extent));
   const flatBatch = variable("batch", batches);
-  const batchIndex = unflatten(flatBatch, batch.map(({ extent }) => extent));
+  const batchIndex = unflatten(
+    flatBatch,
+    batch.map(({ extent }) => extent),
+  );
   const atBatch = new Map<Expr, Expr>(batch.map((v, i) => [v, batchIndex[i]!]));
   const hook = (parameters: readonly (readonly [Var | GemmTask["acc"], string])[], write: (block: Block) => void): string => {
     const block = new Block(module);
@@ -84,18 +89,39 @@ function emitTiled(task: GemmTask, config: Config, caps: Caps): Kernel {
   const size = (dim: Dim): string => `  return ${module.dim(dim)};`;
   const text = specialize("gemm_tiled", gemmTiledShader, {
     specs: {
-      T: task.acc.type, TILE_M: tileM, TILE_N: tileN, TILE_K: config.tileK!, THREAD_M: config.threadM!, THREAD_N: config.threadN!,
-      A_ALONG_M: isContiguous([task.a], m) && !isContiguous([task.a], k), B_ALONG_N: !isContiguous([task.b], k), RESULTS_ALONG_M: storesAlongM(task),
+      T: task.acc.type,
+      TILE_M: tileM,
+      TILE_N: tileN,
+      TILE_K: config.tileK!,
+      THREAD_M: config.threadM!,
+      THREAD_N: config.threadN!,
+      A_ALONG_M: isContiguous([task.a], m) && !isContiguous([task.a], k),
+      B_ALONG_N: !isContiguous([task.b], k),
+      RESULTS_ALONG_M: storesAlongM(task),
     },
     hooks: {
       size_m: size(m.extent),
       size_n: size(n.extent),
       size_k: size(k.extent),
-      load_a: operand(task.a, [[m, "m"], [k, "k"]]),
-      load_b: operand(task.b, [[k, "k"], [n, "n"]]),
-      store: hook([[flatBatch, "batch"], [m, "m"], [n, "n"], [task.acc, "acc"]], (block) => {
-        for (const store of task.stores) block.store(mapStore(store, (e) => substitute(e, atBatch)));
-      }),
+      load_a: operand(task.a, [
+        [m, "m"],
+        [k, "k"],
+      ]),
+      load_b: operand(task.b, [
+        [k, "k"],
+        [n, "n"],
+      ]),
+      store: hook(
+        [
+          [flatBatch, "batch"],
+          [m, "m"],
+          [n, "n"],
+          [task.acc, "acc"],
+        ],
+        (block) => {
+          for (const store of task.stores) block.store(mapStore(store, (e) => substitute(e, atBatch)));
+        },
+      ),
     },
   });
   module.add(text);

@@ -1,6 +1,6 @@
 // Workgroup counts: a linear number of workgroups laid out within WebGPU's 65,535 a dimension.
 
-import { type Dim, ceilDiv, isStatic, min } from "../ir/dims.ts";
+import { ceilDiv, type Dim, isStatic, min } from "../ir/dims.ts";
 
 const MOST = 65535;
 
@@ -17,6 +17,7 @@ export function gridOf(groups: Dim): [Dim, Dim, Dim] {
 }
 
 /** Built-in parameters of a kernel's entry point. */
-export const ENTRY_PARAMETERS = "@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) lane: u32";
+export const ENTRY_PARAMETERS =
+  "@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) lane: u32";
 /** The linear number of this workgroup, as i32 text. */
 export const WORKGROUP_NUMBER = "i32(workgroup.y * workgroups.x + workgroup.x)";

@@ -2,9 +2,7 @@
 
 import math from "../../shaders/lib/math.wgsl";
 
-const FUNCTIONS = new Map(
-  [...math.matchAll(/^fn (\w+)\((?:[^\n]*\}$|[^]*?^\})/gm)].map(([text, name]) => [name!, text]),
-);
+const FUNCTIONS = new Map([...math.matchAll(/^fn (\w+)\((?:[^\n]*\}$|[\s\S]*?^\})/gm)].map(([text, name]) => [name!, text]));
 
 /** Texts of the named functions and of those that they call, callees first. */
 export function libraryFunctions(names: Iterable<string>): string[] {

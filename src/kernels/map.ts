@@ -1,14 +1,14 @@
 // Map tasks: one invocation an element, or one a 32-bit word where narrow integers are packed.
 
 import { ceilDiv, product } from "../ir/dims.ts";
-import { type Expr, add, inMemoryOrder, int, mul, substitute, unflatten, variable } from "../ir/expr.ts";
-import { type MapTask, mapExpressions } from "../ir/task.ts";
+import { add, type Expr, inMemoryOrder, int, mul, substitute, unflatten, variable } from "../ir/expr.ts";
 import { storageOf } from "../ir/storage.ts";
+import { type MapTask, mapExpressions } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
-import { ENTRY_PARAMETERS, WORKGROUP_NUMBER, gridFor } from "./grid.ts";
+import type { Caps } from "../util/caps.ts";
+import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { Block, Module } from "./writer.ts";
-import type { Caps } from "../util/caps.ts";
 
 export const mapElement = tactic("map", {
   name: "map.element",
@@ -41,7 +41,10 @@ function emitMap(task: MapTask, config: Config, caps: Caps): Kernel {
 /** The task's stores at flat element `flat`. */
 const at = (task: MapTask, flat: Expr): MapTask => {
   const vars = inMemoryOrder(task.vars, task.stores[0]!.value, task.stores[0]!.index);
-  const index = unflatten(flat, vars.map(({ extent }) => extent));
+  const index = unflatten(
+    flat,
+    vars.map(({ extent }) => extent),
+  );
   const values = new Map<Expr, Expr>(vars.map((v, i) => [v, index[i]!]));
   return mapExpressions(task, (e) => substitute(e, values));
 };

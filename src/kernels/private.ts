@@ -4,32 +4,40 @@
 import { ceilDiv, isStatic, product } from "../ir/dims.ts";
 import { type Expr, flatten, substitute, unflatten, variable } from "../ir/expr.ts";
 import { storageOf } from "../ir/storage.ts";
-import { type MapTask, type Store, mapExpressions } from "../ir/task.ts";
+import { type MapTask, mapExpressions, type Store } from "../ir/task.ts";
 import { sizeOf } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
-import { ENTRY_PARAMETERS, WORKGROUP_NUMBER, gridFor } from "./grid.ts";
+import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { Block, Module } from "./writer.ts";
 
 /** Combinations whose neutral element is the 0 that workgroup memory begins with. */
 const ATOMICS: Readonly<Partial<Record<Store["mode"], string>>> = { add: "atomicAdd", max: "atomicMax" };
 
-const cellsOf = ({ shape }: Value): number => (shape.every(isStatic) ? sizeOf(shape as readonly number[]) : Number.POSITIVE_INFINITY);
+const cellsOf = ({ shape }: Value): number =>
+  shape.every(isStatic) ? sizeOf(shape as readonly number[]) : Number.POSITIVE_INFINITY;
 
 export const mapPrivate = tactic("map", {
   name: "map.private",
   applicable: (task, caps) => {
     const targets = new Set(task.stores.map(({ value }) => value));
-    const fits = task.stores.every(({ value, mode, init }) => ATOMICS[mode] && init && storageOf(value, caps).item === "u32" && value.dtype === "u32");
-    return fits && targets.size === task.stores.length && [...targets].reduce((sum, value) => sum + 4 * cellsOf(value), 0) <= caps.limits.maxComputeWorkgroupStorageSize;
+    const fits = task.stores.every(
+      ({ value, mode, init }) => ATOMICS[mode] && init && storageOf(value, caps).item === "u32" && value.dtype === "u32",
+    );
+    return (
+      fits &&
+      targets.size === task.stores.length &&
+      [...targets].reduce((sum, value) => sum + 4 * cellsOf(value), 0) <= caps.limits.maxComputeWorkgroupStorageSize
+    );
   },
   likelihood: () => 0.9,
   *candidates(task, caps) {
     const cells = task.stores.reduce((most, { value }) => Math.max(most, cellsOf(value)), 1);
     for (const size of [256, 128, 64]) {
       // As many elements a workgroup as it has cells to clear and to hand over, at the least.
-      if (size <= caps.limits.maxComputeInvocationsPerWorkgroup) yield { size, items: Math.max(8, Math.ceil((2 * cells) / size)) };
+      if (size <= caps.limits.maxComputeInvocationsPerWorkgroup)
+        yield { size, items: Math.max(8, Math.ceil((2 * cells) / size)) };
     }
   },
   emit: emitPrivate,
@@ -54,7 +62,10 @@ function emitPrivate(task: MapTask, config: Config, caps: Caps): Kernel {
     const at = new Map<Expr, Expr>(task.vars.map((v, i) => [v, index[i]!]));
     const { stores } = mapExpressions(task, (e) => substitute(e, at));
     stores.forEach((store, i) => {
-      const put = (): void => block.line(`${ATOMICS[store.mode]}(&${cells[i]}[${block.value(flatten(store.index, store.value.shape))}], ${block.value(store.expr)});`);
+      const put = (): void =>
+        block.line(
+          `${ATOMICS[store.mode]}(&${cells[i]}[${block.value(flatten(store.index, store.value.shape))}], ${block.value(store.expr)});`,
+        );
       if (store.when) block.nest(`if (${block.value(store.when)})`, put, true);
       else put();
     });

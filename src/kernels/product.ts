@@ -2,8 +2,8 @@
 // operands. What the tactics that block or tile a product start from.
 
 import { type Dim, product } from "../ir/dims.ts";
-import { type Expr, type Var, flatten, loadsOf, offsetOf, substitute, unflatten, variable } from "../ir/expr.ts";
-import { type ConvTask, type GemmTask, type Store, asReduce, mapStore } from "../ir/task.ts";
+import { type Expr, flatten, loadsOf, offsetOf, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
+import { asReduce, type ConvTask, type GemmTask, mapStore, type Store } from "../ir/task.ts";
 
 export interface Product {
   readonly batch: readonly Var[];
@@ -27,7 +27,10 @@ export function asProduct(task: GemmTask | ConvTask): Product {
   const positions = [task.batch, ...task.out];
   const m = variable("m", sizeOf(positions));
   const n = variable("n", perGroup);
-  const index = unflatten(m, positions.map(({ extent }) => extent));
+  const index = unflatten(
+    m,
+    positions.map(({ extent }) => extent),
+  );
   const at = new Map<Expr, Expr>(positions.map((v, i) => [v, index[i]!]));
   at.set(task.oc, task.groups === 1 ? n : perGroup === 1 ? group : flatten([group, n], [task.groups, perGroup]));
   const { stages, stores, inner } = asReduce(task);
@@ -35,7 +38,13 @@ export function asProduct(task: GemmTask | ConvTask): Product {
   if (body.kind !== "binary") throw new TypeError("a convolution multiplies its operands");
   const move = (e: Expr): Expr => substitute(e, at);
   return {
-    batch: task.groups === 1 ? [] : [group], m, n, inner: channelsLast(task) ? [...task.kernel, task.ic] : inner, a: move(body.a), b: move(body.b), acc: task.acc,
+    batch: task.groups === 1 ? [] : [group],
+    m,
+    n,
+    inner: channelsLast(task) ? [...task.kernel, task.ic] : inner,
+    a: move(body.a),
+    b: move(body.b),
+    acc: task.acc,
     stores: stores.map((store) => mapStore(store, move)),
   };
 }
@@ -47,7 +56,10 @@ export function asGemm(task: GemmTask | ConvTask): GemmTask {
   if (task.kind === "gemm") return task;
   const { inner, a, b, ...rest } = asProduct(task);
   const k = variable("k", sizeOf(inner));
-  const index = unflatten(k, inner.map(({ extent }) => extent));
+  const index = unflatten(
+    k,
+    inner.map(({ extent }) => extent),
+  );
   const at = new Map<Expr, Expr>(inner.map((v, i) => [v, index[i]!]));
   return { kind: "gemm", name: task.name, origins: task.origins, ...rest, k, a: substitute(a, at), b: substitute(b, at) };
 }
@@ -56,11 +68,15 @@ const sizeOf = (vars: readonly Var[]): Dim => product(vars.map(({ extent }) => e
 
 const movesBy1 = (offset: Expr, v: Var): boolean => {
   const moves = (term: Expr): boolean => term === v || (term.kind === "binary" && term.fn === "floormod" && term.a === v);
-  return moves(offset) || (offset.kind === "linear" && offset.terms.some(([term, coefficient]) => coefficient === 1 && moves(term)));
+  return (
+    moves(offset) || (offset.kind === "linear" && offset.terms.some(([term, coefficient]) => coefficient === 1 && moves(term)))
+  );
 };
 
 /** True when neighbours along `v` are neighbours in memory for some load. */
-export const isContiguous = (expressions: readonly Expr[], v: Var): boolean => loadsOf(expressions).some(({ value, index }) => movesBy1(offsetOf(value, index), v));
+export const isContiguous = (expressions: readonly Expr[], v: Var): boolean =>
+  loadsOf(expressions).some(({ value, index }) => movesBy1(offsetOf(value, index), v));
 
 /** True when neighbouring results along m are stored side by side. */
-export const storesAlongM = ({ stores, m }: Pick<Product, "stores" | "m">): boolean => stores.some(({ value, index }) => movesBy1(offsetOf(value, index), m));
+export const storesAlongM = ({ stores, m }: Pick<Product, "stores" | "m">): boolean =>
+  stores.some(({ value, index }) => movesBy1(offsetOf(value, index), m));

@@ -2,18 +2,21 @@
 
 import { type Dim, isStatic, product } from "../ir/dims.ts";
 import { type Expr, inMemoryOrder, substitute, unflatten, variable } from "../ir/expr.ts";
-import { type ReduceTask, type Stage, mapExpressions } from "../ir/task.ts";
-import { ENTRY_PARAMETERS, WORKGROUP_NUMBER, gridFor, gridOf } from "./grid.ts";
-import { type Config, type Kernel, tactic } from "./tactic.ts";
-import { Block, Module, combine, initialOf } from "./writer.ts";
+import { mapExpressions, type ReduceTask, type Stage } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
+import { ENTRY_PARAMETERS, gridFor, gridOf, WORKGROUP_NUMBER } from "./grid.ts";
+import { type Config, type Kernel, tactic } from "./tactic.ts";
+import { Block, combine, initialOf, Module } from "./writer.ts";
 
 const extentOf = (vars: readonly { extent: Dim }[]): Dim => product(vars.map(({ extent }) => extent));
 
 /** The task with its parallel variables taken from a flat row number. */
 function atRow(task: ReduceTask, row: Expr): ReduceTask {
   const vars = inMemoryOrder(task.vars, task.stores[0]!.value, task.stores[0]!.index);
-  const index = unflatten(row, vars.map(({ extent }) => extent));
+  const index = unflatten(
+    row,
+    vars.map(({ extent }) => extent),
+  );
   const values = new Map<Expr, Expr>(vars.map((v, i) => [v, index[i]!]));
   return mapExpressions(task, (e) => substitute(e, values));
 }
@@ -47,8 +50,14 @@ export function emitThread(task: ReduceTask, config: Config, caps: Caps): Kernel
   block.line(`if (row >= ${module.dim(rows)}) { return; }`);
   block.bind(row, "row");
   const { stages, stores, inner } = atRow(task, row);
-  for (const stage of stages) block.bind(stage.slot, serialStage(block, stage, (body) => block.loops(inner, body)));
-  const write = (): void => { for (const store of stores) block.store(store); };
+  for (const stage of stages)
+    block.bind(
+      stage.slot,
+      serialStage(block, stage, (body) => block.loops(inner, body)),
+    );
+  const write = (): void => {
+    for (const store of stores) block.store(store);
+  };
   if (task.each) block.loops(inner, write);
   else write();
   module.add(`@compute @workgroup_size(${size})\nfn main(${ENTRY_PARAMETERS}) {\n${block.text()}\n}`);
@@ -70,7 +79,8 @@ export const reduceWorkgroup = tactic("reduce", {
   *candidates(task, caps) {
     const length = extentOf(task.inner);
     for (const size of [64, 128, 256, 512]) {
-      if (size <= caps.limits.maxComputeInvocationsPerWorkgroup && (size === 64 || !isStatic(length) || length >= size)) yield { size };
+      if (size <= caps.limits.maxComputeInvocationsPerWorkgroup && (size === 64 || !isStatic(length) || length >= size))
+        yield { size };
     }
   },
   emit: emitWorkgroup,
@@ -87,7 +97,10 @@ export function emitWorkgroup(task: ReduceTask, config: Config, caps: Caps): Ker
   block.line(`if (row >= ${module.dim(rows)}) { return; }`);
   block.bind(row, "row");
   const flat = variable("flat", length);
-  const index = unflatten(flat, task.inner.map(({ extent }) => extent));
+  const index = unflatten(
+    flat,
+    task.inner.map(({ extent }) => extent),
+  );
   const innerAt = new Map<Expr, Expr>(task.inner.map((v, i) => [v, index[i]!]));
   const { stages, stores } = mapExpressions(atRow(task, row), (e) => substitute(e, innerAt));
   const strided = (body: () => void): void => block.loop(flat, body, "i32(lane)", String(size));
@@ -110,7 +123,9 @@ export function emitWorkgroup(task: ReduceTask, config: Config, caps: Caps): Ker
     block.line(`let ${result} = ${read("0")};`);
     block.bind(slot, result);
   });
-  const write = (): void => { for (const store of stores) block.store(store); };
+  const write = (): void => {
+    for (const store of stores) block.store(store);
+  };
   if (task.each) strided(write);
   else block.nest("if (lane == 0u)", write, true);
   module.add(`@compute @workgroup_size(${size})\nfn main(${ENTRY_PARAMETERS}) {\n${block.text()}\n}`);

@@ -2,7 +2,7 @@
 // measures them. Emitting is pure, so that candidates can be checked on a machine without a GPU.
 
 import type { Dim } from "../ir/dims.ts";
-import type { AttentionTask, GemmTask, KernelTask, ConvTask, MapTask, ReduceTask } from "../ir/task.ts";
+import type { AttentionTask, ConvTask, GemmTask, KernelTask, MapTask, ReduceTask } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
@@ -47,4 +47,5 @@ export interface Tactic<T extends KernelTask = KernelTask> {
   readonly emit: (task: T, config: Config, caps: Caps) => Kernel;
 }
 
-export const tactic = <K extends keyof TaskOfKind>(_kind: K, definition: Tactic<TaskOfKind[K]>): Tactic<TaskOfKind[K]> => definition;
+export const tactic = <K extends keyof TaskOfKind>(_kind: K, definition: Tactic<TaskOfKind[K]>): Tactic<TaskOfKind[K]> =>
+  definition;

@@ -2,10 +2,20 @@
 // statements, gives every shared expression a name once and moves what does not depend on a loop out of it.
 
 import { type Dim, dimText, isStatic } from "../ir/dims.ts";
-import { type Expr, type Load, type Reduce, type Slot, type Var, offsetOf, operands, provablyNonNegative, visit } from "../ir/expr.ts";
+import {
+  type Expr,
+  type Load,
+  offsetOf,
+  operands,
+  provablyNonNegative,
+  type Reduce,
+  type Slot,
+  type Var,
+  visit,
+} from "../ir/expr.ts";
 import { storageOf } from "../ir/storage.ts";
 import type { Store } from "../ir/task.ts";
-import { type DType, type Scalar, dtypeFacts } from "../ir/types.ts";
+import { type DType, dtypeFacts, type Scalar } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
 import { internal } from "../util/errors.ts";
@@ -71,12 +81,17 @@ export class Module {
       const type = atomic ? `atomic<${item === "f32" ? "u32" : item}>` : item;
       return `@group(0) @binding(${i}) var<storage, ${access === "read" ? "read" : "read_write"}> ${name}: array<${type}>;`;
     });
-    for (const name of this.vectors.values()) declarations.push(`@group(0) @binding(${declarations.length}) var<storage, read> ${name}: array<vec4<f16>>;`);
+    for (const name of this.vectors.values())
+      declarations.push(`@group(0) @binding(${declarations.length}) var<storage, read> ${name}: array<vec4<f16>>;`);
     const params = [...this.dims.values()].map(({ dim }) => dim);
-    if (params.length > 0) declarations.push(`@group(0) @binding(${bindings.length}) var<uniform> params: array<vec4<i32>, ${Math.ceil(params.length / 4)}>;`);
+    if (params.length > 0)
+      declarations.push(
+        `@group(0) @binding(${bindings.length}) var<uniform> params: array<vec4<i32>, ${Math.ceil(params.length / 4)}>;`,
+      );
     const enables = [...this.features].sort().map((feature) => `enable ${feature};`);
     // Offsets that differ between subgroups are uniform within each, which the compiler cannot prove.
-    if (this.features.has("chromium_experimental_subgroup_matrix")) enables.push("diagnostic(off, chromium.subgroup_matrix_uniformity);");
+    if (this.features.has("chromium_experimental_subgroup_matrix"))
+      enables.push("diagnostic(off, chromium.subgroup_matrix_uniformity);");
     const wgsl = [...enables, ...declarations, ...libraryFunctions(this.used), ...this.parts].join("\n");
     return { wgsl: `${wgsl}\n`, bindings, params, workgroups };
   }
@@ -89,8 +104,10 @@ const bits = new Uint32Array(f32.buffer);
 /** A literal of the type; floats in their shortest exact form, non-finite ones through their bits. */
 function literal(type: Scalar, value: number, module?: Module): string {
   switch (type) {
-    case "bool": return value ? "true" : "false";
-    case "u32": return `${Math.min(Math.max(value, 0), 0xffffffff)}u`;
+    case "bool":
+      return value ? "true" : "false";
+    case "u32":
+      return `${Math.min(Math.max(value, 0), 0xffffffff)}u`;
     case "i32": {
       const clamped = Math.min(Math.max(value, -0x80000000), 0x7fffffff);
       return clamped === -0x80000000 ? "(-2147483647 - 1)" : clamped < 0 ? `(${clamped})` : String(clamped);
@@ -101,14 +118,35 @@ function literal(type: Scalar, value: number, module?: Module): string {
       const text = Number(f32[0].toPrecision(9)).toString();
       const exact = Math.fround(Number(text)) === f32[0] ? text : String(f32[0]);
       const written = /[.e]/.test(exact) ? exact : `${exact}.0`;
-      return `${Object.is(f32[0], -0) ? "-0.0" : written}`.startsWith("-") ? `(${Object.is(f32[0], -0) ? "-0.0" : written})` : written;
+      return `${Object.is(f32[0], -0) ? "-0.0" : written}`.startsWith("-")
+        ? `(${Object.is(f32[0], -0) ? "-0.0" : written})`
+        : written;
     }
   }
 }
 
 const UNARY: Readonly<Record<string, string>> = { rsqrt: "inverseSqrt", popcount: "countOneBits" };
-const LIBRARY: Readonly<Record<string, string>> = { tanh: "tanh_f", sinh: "sinh_f", asinh: "asinh_f", atanh: "atanh_f", erf: "erf", isnan: "is_nan", isinf: "is_inf" };
-const OPERATORS: Readonly<Record<string, string>> = { add: "+", sub: "-", mul: "*", div: "/", quot: "/", rem: "%", lt: "<", le: "<=", eq: "==", ne: "!=" };
+const LIBRARY: Readonly<Record<string, string>> = {
+  tanh: "tanh_f",
+  sinh: "sinh_f",
+  asinh: "asinh_f",
+  atanh: "atanh_f",
+  erf: "erf",
+  isnan: "is_nan",
+  isinf: "is_inf",
+};
+const OPERATORS: Readonly<Record<string, string>> = {
+  add: "+",
+  sub: "-",
+  mul: "*",
+  div: "/",
+  quot: "/",
+  rem: "%",
+  lt: "<",
+  le: "<=",
+  eq: "==",
+  ne: "!=",
+};
 
 interface Scope {
   readonly lines: string[];
@@ -156,7 +194,10 @@ export class Block {
   private readonly guarded = new Map<Expr, boolean>();
   private counter = 0;
 
-  constructor(readonly module: Module, private readonly prefix = "t") {}
+  constructor(
+    readonly module: Module,
+    private readonly prefix = "t",
+  ) {}
 
   /** Text of the variable (or slot) from here on; it belongs to the current scope. */
   bind(e: Var | Slot, text: string): void {
@@ -224,9 +265,12 @@ export class Block {
   /** Text of an expression's value; statements that it needs are written first. */
   value(e: Expr): string {
     switch (e.kind) {
-      case "const": return literal(e.type, e.value, this.module);
-      case "dim": return this.module.dim(e.dim);
-      default: break;
+      case "const":
+        return literal(e.type, e.value, this.module);
+      case "dim":
+        return this.module.dim(e.dim);
+      default:
+        break;
     }
     for (let i = this.scopes.length - 1; i >= 0; i--) {
       const name = this.scopes[i]!.names.get(e);
@@ -268,16 +312,25 @@ export class Block {
     };
     switch (e.kind) {
       case "linear": {
-        const terms = e.terms.map(([term, coefficient]) => (coefficient === 1 ? this.value(term) : `${this.value(term)} * ${this.module.dim(coefficient)}`));
+        const terms = e.terms.map(([term, coefficient]) =>
+          coefficient === 1 ? this.value(term) : `${this.value(term)} * ${this.module.dim(coefficient)}`,
+        );
         return let_([...terms, ...(e.constant === 0 ? [] : [this.module.dim(e.constant)])].join(" + "));
       }
-      case "load": return let_(this.load(e));
-      case "unary": return let_(this.unary(e.fn, e.type, e.a));
-      case "binary": return let_(this.binary(e));
-      case "convert": return let_(this.convert(e.to, e.a));
-      case "select": return this.select(e);
-      case "reduce": return this.reduce(e);
-      default: throw internal("writer", `cannot define ${e.kind}`);
+      case "load":
+        return let_(this.load(e));
+      case "unary":
+        return let_(this.unary(e.fn, e.type, e.a));
+      case "binary":
+        return let_(this.binary(e));
+      case "convert":
+        return let_(this.convert(e.to, e.a));
+      case "select":
+        return this.select(e);
+      case "reduce":
+        return this.reduce(e);
+      default:
+        throw internal("writer", `cannot define ${e.kind}`);
     }
   }
 
@@ -295,7 +348,12 @@ export class Block {
     const buffer = this.module.buffer(value, "read");
     const { item, lanes } = storageOf(value, this.module.caps);
     const { scalar, bytes, signed } = dtypeFacts[value.dtype];
-    const read = (at: string): string => (this.module.isAtomic(value) ? (item === "f32" ? `bitcast<f32>(atomicLoad(&${buffer}[${at}]))` : `atomicLoad(&${buffer}[${at}])`) : `${buffer}[${at}]`);
+    const read = (at: string): string =>
+      this.module.isAtomic(value)
+        ? item === "f32"
+          ? `bitcast<f32>(atomicLoad(&${buffer}[${at}]))`
+          : `atomicLoad(&${buffer}[${at}])`
+        : `${buffer}[${at}]`;
     if (lanes === 1) {
       if (item === "f16") return `f32(${read(offset)})`;
       if (item !== "u32" || scalar === "u32") return read(offset);
@@ -313,13 +371,20 @@ export class Block {
     const library = LIBRARY[fn];
     if (library) return this.module.call(library, value);
     switch (fn) {
-      case "neg": return a.type === "u32" ? `(0u - ${value})` : `-${value}`;
-      case "not": return `!${value}`;
-      case "bitnot": return `~${value}`;
-      case "bits": return `bitcast<u32>(${value})`;
-      case "frombits": return `bitcast<f32>(${value})`;
-      case "sign": return type === "u32" ? `min(${value}, 1u)` : `sign(${value})`;
-      default: return `${UNARY[fn] ?? fn}(${value})`;
+      case "neg":
+        return a.type === "u32" ? `(0u - ${value})` : `-${value}`;
+      case "not":
+        return `!${value}`;
+      case "bitnot":
+        return `~${value}`;
+      case "bits":
+        return `bitcast<u32>(${value})`;
+      case "frombits":
+        return `bitcast<f32>(${value})`;
+      case "sign":
+        return type === "u32" ? `min(${value}, 1u)` : `sign(${value})`;
+      default:
+        return `${UNARY[fn] ?? fn}(${value})`;
     }
   }
 
@@ -329,18 +394,33 @@ export class Block {
     switch (e.fn) {
       case "floordiv":
         if (type === "f32") return `floor(${a} / ${b})`;
-        return type === "u32" || (provablyNonNegative(e.a) && e.b.kind === "dim") ? `${a} / ${b}` : this.module.call("floor_div", a, b);
+        return type === "u32" || (provablyNonNegative(e.a) && e.b.kind === "dim")
+          ? `${a} / ${b}`
+          : this.module.call("floor_div", a, b);
       case "floormod":
         if (type === "f32") return this.module.call("floor_mod_f", a, b);
-        return type === "u32" || (provablyNonNegative(e.a) && e.b.kind === "dim") ? `${a} % ${b}` : this.module.call("floor_mod", a, b);
-      case "rem": return type === "f32" ? this.module.call("rem_f", a, b) : `${a} % ${b}`;
-      case "pow": return this.module.call(type === "f32" ? "pow_f" : type === "i32" ? "pow_i" : "pow_u", a, b);
-      case "min": case "max": case "atan2": return `${e.fn}(${a}, ${b})`;
-      case "and": case "or": return type === "bool" ? `${a} ${e.fn === "and" ? "&&" : "||"} ${b}` : `${a} ${e.fn === "and" ? "&" : "|"} ${b}`;
-      case "xor": return type === "bool" ? `${a} != ${b}` : `${a} ^ ${b}`;
-      case "shl": return `select(${a} << (u32(${b}) & 31u), ${literal(type, 0)}, u32(${b}) > 31u)`;
-      case "shr": return type === "i32" ? `${a} >> min(u32(${b}), 31u)` : `select(${a} >> (u32(${b}) & 31u), 0u, u32(${b}) > 31u)`;
-      default: return `${a} ${OPERATORS[e.fn]} ${b}`;
+        return type === "u32" || (provablyNonNegative(e.a) && e.b.kind === "dim")
+          ? `${a} % ${b}`
+          : this.module.call("floor_mod", a, b);
+      case "rem":
+        return type === "f32" ? this.module.call("rem_f", a, b) : `${a} % ${b}`;
+      case "pow":
+        return this.module.call(type === "f32" ? "pow_f" : type === "i32" ? "pow_i" : "pow_u", a, b);
+      case "min":
+      case "max":
+      case "atan2":
+        return `${e.fn}(${a}, ${b})`;
+      case "and":
+      case "or":
+        return type === "bool" ? `${a} ${e.fn === "and" ? "&&" : "||"} ${b}` : `${a} ${e.fn === "and" ? "&" : "|"} ${b}`;
+      case "xor":
+        return type === "bool" ? `${a} != ${b}` : `${a} ^ ${b}`;
+      case "shl":
+        return `select(${a} << (u32(${b}) & 31u), ${literal(type, 0)}, u32(${b}) > 31u)`;
+      case "shr":
+        return type === "i32" ? `${a} >> min(u32(${b}), 31u)` : `select(${a} >> (u32(${b}) & 31u), 0u, u32(${b}) > 31u)`;
+      default:
+        return `${a} ${OPERATORS[e.fn]} ${b}`;
     }
   }
 
@@ -355,8 +435,20 @@ export class Block {
       return `f32(f16(${wide}))`;
     }
     if (kind !== "int") return a.type === scalar ? value : `${SCALARS[scalar]}(${value})`;
-    if (bytes >= 4) return a.type === scalar ? value : a.type === "f32" && scalar === "u32" ? `select(u32(${value}), bitcast<u32>(i32(${value})), ${value} < 0.0)` : `${SCALARS[scalar]}(${value})`;
-    const whole = a.type === "f32" ? `i32(${value})` : a.type === "bool" ? `select(0, 1, ${value})` : a.type === "u32" ? `bitcast<i32>(${value})` : value;
+    if (bytes >= 4)
+      return a.type === scalar
+        ? value
+        : a.type === "f32" && scalar === "u32"
+          ? `select(u32(${value}), bitcast<u32>(i32(${value})), ${value} < 0.0)`
+          : `${SCALARS[scalar]}(${value})`;
+    const whole =
+      a.type === "f32"
+        ? `i32(${value})`
+        : a.type === "bool"
+          ? `select(0, 1, ${value})`
+          : a.type === "u32"
+            ? `bitcast<i32>(${value})`
+            : value;
     return signed ? `extractBits(${whole}, 0u, ${bytes * 8}u)` : `extractBits(bitcast<u32>(${whole}), 0u, ${bytes * 8}u)`;
   }
 
@@ -384,7 +476,10 @@ export class Block {
   /** Both branches without a jump: loads of a branch not taken go to element 0, which every buffer has. */
   private speculate(condition: string, e: Extract<Expr, { kind: "select" }>): string {
     const outer = this.scopes.findLast(({ guard }) => guard !== undefined)?.guard;
-    const results = [[e.a, condition], [e.b, `!${condition}`]].map(([branch, holds]) => {
+    const results = [
+      [e.a, condition],
+      [e.b, `!${condition}`],
+    ].map(([branch, holds]) => {
       const value = branch as Expr;
       if (!this.needsGuard(value)) return this.value(value);
       const guard = this.fresh();
@@ -437,7 +532,9 @@ export class Block {
     this.line(`var ${old} = atomicLoad(${cell});`);
     this.nest("loop", () => {
       const result = this.fresh();
-      this.line(`let ${result} = atomicCompareExchangeWeak(${cell}, ${old}, ${type === "f32" ? `bitcast<u32>(${next})` : next});`);
+      this.line(
+        `let ${result} = atomicCompareExchangeWeak(${cell}, ${old}, ${type === "f32" ? `bitcast<u32>(${next})` : next});`,
+      );
       this.line(`if (${result}.exchanged) { break; }`);
       this.line(`${old} = ${result}.old_value;`);
     });
@@ -457,22 +554,38 @@ export class Block {
 /** The neutral element of a combiner as text. */
 export function initialOf(fn: Reduce["fn"], type: Scalar, module: Module): string {
   switch (fn) {
-    case "sum": return literal(type, 0);
-    case "prod": return literal(type, 1);
-    case "any": return "false";
-    case "all": return "true";
-    case "max": return type === "bool" ? "false" : literal(type, type === "f32" ? Number.NEGATIVE_INFINITY : type === "i32" ? -0x80000000 : 0, module);
-    case "min": return type === "bool" ? "true" : literal(type, type === "f32" ? Number.POSITIVE_INFINITY : type === "i32" ? 0x7fffffff : 0xffffffff, module);
+    case "sum":
+      return literal(type, 0);
+    case "prod":
+      return literal(type, 1);
+    case "any":
+      return "false";
+    case "all":
+      return "true";
+    case "max":
+      return type === "bool"
+        ? "false"
+        : literal(type, type === "f32" ? Number.NEGATIVE_INFINITY : type === "i32" ? -0x80000000 : 0, module);
+    case "min":
+      return type === "bool"
+        ? "true"
+        : literal(type, type === "f32" ? Number.POSITIVE_INFINITY : type === "i32" ? 0x7fffffff : 0xffffffff, module);
   }
 }
 
 /** Text of two partial results combined. */
 export function combine(fn: Reduce["fn"], a: string, b: string): string {
   switch (fn) {
-    case "sum": return `${a} + ${b}`;
-    case "prod": return `${a} * ${b}`;
-    case "max": case "min": return `${fn}(${a}, ${b})`;
-    case "any": return `${a} || ${b}`;
-    case "all": return `${a} && ${b}`;
+    case "sum":
+      return `${a} + ${b}`;
+    case "prod":
+      return `${a} * ${b}`;
+    case "max":
+    case "min":
+      return `${fn}(${a}, ${b})`;
+    case "any":
+      return `${a} || ${b}`;
+    case "all":
+      return `${a} && ${b}`;
   }
 }

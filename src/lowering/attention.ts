@@ -1,10 +1,10 @@
 // A product, a softmax over its rows and a product with the result become one attention task: no score is ever stored.
 
 import { isStatic } from "../ir/dims.ts";
-import { type Expr, type Load, type Slot, type Var, slot, substitute, transform, visit } from "../ir/expr.ts";
-import { type AttentionTask, type GemmTask, type ReduceTask, type Store, mapStore } from "../ir/task.ts";
+import { type Expr, type Load, type Slot, slot, substitute, transform, type Var, visit } from "../ir/expr.ts";
+import { type AttentionTask, type GemmTask, mapStore, type ReduceTask, type Store } from "../ir/task.ts";
 import { solve } from "./solve.ts";
-import { type TaskGraph, loadsFrom, mergeOrigins, soleStore } from "./task-graph.ts";
+import { loadsFrom, mergeOrigins, soleStore, type TaskGraph } from "./task-graph.ts";
 
 export function fuseAttention(graph: TaskGraph): void {
   for (let at = 0; at < graph.length; at++) {
@@ -56,7 +56,14 @@ function softmaxOf(task: ReduceTask): Softmax | undefined {
   const [k] = task.inner;
   if (!task.each || more || task.inner.length !== 1 || !store || highest?.fn !== "max" || total?.fn !== "sum") return undefined;
   const weight = total.body;
-  if (weight.kind !== "unary" || weight.fn !== "exp" || weight.a.kind !== "binary" || weight.a.fn !== "sub" || weight.a.a !== highest.body) return undefined;
+  if (
+    weight.kind !== "unary" ||
+    weight.fn !== "exp" ||
+    weight.a.kind !== "binary" ||
+    weight.a.fn !== "sub" ||
+    weight.a.a !== highest.body
+  )
+    return undefined;
   const shift = weight.a.b;
   const [scores, another] = loadsOfRow(highest.body, k!);
   if (!scores || another || dependsOn(shift, k!) || !isLinear(store.expr, weight, k!)) return undefined;
@@ -66,13 +73,17 @@ function softmaxOf(task: ReduceTask): Softmax | undefined {
 /** Loads that a row's variable moves, but for those of constants, which may as well be read again. */
 function loadsOfRow(e: Expr, k: Var): Load[] {
   const loads: Load[] = [];
-  visit([e], (node) => { if (node.kind === "load" && !node.value.data && dependsOn(node, k)) loads.push(node); });
+  visit([e], (node) => {
+    if (node.kind === "load" && !node.value.data && dependsOn(node, k)) loads.push(node);
+  });
   return loads;
 }
 
 function dependsOn(e: Expr, v: Expr): boolean {
   let found = false;
-  visit([e], (node) => { found ||= node === v; });
+  visit([e], (node) => {
+    found ||= node === v;
+  });
   return found;
 }
 
@@ -82,11 +93,13 @@ function isLinear(e: Expr, weight: Expr, k: Var): boolean {
   const isZero = (side: Expr): boolean => side.kind === "const" && side.value === 0;
   const fixed = (side: Expr): boolean => !dependsOn(side, k);
   switch (e.kind) {
-    case "select": return fixed(e.condition) && [e.a, e.b].every((side) => isZero(side) || isLinear(side, weight, k));
+    case "select":
+      return fixed(e.condition) && [e.a, e.b].every((side) => isZero(side) || isLinear(side, weight, k));
     case "binary":
       if (e.fn === "div") return isLinear(e.a, weight, k) && fixed(e.b);
       return e.fn === "mul" && ((isLinear(e.a, weight, k) && fixed(e.b)) || (isLinear(e.b, weight, k) && fixed(e.a)));
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -99,20 +112,42 @@ function attentionOf(product: GemmTask, softmax: ReduceTask, parts: Softmax, mix
   // Everything in the variables of the first product.
   const rows = solve(parts.scores, [...softmax.vars, ...softmax.inner], source.index);
   if (!rows || rows.get(softmax.inner[0]!) !== k) return undefined;
-  const places = solve(mixed, [...mix.batch, mix.m, mix.k], parts.store.index.map((e) => substitute(e, rows)));
+  const places = solve(
+    mixed,
+    [...mix.batch, mix.m, mix.k],
+    parts.store.index.map((e) => substitute(e, rows)),
+  );
   if (!places || places.get(mix.k) !== k) return undefined;
   const here = (e: Expr): Expr => substitute(e, places);
   const v = here(mix.b);
   if (dependsOn(v, m)) return undefined;
   const dot = slot("dot", "f32");
   const raw = substitute(source.expr, new Map<Expr, Expr>([[product.acc, dot]]));
-  const inRow = (e: Expr): Expr => transform(e, (node) => (node.kind === "load" && node.value === parts.scores.value ? raw : rows.get(node)));
+  const inRow = (e: Expr): Expr =>
+    transform(e, (node) => (node.kind === "load" && node.value === parts.scores.value ? raw : rows.get(node)));
   const acc = slot("acc", "f32");
   // The sum over keys of what is linear in the weights is the same of the weights' own sum.
   const result = inRow(transform(parts.store.expr, (node) => (node === parts.weight ? acc : undefined)));
   return {
-    kind: "attention", name: mix.name, origins: mergeOrigins(product, softmax, mix), batch: product.batch, m, k, d, n: mix.n,
-    q: product.a, key: product.b, dot, score: inRow(parts.score), peak: parts.peak, shift: inRow(parts.shift), sum: parts.sum, v, acc,
-    stores: mix.stores.map((store) => mapStore(store, (e) => transform(e, (node) => (node === mix.acc ? result : places.get(node))))),
+    kind: "attention",
+    name: mix.name,
+    origins: mergeOrigins(product, softmax, mix),
+    batch: product.batch,
+    m,
+    k,
+    d,
+    n: mix.n,
+    q: product.a,
+    key: product.b,
+    dot,
+    score: inRow(parts.score),
+    peak: parts.peak,
+    shift: inRow(parts.shift),
+    sum: parts.sum,
+    v,
+    acc,
+    stores: mix.stores.map((store) =>
+      mapStore(store, (e) => transform(e, (node) => (node === mix.acc ? result : places.get(node)))),
+    ),
   };
 }

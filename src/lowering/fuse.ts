@@ -9,7 +9,7 @@ import { fuseAttention } from "./attention.ts";
 import { foldConstantTasks } from "./constants.ts";
 import { roomForPieces, writeSlices } from "./joins.ts";
 import { mergeSiblings } from "./siblings.ts";
-import { type FuseOptions, type Judge, TaskGraph, judge } from "./task-graph.ts";
+import { type FuseOptions, type Judge, judge, TaskGraph } from "./task-graph.ts";
 import { fuseVertically } from "./vertical.ts";
 
 export type { FuseOptions, TakeRewrite } from "./task-graph.ts";
@@ -55,11 +55,17 @@ function fuseList(tasks: readonly Task[], keep: ReadonlySet<Value>, rules: Judge
 /** Fuses the bodies of loops and branches. */
 function fuseNested(task: Task, rules: Judge): Task {
   if (task.kind === "if") {
-    const branch = (side: "then" | "else"): Task[] => fuseList(task[side], new Set(task.results.map((result) => result[side])), rules);
+    const branch = (side: "then" | "else"): Task[] =>
+      fuseList(task[side], new Set(task.results.map((result) => result[side])), rules);
     return { ...task, then: branch("then"), else: branch("else") };
   }
   if (task.kind !== "loop") return task;
-  const kept = [...task.carried.map(({ output }) => output), ...task.outputs, ...(task.scans ?? []).map(({ piece }) => piece), ...(task.condition ? [task.condition.output] : [])];
+  const kept = [
+    ...task.carried.map(({ output }) => output),
+    ...task.outputs,
+    ...(task.scans ?? []).map(({ piece }) => piece),
+    ...(task.condition ? [task.condition.output] : []),
+  ];
   return { ...task, body: fuseList(task.body, new Set(kept), rules) };
 }
 

@@ -2,8 +2,30 @@
 // the integers came by, and a bias that is quantized in the sum's unit is added to the sum. Runs before fusion, which then
 // puts all that follows, up to the next quantization, into the same kernel.
 
-import { type Expr, type Load, type Slot, type Var, add, constant, convert, mul, slot, substitute, transform, visit } from "../ir/expr.ts";
-import { type ConvTask, type GemmTask, type KernelTask, type MapTask, type Program, type Task, isKernelTask, mapExpressions } from "../ir/task.ts";
+import {
+  add,
+  constant,
+  convert,
+  type Expr,
+  type Load,
+  mul,
+  type Slot,
+  slot,
+  substitute,
+  transform,
+  type Var,
+  visit,
+} from "../ir/expr.ts";
+import {
+  type ConvTask,
+  type GemmTask,
+  isKernelTask,
+  type KernelTask,
+  type MapTask,
+  mapExpressions,
+  type Program,
+  type Task,
+} from "../ir/task.ts";
 import { reader } from "../ir/tensor.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
@@ -21,19 +43,32 @@ function rewrite(tasks: readonly Task[], makers: Map<Value, MapTask>, zeros: Map
       case "map":
         if (isElementwise(task)) makers.set(task.stores[0]!.value, task);
         return task;
-      case "gemm": case "conv": return integerProduct(task, makers) ?? task;
-      case "loop": return { ...task, body: rewrite(task.body, makers, zeros) };
-      case "if": return { ...task, then: rewrite(task.then, makers, zeros), else: rewrite(task.else, makers, zeros) };
-      default: return task;
+      case "gemm":
+      case "conv":
+        return integerProduct(task, makers) ?? task;
+      case "loop":
+        return { ...task, body: rewrite(task.body, makers, zeros) };
+      case "if":
+        return { ...task, then: rewrite(task.then, makers, zeros), else: rewrite(task.else, makers, zeros) };
+      default:
+        return task;
     }
   });
 }
 
 const isElementwise = ({ vars, stores: [store, more] }: MapTask): boolean =>
-  !more && store!.mode === "set" && !store!.init && !store!.when && store!.index.length === vars.length && store!.index.every((e, i) => e === vars[i]);
+  !more &&
+  store!.mode === "set" &&
+  !store!.init &&
+  !store!.when &&
+  store!.index.length === vars.length &&
+  store!.index.every((e, i) => e === vars[i]);
 
 /** What a load's value is made of, through views; undefined when that is no dequantization. */
-function dequantized(e: Expr, makers: ReadonlyMap<Value, MapTask>): { readonly whole: Expr; readonly factor: Expr } | undefined {
+function dequantized(
+  e: Expr,
+  makers: ReadonlyMap<Value, MapTask>,
+): { readonly whole: Expr; readonly factor: Expr } | undefined {
   let at = e;
   for (;;) {
     if (at.kind !== "load") return dequantizationOf(at);
@@ -54,7 +89,13 @@ function integerProduct<T extends GemmTask | ConvTask>(task: T, makers: Readonly
   if (dependsOn(factor, summed)) return undefined;
   const acc: Slot = slot("acc", "i32");
   const real = mul(convert(acc, "f32"), factor);
-  const finish = (e: Expr): Expr => addBias(transform(e, (node) => (node === task.acc ? real : undefined)), acc, factor, makers);
+  const finish = (e: Expr): Expr =>
+    addBias(
+      transform(e, (node) => (node === task.acc ? real : undefined)),
+      acc,
+      factor,
+      makers,
+    );
   const stores = task.stores.map((store) => ({ ...store, expr: finish(store.expr) }));
   const operands = task.kind === "gemm" ? { a: left.whole, b: right.whole } : { x: left.whole, w: right.whole };
   return { ...task, ...operands, acc, stores };
@@ -73,7 +114,9 @@ function isByte(e: Expr): boolean {
 
 function dependsOn(e: Expr, vars: readonly Var[]): boolean {
   let found = false;
-  visit([e], (node) => { if (node.kind === "var" && vars.includes(node)) found = true; });
+  visit([e], (node) => {
+    if (node.kind === "var" && vars.includes(node)) found = true;
+  });
   return found;
 }
 
@@ -97,7 +140,9 @@ function withoutZeros<T extends KernelTask>(task: T, zeros: Map<Value, boolean>)
     return known;
   };
   const memo = new Map<Expr, Expr>();
-  return mapExpressions(task, (e) => transform(e, (node) => (node.kind === "load" && isZero(node.value) ? constant(node.type, 0) : undefined), memo));
+  return mapExpressions(task, (e) =>
+    transform(e, (node) => (node.kind === "load" && isZero(node.value) ? constant(node.type, 0) : undefined), memo),
+  );
 }
 
 function isFilledWithZeros({ data, dtype }: Value): boolean {

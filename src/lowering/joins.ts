@@ -2,13 +2,13 @@
 // it there. From the last join to the first, so that a part of a part ends up in the outermost whole.
 
 import { type Expr, load, substitute, transform } from "../ir/expr.ts";
-import { type KernelTask, type MapTask, type Store, type Task, mapExpressions, readsOf } from "../ir/task.ts";
+import { type KernelTask, type MapTask, mapExpressions, readsOf, type Store, type Task } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { isView } from "./cost.ts";
 import { cutsOf, piecesOf } from "./pieces.ts";
 import { solve } from "./solve.ts";
-import { type TaskGraph, loadsFrom, soleStore } from "./task-graph.ts";
+import { loadsFrom, soleStore, type TaskGraph } from "./task-graph.ts";
 import { fuseMap, withEpilogue, withPrologue } from "./vertical.ts";
 
 /** Free positions that `writeSlices` needs before a task: one a piece of a join, there and where the joined value is read. */
@@ -36,7 +36,12 @@ export function writeSlices(graph: TaskGraph): void {
 
 /** What becomes of a piece: its value moves into the whole, its maker's epilogue stores there, or it stays a map. */
 type Fate =
-  | { readonly kind: "move"; readonly piece: MapTask; readonly part: Value; readonly place: (index: readonly Expr[]) => readonly Expr[] }
+  | {
+      readonly kind: "move";
+      readonly piece: MapTask;
+      readonly part: Value;
+      readonly place: (index: readonly Expr[]) => readonly Expr[];
+    }
   | { readonly kind: "epilogue"; readonly piece: MapTask; readonly maker: number; readonly fused: KernelTask }
   | { readonly kind: "rest"; readonly piece: MapTask };
 
@@ -87,10 +92,16 @@ function fateOf(graph: TaskGraph, join: number, piece: MapTask, taken: Set<Value
 function canMove(graph: TaskGraph, value: Value): boolean {
   const maker = graph.maker(value);
   if (maker === undefined || !graph.kernelReaders(value)) return false;
-  return (graph.at(maker) as KernelTask).stores.every((store) => store.value !== value || (store.mode === "set" && !store.init));
+  return (graph.at(maker) as KernelTask).stores.every(
+    (store) => store.value !== value || (store.mode === "set" && !store.init),
+  );
 }
 
-function epilogueFor(graph: TaskGraph, join: number, piece: MapTask): { readonly maker: number; readonly fused: KernelTask } | undefined {
+function epilogueFor(
+  graph: TaskGraph,
+  join: number,
+  piece: MapTask,
+): { readonly maker: number; readonly fused: KernelTask } | undefined {
   for (const value of readsOf(piece)) {
     const maker = graph.maker(value);
     if (maker === undefined || [...graph.readersOf(value)].some((reader) => reader !== join)) continue;
@@ -105,7 +116,8 @@ function epilogueFor(graph: TaskGraph, join: number, piece: MapTask): { readonly
 /** Makes every task that stores or loads one of the values use its place in the whole. */
 function move(graph: TaskGraph, moves: ReadonlyMap<Value, Extract<Fate, { kind: "move" }>>): void {
   const touched = new Set<number>();
-  for (const value of moves.keys()) for (const positions of [graph.writersOf(value), graph.readersOf(value)]) for (const at of positions) touched.add(at);
+  for (const value of moves.keys())
+    for (const positions of [graph.writersOf(value), graph.readersOf(value)]) for (const at of positions) touched.add(at);
   const positions = [...touched].sort((a, b) => a - b);
   for (const at of positions) graph.replace(at, moved(graph.at(at) as KernelTask, moves));
   // What was a join of moved parts is a mere view now, and what reads it may be one in turn.
@@ -147,7 +159,14 @@ function absorbJoin(graph: TaskGraph, at: number): void {
     if (maker === undefined || join?.kind !== "map" || graph.readersOf(value).size !== 1) continue;
     const cuts = cutsOf(join);
     const [load, more] = loadsFrom([store.expr], value);
-    if (!cuts || !load || more || !solve(load, map.vars, map.vars) || !piecesOf(join, cuts).every((piece) => isMadeFor(graph, maker, piece))) continue;
+    if (
+      !cuts ||
+      !load ||
+      more ||
+      !solve(load, map.vars, map.vars) ||
+      !piecesOf(join, cuts).every((piece) => isMadeFor(graph, maker, piece))
+    )
+      continue;
     const merged = withPrologue(map, join);
     if (merged.kind !== "map" || !cutsOf(merged) || !graph.fits(merged) || !graph.may("fuse-prologue", join)) continue;
     graph.remove(maker);
@@ -163,6 +182,10 @@ function isMadeFor(graph: TaskGraph, join: number, piece: MapTask): boolean {
   return reads.some((value) => {
     const maker = graph.maker(value);
     if (maker === undefined || graph.at(maker)!.kind === "map") return false;
-    return graph.readersOf(value).size === 1 && graph.readersOf(value).has(join) && withEpilogue(graph.at(maker) as KernelTask, piece) !== undefined;
+    return (
+      graph.readersOf(value).size === 1 &&
+      graph.readersOf(value).has(join) &&
+      withEpilogue(graph.at(maker) as KernelTask, piece) !== undefined
+    );
   });
 }

@@ -2,7 +2,16 @@
 // dense weights lie with output channels last. Indices stay as they are: only offsets change.
 
 import { type Expr, loadsOf } from "../ir/expr.ts";
-import { type KernelTask, type Program, type Task, expressionsOf, isKernelTask, plainLoad, readsOf, writesOf } from "../ir/task.ts";
+import {
+  expressionsOf,
+  isKernelTask,
+  type KernelTask,
+  type Program,
+  plainLoad,
+  readsOf,
+  type Task,
+  writesOf,
+} from "../ir/task.ts";
 import { isFloat } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 
@@ -33,7 +42,8 @@ export function chooseLayouts(program: Program): void {
   };
   for (const task of kernels) {
     if (task.kind !== "conv") continue;
-    for (const { value, index } of loadsOf([task.x])) if (index.length === task.xVars.length && channelOf(index) === task.xVars[1]) choose(value);
+    for (const { value, index } of loadsOf([task.x]))
+      if (index.length === task.xVars.length && channelOf(index) === task.xVars[1]) choose(value);
     for (const { value, index } of task.stores) if (channelOf(index) === task.oc) choose(value);
     const w = plainLoad(task.w, [task.oc, task.ic, ...task.kernel]);
     if (w?.value.data) w.value.layout = outputsLast(w.value.shape.length);
@@ -43,7 +53,8 @@ export function chooseLayouts(program: Program): void {
     for (const task of kernels) {
       const accesses = accessesOf(task);
       const channels = new Set(accesses.filter(({ value }) => chosen.has(value)).map(({ index }) => channelOf(index)));
-      for (const { value, index } of accesses) if (value.shape.length >= 3 && channels.has(channelOf(index)) && choose(value)) grown = true;
+      for (const { value, index } of accesses)
+        if (value.shape.length >= 3 && channels.has(channelOf(index)) && choose(value)) grown = true;
     }
   }
   for (const value of chosen) value.layout = channelsLast(value.shape.length);
@@ -57,13 +68,15 @@ function channelOf(index: readonly Expr[]): Expr | undefined {
   return !more && term?.[1] === 1 ? term[0] : e;
 }
 
-const accessesOf = (task: KernelTask): { value: Value; index: readonly Expr[] }[] => [...loadsOf(expressionsOf(task)), ...task.stores].map(({ value, index }) => ({ value, index }));
+const accessesOf = (task: KernelTask): { value: Value; index: readonly Expr[] }[] =>
+  [...loadsOf(expressionsOf(task)), ...task.stores].map(({ value, index }) => ({ value, index }));
 
 /** Everything that a host layer, a branch or a loop reads or writes, inside too. */
 function fixAll(task: Task, fixed: Set<Value>): void {
   for (const value of [...readsOf(task), ...writesOf(task)]) fixed.add(value);
   if (task.kind === "loop") {
-    for (const { init, input, output, final } of task.carried) for (const value of [init, input, output, final]) fixed.add(value);
+    for (const { init, input, output, final } of task.carried)
+      for (const value of [init, input, output, final]) fixed.add(value);
     for (const inner of task.body) fixAll(inner, fixed);
   } else if (task.kind === "if") for (const inner of [...task.then, ...task.else]) fixAll(inner, fixed);
 }

@@ -3,7 +3,7 @@
 import type { Graph } from "../ir/graph.ts";
 import { Lowering } from "../ir/lower.ts";
 import type { Program, Task } from "../ir/task.ts";
-import { type Environment, bindOutputs, lowerNode } from "../ops/infer.ts";
+import { bindOutputs, type Environment, lowerNode } from "../ops/infer.ts";
 
 /** Lowers a graph. The program holds all tasks; those whose results nobody reads are left to `removeDead`. */
 export function lowerGraph(graph: Graph): Program {

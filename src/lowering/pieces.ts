@@ -1,7 +1,7 @@
 // Cuts a map that chooses by position, as concatenation does, into maps over the ranges in which it need not choose.
 
-import { type Dim, add, dimText, interval, sub } from "../ir/dims.ts";
-import { AT_LEAST_ONE, type Expr, type Var, add as plus, int, substitute, variable, visit } from "../ir/expr.ts";
+import { add, type Dim, dimText, interval, sub } from "../ir/dims.ts";
+import { AT_LEAST_ONE, type Expr, int, add as plus, substitute, type Var, variable, visit } from "../ir/expr.ts";
 import { type MapTask, mapStore } from "../ir/task.ts";
 import { soleStore } from "./task-graph.ts";
 

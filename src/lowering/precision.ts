@@ -2,8 +2,8 @@
 // computed in f32 inside kernels whatever the storage; what f16 cannot hold is kept in f32, and both are reported.
 
 import type { Expr } from "../ir/expr.ts";
-import { type Program, type Task, isKernelTask, readsOf, writesOf } from "../ir/task.ts";
-import { type Tensor, reader, tensor } from "../ir/tensor.ts";
+import { isKernelTask, type Program, readsOf, type Task, writesOf } from "../ir/task.ts";
+import { reader, type Tensor, tensor } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
 
 /** The largest finite f16. */
@@ -24,7 +24,10 @@ export function lowerToHalf(program: Program): string[] {
     for (const { value, init, expr, mode } of task.stores) {
       if (init) kept.add(init);
       if (init || mode !== "set") kept.add(value);
-      if (overflows(expr) || (task.kind === "reduce" && !task.each && task.stages.some(({ fn }) => fn === "sum" || fn === "prod"))) {
+      if (
+        overflows(expr) ||
+        (task.kind === "reduce" && !task.each && task.stages.some(({ fn }) => fn === "sum" || fn === "prod"))
+      ) {
         if (value.dtype === "f32") guarded.push(task.name);
         kept.add(value);
       }
@@ -49,14 +52,19 @@ export function lowerToHalf(program: Program): string[] {
     }
   }
   const notes = [`fp16: ${lowered} tensors are f16`];
-  if (guarded.length > 0) notes.push(`fp16: ${guarded.length} results stay f32 (sums and powers): ${guarded.slice(0, 8).join(", ")}${guarded.length > 8 ? ", ..." : ""}`);
-  if (large.length > 0) notes.push(`fp16: ${large.length} constants stay f32, they hold values beyond ${LARGEST}: ${large.slice(0, 8).join(", ")}`);
+  if (guarded.length > 0)
+    notes.push(
+      `fp16: ${guarded.length} results stay f32 (sums and powers): ${guarded.slice(0, 8).join(", ")}${guarded.length > 8 ? ", ..." : ""}`,
+    );
+  if (large.length > 0)
+    notes.push(`fp16: ${large.length} constants stay f32, they hold values beyond ${LARGEST}: ${large.slice(0, 8).join(", ")}`);
   return notes;
 }
 
 /** Results that grow like a power of what they are made of. */
 const overflows = (expr: Expr): boolean =>
-  (expr.kind === "binary" && (expr.fn === "pow" || (expr.fn === "mul" && expr.a === expr.b))) || (expr.kind === "unary" && (expr.fn === "exp" || expr.fn === "sinh" || expr.fn === "cosh"));
+  (expr.kind === "binary" && (expr.fn === "pow" || (expr.fn === "mul" && expr.a === expr.b))) ||
+  (expr.kind === "unary" && (expr.fn === "exp" || expr.fn === "sinh" || expr.fn === "cosh"));
 
 function toHalfTensor(source: Tensor): Tensor | undefined {
   const read = reader(source);
@@ -71,7 +79,8 @@ function toHalfTensor(source: Tensor): Tensor | undefined {
 function keepAll(task: Task, kept: Set<Value>): void {
   for (const value of [...readsOf(task), ...writesOf(task)]) kept.add(value);
   if (task.kind === "loop") {
-    for (const { init, input, output, final } of task.carried) for (const value of [init, input, output, final]) kept.add(value);
+    for (const { init, input, output, final } of task.carried)
+      for (const value of [init, input, output, final]) kept.add(value);
     for (const inner of task.body) keepAll(inner, kept);
   } else if (task.kind === "if") for (const inner of [...task.then, ...task.else]) keepAll(inner, kept);
   else if (isKernelTask(task)) for (const value of writesOf(task)) kept.add(value);

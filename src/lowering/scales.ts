@@ -1,11 +1,11 @@
 // Scales of quantized values as they meet in a kernel's expressions: what belongs together is multiplied when the engine is
 // built, so that a sum of integers is multiplied once before it is rounded. Runs after fusion.
 
-import { type Expr, type Load, add, binary, convert, float, load, mul, transform } from "../ir/expr.ts";
 import { isStatic } from "../ir/dims.ts";
-import { type Program, type Task, isKernelTask, mapExpressions } from "../ir/task.ts";
-import { type Tensor, reader, tensor } from "../ir/tensor.ts";
-import { type Value, makeValue } from "../ir/value.ts";
+import { add, binary, convert, type Expr, float, type Load, load, mul, transform } from "../ir/expr.ts";
+import { isKernelTask, mapExpressions, type Program, type Task } from "../ir/task.ts";
+import { reader, type Tensor, tensor } from "../ir/tensor.ts";
+import { makeValue, type Value } from "../ir/value.ts";
 
 /** The program with factors of integers combined, tasks inside of loops and branches included. */
 export function foldScales(program: Program): Program {
@@ -44,7 +44,8 @@ function simplify(e: Expr): Expr | undefined {
   const constant = foldBinary(e.fn, e.a, e.b);
   if (constant) return constant;
   switch (e.fn) {
-    case "div": return divided(e.a, e.b);
+    case "div":
+      return divided(e.a, e.b);
     case "mul": {
       const inner = dequantizationOf(e.a) ?? dequantizationOf(e.b);
       const factor = inner && foldBinary("mul", inner.factor, dequantizationOf(e.a) ? e.b : e.a);
@@ -53,9 +54,12 @@ function simplify(e: Expr): Expr | undefined {
     case "add": {
       const [a, b] = [dequantizationOf(e.a), dequantizationOf(e.b)];
       if ((a && isZero(e.b)) || (b && isZero(e.a))) return a ? e.a : e.b;
-      return a && b && factorsAgree(a.factor, b.factor) ? scaled({ whole: add(a.whole, b.whole), factor: a.factor }) : undefined;
+      return a && b && factorsAgree(a.factor, b.factor)
+        ? scaled({ whole: add(a.whole, b.whole), factor: a.factor })
+        : undefined;
     }
-    default: return undefined;
+    default:
+      return undefined;
   }
 }
 
@@ -97,13 +101,22 @@ function vectorOf({ index, value }: Load, data: Tensor): Table | undefined {
   const [axis, more] = axes;
   if (more !== undefined || !index.every((e) => e.kind !== "dim" || isStatic(e.dim))) return undefined;
   const read = reader(data);
-  const offset = (along: number): number => index.reduce((sum, e, i) => sum * data.shape[i]! + (e.kind === "dim" ? (e.dim as number) : along), 0);
+  const offset = (along: number): number =>
+    index.reduce((sum, e, i) => sum * data.shape[i]! + (e.kind === "dim" ? (e.dim as number) : along), 0);
   if (axis === undefined) return { numbers: [read(offset(0))], at: undefined };
-  return { numbers: Array.from({ length: data.shape[axis]! }, (_, i) => read(offset(i))), at: value.shape[axis] === 1 ? undefined : index[axis] };
+  return {
+    numbers: Array.from({ length: data.shape[axis]! }, (_, i) => read(offset(i))),
+    at: value.shape[axis] === 1 ? undefined : index[axis],
+  };
 }
 
 const OPERATIONS: Readonly<Record<string, (a: number, b: number) => number>> = {
-  add: (a, b) => a + b, sub: (a, b) => a - b, mul: (a, b) => a * b, div: (a, b) => a / b, max: Math.max, min: Math.min,
+  add: (a, b) => a + b,
+  sub: (a, b) => a - b,
+  mul: (a, b) => a * b,
+  div: (a, b) => a / b,
+  max: Math.max,
+  min: Math.min,
 };
 
 /** The operation on constants, rounded to f32 as a kernel would. */

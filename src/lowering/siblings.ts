@@ -2,10 +2,34 @@
 // their weights side by side. Each keeps its stores, under the condition that the result is one of its own.
 
 import { dimText, isStatic } from "../ir/dims.ts";
-import { type Expr, type Load, type Var, and, ge, int, load, loadsOf, lt, sub, substitute, transform, variable, visit } from "../ir/expr.ts";
-import { type ConvTask, type GemmTask, type Store, type Task, expressionsOfStore, mapStore, readsOf, writesOf } from "../ir/task.ts";
-import { type Tensor, allocate, sizeOf } from "../ir/tensor.ts";
-import { type Value, makeValue } from "../ir/value.ts";
+import {
+  and,
+  type Expr,
+  ge,
+  int,
+  type Load,
+  load,
+  loadsOf,
+  lt,
+  sub,
+  substitute,
+  transform,
+  type Var,
+  variable,
+  visit,
+} from "../ir/expr.ts";
+import {
+  type ConvTask,
+  expressionsOfStore,
+  type GemmTask,
+  mapStore,
+  readsOf,
+  type Store,
+  type Task,
+  writesOf,
+} from "../ir/task.ts";
+import { allocate, sizeOf, type Tensor } from "../ir/tensor.ts";
+import { makeValue, type Value } from "../ir/value.ts";
 import { type Judge, mergeOrigins } from "./task-graph.ts";
 
 type Wide = GemmTask | ConvTask;
@@ -32,7 +56,13 @@ export function mergeSiblings(tasks: readonly Task[], judge: Judge): Task[] {
   return list.filter((task) => task !== undefined);
 }
 
-function tryMerge(list: (Task | undefined)[], place: Map<Task, number>, first: Wide, other: Wide, { may, fits }: Judge): Wide | undefined {
+function tryMerge(
+  list: (Task | undefined)[],
+  place: Map<Task, number>,
+  first: Wide,
+  other: Wide,
+  { may, fits }: Judge,
+): Wide | undefined {
   const [from, to] = [place.get(first)!, place.get(other)!];
   if (to - from > FARTHEST) return undefined;
   const between = list.slice(from + 1, to).filter((task) => task !== undefined);
@@ -89,7 +119,11 @@ function sharedOf(task: Wide): { readonly operand: Expr; readonly vars: readonly
   if (task.groups !== 1) return undefined;
   const { xVars, batch, out, ic, kernel, strides, dilations, pads, size } = task;
   const texts = [...pads, ...size].map(dimText);
-  return { operand: task.x, vars: [...xVars, batch, ...out, ic, ...kernel], key: [strides, dilations, texts].map((list) => list.join()).join(" ") };
+  return {
+    operand: task.x,
+    vars: [...xVars, batch, ...out, ic, ...kernel],
+    key: [strides, dilations, texts].map((list) => list.join()).join(" "),
+  };
 }
 
 const wideVar = (task: Wide): Var => (task.kind === "gemm" ? task.n : task.oc);
@@ -111,7 +145,9 @@ function axisOf({ value, index }: Load, v: Var): number | undefined {
 
 function dependsOn(e: Expr, v: Var): boolean {
   let found = false;
-  visit([e], (node) => { found ||= node === v; });
+  visit([e], (node) => {
+    found ||= node === v;
+  });
   return found;
 }
 
@@ -119,24 +155,49 @@ function dependsOn(e: Expr, v: Var): boolean {
 
 function sideBySide(first: Wide, second: Wide): Wide | undefined {
   const [left, right] = [weightsOf(first)!, weightsOf(second)!];
-  if (left.axis !== right.axis || left.data.dtype !== right.data.dtype || left.data.shape.length !== right.data.shape.length) return undefined;
+  if (left.axis !== right.axis || left.data.dtype !== right.data.dtype || left.data.shape.length !== right.data.shape.length)
+    return undefined;
   // The second task in the variables of the first.
   const ours = sharedOf(first)!.vars;
-  const renamed = new Map<Expr, Expr>([...sharedOf(second)!.vars.map((v, i): [Expr, Expr] => [v, ours[i]!]), [second.acc, first.acc]]);
+  const renamed = new Map<Expr, Expr>([
+    ...sharedOf(second)!.vars.map((v, i): [Expr, Expr] => [v, ours[i]!]),
+    [second.acc, first.acc],
+  ]);
   const [a, b] = [wideVar(first), wideVar(second)];
   const indices = right.load.index.map((e) => substitute(e, renamed));
-  if (left.load.index.some((e, axis) => axis !== left.axis && (e !== indices[axis] || left.data.shape[axis] !== right.data.shape[axis]))) return undefined;
+  if (
+    left.load.index.some(
+      (e, axis) => axis !== left.axis && (e !== indices[axis] || left.data.shape[axis] !== right.data.shape[axis]),
+    )
+  )
+    return undefined;
   const split = a.extent as number;
   const wide = variable(a.name, split + (b.extent as number));
   const inFirst = lt(wide, int(split));
   const biases = mergedBias(first, second, wide);
-  const bias = (e: Expr, from: Load | undefined): Expr => (biases ? transform(e, (node) => (node === from ? biases.merged : undefined)) : e);
+  const bias = (e: Expr, from: Load | undefined): Expr =>
+    biases ? transform(e, (node) => (node === from ? biases.merged : undefined)) : e;
   const stores = [
-    ...first.stores.map((store) => limited(mapStore(store, (e) => substitute(bias(e, biases?.first), new Map([[a, wide]]))), inFirst)),
-    ...second.stores.map((store) => limited(mapStore(store, (e) => substitute(bias(e, biases?.second), new Map<Expr, Expr>([...renamed, [b, sub(wide, int(split))]]))), ge(wide, int(split)))),
+    ...first.stores.map((store) =>
+      limited(
+        mapStore(store, (e) => substitute(bias(e, biases?.first), new Map([[a, wide]]))),
+        inFirst,
+      ),
+    ),
+    ...second.stores.map((store) =>
+      limited(
+        mapStore(store, (e) =>
+          substitute(bias(e, biases?.second), new Map<Expr, Expr>([...renamed, [b, sub(wide, int(split))]])),
+        ),
+        ge(wide, int(split)),
+      ),
+    ),
   ];
   const value = constantOf(joined([left.data, right.data], left.axis), left.load.value, right.load.value);
-  const weights = load(value, left.load.index.map((e, axis) => (axis === left.axis ? wide : e)));
+  const weights = load(
+    value,
+    left.load.index.map((e, axis) => (axis === left.axis ? wide : e)),
+  );
   const common = { origins: mergeOrigins(first, second), stores };
   return first.kind === "gemm" ? { ...first, ...common, n: wide, b: weights } : { ...first, ...common, oc: wide, w: weights };
 }
@@ -144,20 +205,37 @@ function sideBySide(first: Wide, second: Wide): Wide | undefined {
 const limited = (store: Store, when: Expr): Store => ({ ...store, when: store.when ? and(store.when, when) : when });
 
 /** The one bias of each, and the two as one constant read at the wide variable; undefined unless both have just one. */
-function mergedBias(first: Wide, second: Wide, wide: Var): { readonly first: Load; readonly second: Load; readonly merged: Expr } | undefined {
+function mergedBias(
+  first: Wide,
+  second: Wide,
+  wide: Var,
+): { readonly first: Load; readonly second: Load; readonly merged: Expr } | undefined {
   const [[a, moreA], [b, moreB]] = [biasesOf(first), biasesOf(second)];
-  if (!a || !b || moreA || moreB || a.value.dtype !== b.value.dtype || a.value.shape.length !== b.value.shape.length) return undefined;
+  if (!a || !b || moreA || moreB || a.value.dtype !== b.value.dtype || a.value.shape.length !== b.value.shape.length)
+    return undefined;
   const axis = a.index.indexOf(wideVar(first));
   if (b.index.indexOf(wideVar(second)) !== axis) return undefined;
   const value = constantOf(joined([a.value.data!, b.value.data!], axis), a.value, b.value);
-  return { first: a, second: b, merged: load(value, a.index.map((e, i) => (i === axis ? wide : e))) };
+  return {
+    first: a,
+    second: b,
+    merged: load(
+      value,
+      a.index.map((e, i) => (i === axis ? wide : e)),
+    ),
+  };
 }
 
 /** Loads of constants that have an element a result along the wide variable and no other axis. */
 const biasesOf = (task: Wide): readonly Load[] =>
-  loadsOf(task.stores.flatMap(expressionsOfStore)).filter((e) => e.value.data && sizeOf(e.value.data.shape) === wideVar(task).extent && axisOf(e, wideVar(task)) !== undefined);
+  loadsOf(task.stores.flatMap(expressionsOfStore)).filter(
+    (e) => e.value.data && sizeOf(e.value.data.shape) === wideVar(task).extent && axisOf(e, wideVar(task)) !== undefined,
+  );
 
-const constantOf = (data: Tensor, first: Value, second: Value): Value => ({ ...makeValue(`${first.name}|${second.name}`, data.dtype, data.shape), data });
+const constantOf = (data: Tensor, first: Value, second: Value): Value => ({
+  ...makeValue(`${first.name}|${second.name}`, data.dtype, data.shape),
+  data,
+});
 
 /** Tensors one after the other along an axis. */
 function joined(parts: readonly Tensor[], axis: number): Tensor {

@@ -1,7 +1,7 @@
 // Decides which narrow integers and bools lie one to a word: those of which single elements are stored, and whatever is
 // copied from or to them whole.
 
-import { type Task, isKernelTask } from "../ir/task.ts";
+import { isKernelTask, type Task } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 
@@ -21,7 +21,13 @@ export function decideStorage(tasks: readonly Task[]): void {
       for (const result of task.results) tied.push([result.then, result.else, result.out]);
     } else if (isKernelTask(task)) {
       for (const { value, index, mode, init, when } of task.stores) {
-        const whole = task.kind === "map" && mode === "set" && !init && !when && index.length === task.vars.length && index.every((e, i) => e === task.vars[i]);
+        const whole =
+          task.kind === "map" &&
+          mode === "set" &&
+          !init &&
+          !when &&
+          index.length === task.vars.length &&
+          index.every((e, i) => e === task.vars[i]);
         if (!whole) wide.add(value);
         if (init) tied.push([value, init]);
       }
@@ -39,5 +45,6 @@ export function decideStorage(tasks: readonly Task[]): void {
       }
     }
   }
-  for (const value of wide) if (dtypeFacts[value.dtype].bytes < 4 && dtypeFacts[value.dtype].kind !== "float") value.wide = true;
+  for (const value of wide)
+    if (dtypeFacts[value.dtype].bytes < 4 && dtypeFacts[value.dtype].kind !== "float") value.wide = true;
 }

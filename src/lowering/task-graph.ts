@@ -2,7 +2,16 @@
 // stable; a task stands after those that write what it reads.
 
 import { type Expr, type Load, loadsOf, transform, visit } from "../ir/expr.ts";
-import { type KernelTask, type Store, type Task, expressionsOf, isKernelTask, mapExpressions, readsOf, writesOf } from "../ir/task.ts";
+import {
+  expressionsOf,
+  isKernelTask,
+  type KernelTask,
+  mapExpressions,
+  readsOf,
+  type Store,
+  type Task,
+  writesOf,
+} from "../ir/task.ts";
 import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
 
@@ -50,7 +59,9 @@ export class TaskGraph {
     room: (task: Task) => number = () => 0,
   ) {
     this.tasks = tasks.flatMap((task) => [...new Array<undefined>(room(task)), task]);
-    this.tasks.forEach((task, at) => { if (task) this.enter(at); });
+    this.tasks.forEach((task, at) => {
+      if (task) this.enter(at);
+    });
   }
 
   get length(): number {
@@ -161,6 +172,9 @@ export function replaceLoads<T extends KernelTask>(task: T, replace: (load: Load
 }
 
 /** How often a task's expressions load elements of a value, at distinct places. */
-export const loadsFrom = (expressions: readonly Expr[], value: Value): readonly Load[] => loadsOf(expressions).filter((load) => load.value === value);
+export const loadsFrom = (expressions: readonly Expr[], value: Value): readonly Load[] =>
+  loadsOf(expressions).filter((load) => load.value === value);
 
-export const mergeOrigins = (...tasks: readonly Task[]): readonly string[] => [...new Set(tasks.flatMap(({ origins }) => origins))];
+export const mergeOrigins = (...tasks: readonly Task[]): readonly string[] => [
+  ...new Set(tasks.flatMap(({ origins }) => origins)),
+];

@@ -3,11 +3,11 @@
 
 import { sameDim } from "../ir/dims.ts";
 import { type Expr, type Load, substitute, transform } from "../ir/expr.ts";
-import { type KernelTask, type MapTask, expressionsOf, mapStore } from "../ir/task.ts";
+import { expressionsOf, type KernelTask, type MapTask, mapStore } from "../ir/task.ts";
 import { elementsOf, evaluationsOf, isView, operationsOf, wideLoadsOf } from "./cost.ts";
 import { isJoin } from "./pieces.ts";
 import { solve } from "./solve.ts";
-import { type TaskGraph, loadsFrom, mergeOrigins, replaceLoads, soleStore } from "./task-graph.ts";
+import { loadsFrom, mergeOrigins, replaceLoads, soleStore, type TaskGraph } from "./task-graph.ts";
 
 /** Fuses every map that it can, in order. Joins are left alone until `joins`, when their producers write what they can of them. */
 export function fuseVertically(graph: TaskGraph, joins: boolean): void {
@@ -29,7 +29,12 @@ function intoAnchor(graph: TaskGraph, at: number, map: MapTask): boolean {
   let best: { position: number; fused: KernelTask } | undefined;
   for (const value of graph.readsAt(at)) {
     const position = graph.maker(value);
-    if (position === undefined || graph.readersOf(value).size !== 1 || (best && graph.depthAt(best.position) >= graph.depthAt(position))) continue;
+    if (
+      position === undefined ||
+      graph.readersOf(value).size !== 1 ||
+      (best && graph.depthAt(best.position) >= graph.depthAt(position))
+    )
+      continue;
     const fused = withEpilogue(graph.at(position) as KernelTask, map);
     if (fused && graph.fits(fused)) best = { position, fused };
   }
@@ -48,7 +53,8 @@ export function withEpilogue(anchor: KernelTask, map: MapTask): KernelTask | und
   const at = solve(load, map.vars, source.index);
   if (!at) return undefined;
   const memo = new Map<Expr, Expr>();
-  const move = (e: Expr): Expr => transform(e, (node) => (node.kind === "load" && node.value === source.value ? source.expr : at.get(node)), memo);
+  const move = (e: Expr): Expr =>
+    transform(e, (node) => (node.kind === "load" && node.value === source.value ? source.expr : at.get(node)), memo);
   return { ...anchor, origins: mergeOrigins(anchor, map), stores: [mapStore(store, move)] };
 }
 
@@ -61,7 +67,8 @@ function intoReaders(graph: TaskGraph, at: number, map: MapTask): boolean {
   const readers = graph.kernelReaders(value);
   if (!readers || readers.length === 0 || !pays(map, readers)) return false;
   const fused = readers.map(([position, task]) => [position, withPrologue(task, map)] as const);
-  if (!fused.every(([, task]) => graph.fits(task)) || !graph.may(isView(expr) ? "fuse-view" : "fuse-prologue", map)) return false;
+  if (!fused.every(([, task]) => graph.fits(task)) || !graph.may(isView(expr) ? "fuse-view" : "fuse-prologue", map))
+    return false;
   for (const [position, task] of fused) graph.replace(position, task);
   graph.remove(at);
   return true;
@@ -82,7 +89,10 @@ function pays(map: MapTask, readers: readonly (readonly [number, KernelTask])[])
   const evaluations = readers.reduce((sum, [, task]) => sum + evaluationsOf(task, value), 0);
   if (single && evaluations <= 1) return true;
   // Windowed convolutions have tactics that need their input as it lies in memory.
-  const windowed = readers.some(([, task]) => task.kind === "conv" && task.kernel.some(({ extent }) => extent !== 1) && loadsFrom([task.x], value).length > 0);
+  const windowed = readers.some(
+    ([, task]) =>
+      task.kind === "conv" && task.kernel.some(({ extent }) => extent !== 1) && loadsFrom([task.x], value).length > 0,
+  );
   if (operations === Number.POSITIVE_INFINITY || windowed) return false;
   const elements = elementsOf(value.shape);
   const once = operations + MEMORY * wideLoadsOf(expr, elements);
@@ -96,10 +106,16 @@ export function withPrologue(task: KernelTask, map: MapTask): KernelTask {
   if (task.kind === "map") {
     // A chain of element-wise maps: the reader takes over the variables, so that the long expression stays as it is.
     const [load, more] = loadsFrom(expressionsOf(task), value);
-    if (load && !more && load.index.length === task.vars.length && load.index.every((e, i) => e === task.vars[i] && sameDim(task.vars[i]!.extent, map.vars[i]!.extent))) {
+    if (
+      load &&
+      !more &&
+      load.index.length === task.vars.length &&
+      load.index.every((e, i) => e === task.vars[i] && sameDim(task.vars[i]!.extent, map.vars[i]!.extent))
+    ) {
       const at = new Map<Expr, Expr>(task.vars.map((v, i) => [v, map.vars[i]!]));
       const memo = new Map<Expr, Expr>();
-      const move = (e: Expr): Expr => transform(e, (node) => (node.kind === "load" && node.value === value ? expr : at.get(node)), memo);
+      const move = (e: Expr): Expr =>
+        transform(e, (node) => (node.kind === "load" && node.value === value ? expr : at.get(node)), memo);
       return { ...task, origins, vars: map.vars, stores: task.stores.map((store) => mapStore(store, move)) };
     }
   }

@@ -2,13 +2,13 @@
 // ONNX: https://onnx.ai/onnx/operators/
 
 import { type Dim, product, shapeText } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import type { Lowering, ReduceStage } from "../ir/lower.ts";
 import { isFloat, scalarOf } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { shapeMismatch } from "../util/errors.ts";
-import { type AttributeReader, type Operator, axisIn, defineOp, need } from "./define.ts";
+import { type AttributeReader, axisIn, defineOp, need, type Operator } from "./define.ts";
 import { unsqueeze } from "./shape.ts";
 
 type Extreme = "max" | "min";
@@ -19,7 +19,10 @@ function extremeStages(fn: Extreme, element: Expr, position: Expr, size: Dim, la
   const infinite = x.constant(element.type, float ? (fn === "max" ? Number.POSITIVE_INFINITY : Number.NEGATIVE_INFINITY) : 0);
   return [
     { fn, body: () => x.select(nan, infinite, element) },
-    { fn: last ? "max" : "min", body: ([best]) => x.select(x.or(nan, x.eq(element, best!)), position, x.int(last ? -1 : size)) },
+    {
+      fn: last ? "max" : "min",
+      body: ([best]) => x.select(x.or(nan, x.eq(element, best!)), position, x.int(last ? -1 : size)),
+    },
   ];
 }
 
@@ -62,10 +65,20 @@ export const argmax: readonly Operator[] = [
       const axes = value.shape.flatMap((_, axis) => (axis === first || (node.opset < 13 && axis > first) ? [axis] : []));
       const sizes = axes.map((axis) => value.shape[axis]!);
       const type = scalarOf(value.dtype);
-      const position = (i: readonly Expr[]): Expr => x.flatten(axes.map((axis) => i[axis]!), sizes);
-      return [b.rows(value.dtype, value.shape, axes,
-        (i) => extremeStages("max", x.load(value, i), position(i), product(sizes), false, isFloat(value.dtype)),
-        ([, best], i) => x.select(x.eq(position(i), best!), x.constant(type, 1), x.constant(type, 0)))];
+      const position = (i: readonly Expr[]): Expr =>
+        x.flatten(
+          axes.map((axis) => i[axis]!),
+          sizes,
+        );
+      return [
+        b.rows(
+          value.dtype,
+          value.shape,
+          axes,
+          (i) => extremeStages("max", x.load(value, i), position(i), product(sizes), false, isFloat(value.dtype)),
+          ([, best], i) => x.select(x.eq(position(i), best!), x.constant(type, 1), x.constant(type, 0)),
+        ),
+      ];
     },
   }),
 ];

@@ -77,7 +77,12 @@ function batchNormalization(
 /** What inference with constant statistics makes of a channel: x · factor + shift. */
 function affineOf(values: readonly [Value, Value, Value, Value], epsilon: number): readonly [Tensor, Tensor] | undefined {
   if (values.some(({ data }) => !data)) return undefined;
-  const [scales, shifts, means, variances] = values.map(({ data }) => numbersOf(data!)) as [number[], number[], number[], number[]];
+  const [scales, shifts, means, variances] = values.map(({ data }) => numbersOf(data!)) as [
+    number[],
+    number[],
+    number[],
+    number[],
+  ];
   const factors = scales.map((scale, c) => scale / Math.sqrt(variances[c]! + epsilon));
   const moved = shifts.map((shift, c) => shift - means[c]! * factors[c]!);
   return [tensor("f32", [factors.length], factors), tensor("f32", [moved.length], moved)];

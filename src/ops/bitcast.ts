@@ -1,11 +1,11 @@
 // BitCast: the same bits as another type of the same width. ONNX: https://onnx.ai/onnx/operators/onnx__BitCast.html
 
-import * as x from "../ir/expr.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import { arrayOfBytes } from "../ir/tensor.ts";
 import { type DType, dtypeFacts } from "../ir/types.ts";
 import { typeMismatch } from "../util/errors.ts";
-import { type Operator, defineOp, need } from "./define.ts";
+import { defineOp, need, type Operator } from "./define.ts";
 import { dtypeOfAttribute } from "./shape.ts";
 
 const u = (value: number): Expr => x.constant("u32", value);
@@ -31,7 +31,11 @@ function halfOfBits(bits: Expr): Expr {
   const fraction = op("and", bits, 1023);
   const tiny = x.mul(x.convert(fraction, "f32"), x.float(2 ** -24));
   const high = x.select(x.eq(exponent, u(31)), u(255), x.add(exponent, u(112)));
-  const size = x.select(x.eq(exponent, u(0)), tiny, x.unary("frombits", x.binary("or", op("shl", high, 23), op("shl", fraction, 13))));
+  const size = x.select(
+    x.eq(exponent, u(0)),
+    tiny,
+    x.unary("frombits", x.binary("or", op("shl", high, 23), op("shl", fraction, 13))),
+  );
   return x.select(x.ge(bits, u(0x8000)), x.unary("neg", size), size);
 }
 
@@ -59,9 +63,17 @@ export const bitcast: readonly Operator[] = [
     lower: (b, inputs, code, node) => {
       const value = need(node, inputs, 0);
       const to = dtypeOfAttribute(node, code);
-      if (dtypeFacts[to].bytes !== dtypeFacts[value.dtype].bytes) throw typeMismatch(node, `${value.dtype} and ${to} differ in width`);
+      if (dtypeFacts[to].bytes !== dtypeFacts[value.dtype].bytes)
+        throw typeMismatch(node, `${value.dtype} and ${to} differ in width`);
       if (to === value.dtype) return [value];
-      if (dtypeFacts[to].bytes === 8) return b.host("BitCast", { to }, [value], [{ dtype: to, shape: value.shape }], "64-bit patterns do not fit a kernel's 32-bit scalars");
+      if (dtypeFacts[to].bytes === 8)
+        return b.host(
+          "BitCast",
+          { to },
+          [value],
+          [{ dtype: to, shape: value.shape }],
+          "64-bit patterns do not fit a kernel's 32-bit scalars",
+        );
       return [b.map(to, value.shape, (i) => fromBits(bitsOf(x.load(value, i), value.dtype), to))];
     },
     reference: ([value], { to }) => {

@@ -14,7 +14,11 @@ export function broadcastShapes(node: { name: string; op: string }, ...shapes: r
       if (dim === 1 || sameDim(dim, result)) return result;
       if (result === 1) return dim;
       if (isStatic(dim) && isStatic(result)) {
-        throw shapeMismatch(node, `shapes ${shapes.map(shapeText).join(" and ")} do not broadcast`, `dimension ${axis}: ${dimText(result)} against ${dimText(dim)}`);
+        throw shapeMismatch(
+          node,
+          `shapes ${shapes.map(shapeText).join(" and ")} do not broadcast`,
+          `dimension ${axis}: ${dimText(result)} against ${dimText(dim)}`,
+        );
       }
       // A static size above 1 decides; of two symbols the larger does (the other is 1 or the same).
       return isStatic(dim) ? dim : isStatic(result) ? result : max(result, dim);
@@ -34,10 +38,15 @@ export function broadcastIndex(shape: readonly Dim[], index: readonly Expr[], ta
 }
 
 /** Element of `value` that meets element `index` of the broadcast `target`. */
-export const loadBroadcast = (value: Value, index: readonly Expr[], target: readonly Dim[]): Expr => load(value, broadcastIndex(value.shape, index, target));
+export const loadBroadcast = (value: Value, index: readonly Expr[], target: readonly Dim[]): Expr =>
+  load(value, broadcastIndex(value.shape, index, target));
 
 /** Reads elements of `value` by the index of `shape`, to which it must broadcast without widening it. */
-export function readBroadcast(node: { name: string; op: string }, value: Value, shape: readonly Dim[]): (index: readonly Expr[]) => Expr {
+export function readBroadcast(
+  node: { name: string; op: string },
+  value: Value,
+  shape: readonly Dim[],
+): (index: readonly Expr[]) => Expr {
   const joint = broadcastShapes(node, shape, value.shape);
   if (joint.length !== shape.length || joint.some((dim, i) => isStatic(dim) && isStatic(shape[i]!) && dim !== shape[i])) {
     throw shapeMismatch(node, `"${value.name}" ${shapeText(value.shape)} does not broadcast to ${shapeText(shape)}`);

@@ -2,14 +2,14 @@
 // inference, symbolic shape arithmetic, constant folding, the host's results and the GPU's kernels all come from `lower`.
 
 import type { Dim } from "../ir/dims.ts";
+import { dimText, isStatic, shapeText } from "../ir/dims.ts";
 import type { Attribute, Graph } from "../ir/graph.ts";
 import type { Lowering } from "../ir/lower.ts";
+import { contentsOf, knownTensor } from "../ir/lower.ts";
 import type { HostAttributes } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
-import { unknownAttribute, badAttribute, shapeMismatch, valueNeeded } from "../util/errors.ts";
-import { contentsOf, knownTensor } from "../ir/lower.ts";
-import { dimText, isStatic, shapeText } from "../ir/dims.ts";
+import { badAttribute, shapeMismatch, unknownAttribute, valueNeeded } from "../util/errors.ts";
 
 /** What `lower` may ask about the node besides inputs and attributes. */
 export interface NodeFacts {
@@ -32,7 +32,12 @@ export interface Operator<A = unknown> {
   /** Reads every attribute that the operator has; one that is never read is an error. */
   readonly attrs?: (read: AttributeReader) => A;
   /** Returns one value an output; throws a KilnError where the inputs do not fit. May return fewer than the node lists. */
-  readonly lower: (b: Lowering, inputs: readonly (Value | undefined)[], attrs: A, node: NodeFacts) => readonly (Value | undefined)[];
+  readonly lower: (
+    b: Lowering,
+    inputs: readonly (Value | undefined)[],
+    attrs: A,
+    node: NodeFacts,
+  ) => readonly (Value | undefined)[];
   /** Host implementation of the tasks that `lower` asks `b.host` for. */
   readonly reference?: (inputs: readonly (Tensor | undefined)[], attrs: HostAttributes) => readonly Tensor[];
   /** Draws new results at each run: never folded, never shared. */
@@ -66,7 +71,8 @@ export class AttributeReader {
   /** A string that must be one of `allowed` when given. */
   string<S extends string>(name: string, fallback: S, allowed?: readonly S[]): S {
     const value = (this.read(name, "string") ?? fallback) as S;
-    if (allowed && !allowed.includes(value)) throw badAttribute(this.node, name, JSON.stringify(value), `one of ${allowed.join(", ")}`);
+    if (allowed && !allowed.includes(value))
+      throw badAttribute(this.node, name, JSON.stringify(value), `one of ${allowed.join(", ")}`);
     return value;
   }
   ints(name: string): readonly number[] | undefined {
@@ -105,12 +111,22 @@ export class AttributeReader {
     if (!attribute) return undefined;
     const empty = "value" in attribute && Array.isArray(attribute.value) && attribute.value.length === 0;
     const listKinds = kind === "ints" || kind === "floats" || kind === "strings";
-    if (attribute.kind !== kind && !(empty && listKinds) && !(kind === "float" && attribute.kind === "int")) throw badAttribute(this.node, name, attribute.kind, kind);
+    if (attribute.kind !== kind && !(empty && listKinds) && !(kind === "float" && attribute.kind === "int"))
+      throw badAttribute(this.node, name, attribute.kind, kind);
     return attribute.value as unknown as ValueOf<K>;
   }
 }
 
-interface Values { int: number; float: number; string: string; ints: readonly number[]; floats: readonly number[]; strings: readonly string[]; tensor: Tensor; graph: Graph }
+interface Values {
+  int: number;
+  float: number;
+  string: string;
+  ints: readonly number[];
+  floats: readonly number[];
+  strings: readonly string[];
+  tensor: Tensor;
+  graph: Graph;
+}
 type ValueOf<K extends Attribute["kind"]> = Values[K];
 
 // --- questions that most operators ask -----------------------------------------------------------------------------------
@@ -125,7 +141,8 @@ export function need(node: NodeFacts, inputs: readonly (Value | undefined)[], at
 /** An axis in [0, rank), counted from the end when negative. `rank` itself is allowed when `end` says so. */
 export function axisIn(node: NodeFacts, axis: number, rank: number, end = false): number {
   const exact = axis < 0 ? axis + rank : axis;
-  if (!Number.isInteger(axis) || exact < 0 || exact >= rank + (end ? 1 : 0)) throw shapeMismatch(node, `axis ${axis} is outside of rank ${rank}`);
+  if (!Number.isInteger(axis) || exact < 0 || exact >= rank + (end ? 1 : 0))
+    throw shapeMismatch(node, `axis ${axis} is outside of rank ${rank}`);
   return exact;
 }
 

@@ -2,14 +2,14 @@
 // built; negative ones count from the end. ONNX: https://onnx.ai/onnx/operators/
 
 import { type Dim, isStatic, product, shapeText, symbol } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
 import type { Expr } from "../ir/expr.ts";
-import { type Lowering, contentsOf, knownTensor } from "../ir/lower.ts";
-import { type Tensor, allocate, numbersOf, sizeOf, tensor } from "../ir/tensor.ts";
+import * as x from "../ir/expr.ts";
+import { contentsOf, knownTensor, type Lowering } from "../ir/lower.ts";
+import { allocate, numbersOf, sizeOf, type Tensor, tensor } from "../ir/tensor.ts";
 import { isFloat } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { shapeMismatch, valueNeeded } from "../util/errors.ts";
-import { type NodeFacts, type Operator, axisIn, defineOp, need } from "./define.ts";
+import { axisIn, defineOp, type NodeFacts, need, type Operator } from "./define.ts";
 
 /** Element `at` of an index tensor as an i32 in [0, size): a negative one counts from the end. */
 export function loadIndex(indices: Value, at: readonly Expr[], size: Dim): Expr {
@@ -23,16 +23,33 @@ export function loadIndex(indices: Value, at: readonly Expr[], size: Dim): Expr 
 export function gather(b: Lowering, value: Value, indices: Value, axis: number): Value {
   const rank = indices.shape.length;
   const shape = [...value.shape.slice(0, axis), ...indices.shape, ...value.shape.slice(axis + 1)];
-  return b.map(value.dtype, shape, (i) => x.load(value, [...i.slice(0, axis), loadIndex(indices, i.slice(axis, axis + rank), value.shape[axis]!), ...i.slice(axis + rank)]));
+  return b.map(value.dtype, shape, (i) =>
+    x.load(value, [
+      ...i.slice(0, axis),
+      loadIndex(indices, i.slice(axis, axis + rank), value.shape[axis]!),
+      ...i.slice(axis + rank),
+    ]),
+  );
 }
 
 /** The last axis of `indices` holds coordinates of axes `from`, `from` + 1, … of `shape`: the depth and a reader of them. */
-export function coordinates(node: NodeFacts, indices: Value, shape: readonly Dim[], from: number): { readonly depth: number; readonly read: (at: readonly Expr[]) => Expr[] } {
+export function coordinates(
+  node: NodeFacts,
+  indices: Value,
+  shape: readonly Dim[],
+  from: number,
+): { readonly depth: number; readonly read: (at: readonly Expr[]) => Expr[] } {
   const depth = indices.shape.at(-1);
   if (depth === undefined || !isStatic(depth) || depth > shape.length - from) {
-    throw shapeMismatch(node, `the last size of indices ${shapeText(indices.shape)} must be a number of axes of ${shapeText(shape)}`);
+    throw shapeMismatch(
+      node,
+      `the last size of indices ${shapeText(indices.shape)} must be a number of axes of ${shapeText(shape)}`,
+    );
   }
-  return { depth, read: (at) => Array.from({ length: depth }, (_, k) => loadIndex(indices, [...at, x.int(k)], shape[from + k]!)) };
+  return {
+    depth,
+    read: (at) => Array.from({ length: depth }, (_, k) => loadIndex(indices, [...at, x.int(k)], shape[from + k]!)),
+  };
 }
 
 /** A new axis of `depth` at `axis` that holds `on` where the index says and `off` elsewhere. */
@@ -82,9 +99,17 @@ export const gathers: readonly Operator[] = [
     attrs: (read) => read.int("axis", 0),
     lower: (b, inputs, axis, node) => {
       const [value, indices] = [need(node, inputs, 0), need(node, inputs, 1)];
-      if (indices.shape.length !== value.shape.length) throw shapeMismatch(node, `indices ${shapeText(indices.shape)} must have the rank of ${shapeText(value.shape)}`);
+      if (indices.shape.length !== value.shape.length)
+        throw shapeMismatch(node, `indices ${shapeText(indices.shape)} must have the rank of ${shapeText(value.shape)}`);
       const along = axisIn(node, axis, value.shape.length);
-      return [b.map(value.dtype, indices.shape, (i) => x.load(value, i.map((at, d) => (d === along ? loadIndex(indices, i, value.shape[along]!) : at))))];
+      return [
+        b.map(value.dtype, indices.shape, (i) =>
+          x.load(
+            value,
+            i.map((at, d) => (d === along ? loadIndex(indices, i, value.shape[along]!) : at)),
+          ),
+        ),
+      ];
     },
   }),
   defineOp({
@@ -95,7 +120,11 @@ export const gathers: readonly Operator[] = [
       const [value, indices] = [need(node, inputs, 0), need(node, inputs, 1)];
       const { depth, read } = coordinates(node, indices, value.shape, batch);
       const places = indices.shape.slice(0, -1);
-      return [b.map(value.dtype, [...places, ...value.shape.slice(batch + depth)], (i) => x.load(value, [...i.slice(0, batch), ...read(i.slice(0, places.length)), ...i.slice(places.length)]))];
+      return [
+        b.map(value.dtype, [...places, ...value.shape.slice(batch + depth)], (i) =>
+          x.load(value, [...i.slice(0, batch), ...read(i.slice(0, places.length)), ...i.slice(places.length)]),
+        ),
+      ];
     },
   }),
   defineOp({
@@ -104,7 +133,15 @@ export const gathers: readonly Operator[] = [
     attrs: (read) => read.int("axis", -1),
     lower: (b, inputs, axis, node) => {
       const indices = need(node, inputs, 0);
-      return [oneHot(b, indices, sizeOfScalar(node, need(node, inputs, 1), "depth"), need(node, inputs, 2), axisIn(node, axis, indices.shape.length + 1))];
+      return [
+        oneHot(
+          b,
+          indices,
+          sizeOfScalar(node, need(node, inputs, 1), "depth"),
+          need(node, inputs, 2),
+          axisIn(node, axis, indices.shape.length + 1),
+        ),
+      ];
     },
   }),
   defineOp({
@@ -121,7 +158,13 @@ export const gathers: readonly Operator[] = [
         return [gather(b, value, b.constant(tensor("i32", [positions.length], positions)), along)];
       }
       const shape = value.shape.toSpliced(along, 1, symbol(`${node.name}.count`));
-      return b.host("Compress", { axis: along }, [value, condition], [{ dtype: value.dtype, shape }], "its size depends on data");
+      return b.host(
+        "Compress",
+        { axis: along },
+        [value, condition],
+        [{ dtype: value.dtype, shape }],
+        "its size depends on data",
+      );
     },
     reference: ([value, condition], { axis }) => [takeSlices(value!, axis as number, truePositions(numbersOf(condition!)))],
   }),

@@ -24,7 +24,12 @@ export function lowerNode(b: Lowering, node: GraphNode, env: Environment): reado
     outputs: node.outputs.map((value) => value !== undefined),
     inline: (inner, graph, inputs) => inlineGraph(inner, graph, inputs, env),
   };
-  const results = operator.lower(b, node.inputs.map((value) => resolve(value, env)), readAttributes(operator, node), facts);
+  const results = operator.lower(
+    b,
+    node.inputs.map((value) => resolve(value, env)),
+    readAttributes(operator, node),
+    facts,
+  );
   node.outputs.forEach((output, i) => {
     if (output && !results[i]) throw shapeMismatch(node, `output ${i} ("${output.name}") is not one that the operator makes`);
   });
@@ -41,7 +46,9 @@ function readAttributes(operator: Operator, node: GraphNode): unknown {
 /** Lowers a graph's nodes in order into `b`, with `inputs` for the graph's inputs; returns its outputs. */
 function inlineGraph(b: Lowering, graph: Graph, inputs: readonly Value[], outer: Environment): readonly Value[] {
   const env: Environment = new Map(outer);
-  graph.inputs.forEach((value, i) => { if (inputs[i]) env.set(value, inputs[i]); });
+  graph.inputs.forEach((value, i) => {
+    if (inputs[i]) env.set(value, inputs[i]);
+  });
   for (const node of graph.nodes) {
     const inner = new Lowering(`${b.node}/${node.name}`, [...b.origins, ...node.origins]);
     bindOutputs(node, lowerNode(inner, node, env), env);

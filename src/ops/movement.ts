@@ -1,20 +1,28 @@
 // Operators that move elements: every one is a map whose loads have other indices. ONNX: https://onnx.ai/onnx/operators/
 
-import { type Dim, add, ceilDiv, floorDiv, isStatic, mod, mul, sameDim, sameShape, shapeText, sub } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
+import { add, ceilDiv, type Dim, floorDiv, isStatic, mod, mul, sameDim, sameShape, shapeText, sub } from "../ir/dims.ts";
 import type { Expr, Var } from "../ir/expr.ts";
-import { type Lowering, contentsOf } from "../ir/lower.ts";
+import * as x from "../ir/expr.ts";
+import { contentsOf, type Lowering } from "../ir/lower.ts";
 import { scalarOf } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch, typeMismatch } from "../util/errors.ts";
 import { boundsOfDim, larger, smaller } from "./bounds.ts";
-import { type NodeFacts, type Operator, axisIn, defineOp, dimsOf, intsOf, need } from "./define.ts";
+import { axisIn, defineOp, dimsOf, intsOf, type NodeFacts, need, type Operator } from "./define.ts";
 import { axesOf, loadScalar } from "./shape.ts";
 
 /** Dimension k of the result is dimension `perm[k]` of the input. */
 export function transpose(b: Lowering, value: Value, perm: readonly number[]): Value {
   if (perm.every((from, to) => from === to)) return value;
-  return b.map(value.dtype, perm.map((from) => value.shape[from]!), (i) => x.load(value, perm.map((_, axis) => i[perm.indexOf(axis)]!)));
+  return b.map(
+    value.dtype,
+    perm.map((from) => value.shape[from]!),
+    (i) =>
+      x.load(
+        value,
+        perm.map((_, axis) => i[perm.indexOf(axis)]!),
+      ),
+  );
 }
 
 /** Most inputs of one kernel: WebGPU promises eight storage buffers, and one is the result. */
@@ -26,20 +34,31 @@ export function concat(b: Lowering, node: NodeFacts, values: readonly Value[], a
   const odd = values.find((value) => value.dtype !== first.dtype);
   if (odd) throw typeMismatch(node, `inputs are ${first.dtype} and ${odd.dtype}: all must have one type`);
   const fits = (a: Dim, c: Dim, k: number): boolean => k === axis || !isStatic(a) || !isStatic(c) || a === c;
-  const other = values.find(({ shape }) => shape.length !== first.shape.length || !shape.every((dim, k) => fits(dim, first.shape[k]!, k)));
-  if (other) throw shapeMismatch(node, `${shapeText(first.shape)} and ${shapeText(other.shape)} do not concatenate along axis ${axis}`);
+  const other = values.find(
+    ({ shape }) => shape.length !== first.shape.length || !shape.every((dim, k) => fits(dim, first.shape[k]!, k)),
+  );
+  if (other)
+    throw shapeMismatch(node, `${shapeText(first.shape)} and ${shapeText(other.shape)} do not concatenate along axis ${axis}`);
   const parts = values.filter(({ shape }) => shape[axis] !== 0);
   if (parts.length === 1) return parts[0]!;
   if (parts.length > MAX_PARTS) {
     const each = Math.ceil(parts.length / Math.ceil(parts.length / MAX_PARTS));
-    const groups = Array.from({ length: Math.ceil(parts.length / each) }, (_, k) => concat(b, node, parts.slice(k * each, (k + 1) * each), axis));
+    const groups = Array.from({ length: Math.ceil(parts.length / each) }, (_, k) =>
+      concat(b, node, parts.slice(k * each, (k + 1) * each), axis),
+    );
     return concat(b, node, groups, axis);
   }
   const starts = parts.map((_, k) => add(...parts.slice(0, k).map(({ shape }) => shape[axis]!)));
-  const shape = first.shape.map((dim, k) => (k === axis ? add(...parts.map((part) => part.shape[k]!)) : (values.map((value) => value.shape[k]!).find(isStatic) ?? dim)));
+  const shape = first.shape.map((dim, k) =>
+    k === axis ? add(...parts.map((part) => part.shape[k]!)) : (values.map((value) => value.shape[k]!).find(isStatic) ?? dim),
+  );
   if (parts.length === 0) return first;
   return b.map(first.dtype, shape, (i) => {
-    const read = (k: number): Expr => x.load(parts[k]!, i.map((at, d) => (d === axis ? x.sub(at, x.int(starts[k]!)) : at)));
+    const read = (k: number): Expr =>
+      x.load(
+        parts[k]!,
+        i.map((at, d) => (d === axis ? x.sub(at, x.int(starts[k]!)) : at)),
+      );
     // Halving finds the part in log2 comparisons.
     const find = (from: number, to: number): Expr => {
       if (to - from === 1) return read(from);
@@ -82,15 +101,24 @@ export function cutOf(size: Dim, from: Dim, to: Dim, step: number): Cut {
 export function slice(b: Lowering, value: Value, cuts: readonly (Cut | undefined)[]): Value {
   const shape = value.shape.map((dim, axis) => cuts[axis]?.size ?? dim);
   if (cuts.every((cut) => !cut || (cut.start === 0 && cut.step === 1)) && sameShape(shape, value.shape)) return value;
-  return b.map(value.dtype, shape, (i) => x.load(value, i.map((at, axis) => {
-    const cut = cuts[axis];
-    return cut ? x.add(x.int(cut.start), x.mul(at, x.int(cut.step))) : at;
-  })));
+  return b.map(value.dtype, shape, (i) =>
+    x.load(
+      value,
+      i.map((at, axis) => {
+        const cut = cuts[axis];
+        return cut ? x.add(x.int(cut.start), x.mul(at, x.int(cut.step))) : at;
+      }),
+    ),
+  );
 }
 
 /** `size` elements from `start` of one axis. */
 export const sliceAxis = (b: Lowering, value: Value, axis: number, start: Dim, size: Dim): Value =>
-  slice(b, value, value.shape.map((_, k) => (k === axis ? { start, step: 1, size } : undefined)));
+  slice(
+    b,
+    value,
+    value.shape.map((_, k) => (k === axis ? { start, step: 1, size } : undefined)),
+  );
 
 const PAD_MODES = ["constant", "reflect", "edge", "wrap"] as const;
 type PadMode = (typeof PAD_MODES)[number];
@@ -107,7 +135,15 @@ function paddedIndex(mode: PadMode, at: Expr, size: Dim): Expr {
 }
 
 /** Pads every axis; negative pads crop, before anything is added. `fill` is what the constant mode adds. */
-export function pad(b: Lowering, node: NodeFacts, value: Value, before: readonly Dim[], after: readonly Dim[], mode: PadMode, fill: Expr): Value {
+export function pad(
+  b: Lowering,
+  node: NodeFacts,
+  value: Value,
+  before: readonly Dim[],
+  after: readonly Dim[],
+  mode: PadMode,
+  fill: Expr,
+): Value {
   const cropped = (by: Dim): Dim => (boundsOfDim(by)[1] < 0 ? mul(by, -1) : 0);
   const added = (by: Dim): Dim => (boundsOfDim(by)[1] < 0 ? 0 : by);
   const kept = value.shape.map((dim, axis) => larger(sub(sub(dim, cropped(before[axis]!)), cropped(after[axis]!)), 0));
@@ -119,7 +155,11 @@ export function pad(b: Lowering, node: NodeFacts, value: Value, before: readonly
   return b.map(value.dtype, shape, (i) => {
     const at = i.map((e, axis) => x.sub(e, x.int(added(before[axis]!))));
     const shifted = (e: Expr, axis: number): Expr => x.add(e, x.int(cropped(before[axis]!)));
-    if (mode !== "constant") return x.load(value, at.map((e, axis) => shifted(touched[axis] ? paddedIndex(mode, e, kept[axis]!) : e, axis)));
+    if (mode !== "constant")
+      return x.load(
+        value,
+        at.map((e, axis) => shifted(touched[axis] ? paddedIndex(mode, e, kept[axis]!) : e, axis)),
+      );
     const inside = x.and(x.bool(true), ...at.flatMap((e, axis) => (touched[axis] ? [x.within(e, kept[axis]!)] : [])));
     return x.select(inside, x.load(value, at.map(shifted)), fill);
   });
@@ -129,11 +169,13 @@ export function pad(b: Lowering, node: NodeFacts, value: Value, before: readonly
 function partSizes(node: NodeFacts, size: Dim, given: readonly Dim[] | undefined, count: number): readonly Dim[] {
   if (given) {
     const total = add(...given);
-    if (isStatic(total) && isStatic(size) && total !== size) throw shapeMismatch(node, `parts ${shapeText(given)} do not sum to ${size}`);
+    if (isStatic(total) && isStatic(size) && total !== size)
+      throw shapeMismatch(node, `parts ${shapeText(given)} do not sum to ${size}`);
     return given;
   }
   const chunk = ceilDiv(size, count);
-  if (isStatic(size)) return Array.from({ length: count }, (_, k) => Math.max(0, Math.min(chunk as number, size - k * (chunk as number))));
+  if (isStatic(size))
+    return Array.from({ length: count }, (_, k) => Math.max(0, Math.min(chunk as number, size - k * (chunk as number))));
   if (mod(size, count) === 0 || node.opset < 18) return Array.from({ length: count }, () => floorDiv(size, count));
   return Array.from({ length: count }, (_, k) => (k < count - 1 ? chunk : sub(size, mul(chunk, count - 1))));
 }
@@ -172,7 +214,12 @@ export const movement: readonly Operator[] = [
     lower: (b, inputs, { axis, split, count }, node) => {
       const value = need(node, inputs, 0);
       const at = axisIn(node, axis, value.shape.length);
-      const sizes = partSizes(node, value.shape[at]!, inputs[1] ? dimsOf(node, inputs[1], "split") : split, count ?? node.outputs.length);
+      const sizes = partSizes(
+        node,
+        value.shape[at]!,
+        inputs[1] ? dimsOf(node, inputs[1], "split") : split,
+        count ?? node.outputs.length,
+      );
       return sizes.map((size, k) => sliceAxis(b, value, at, add(...sizes.slice(0, k)), size));
     },
   }),
@@ -184,10 +231,12 @@ export const movement: readonly Operator[] = [
       const value = need(node, inputs, 0);
       const starts = attrs.starts ?? dimsOf(node, need(node, inputs, 1), "starts");
       const ends = attrs.ends ?? dimsOf(node, need(node, inputs, 2), "ends");
-      const axes = axesOf(node, value.shape.length, inputs[3], attrs.axes) ?? starts.map((_, k) => axisIn(node, k, value.shape.length));
+      const axes =
+        axesOf(node, value.shape.length, inputs[3], attrs.axes) ?? starts.map((_, k) => axisIn(node, k, value.shape.length));
       const steps = inputs[4] ? intsOf(node, inputs[4], "steps") : starts.map(() => 1);
       const lengths = [starts, ends, axes, steps].map((list) => list.length);
-      if (lengths.some((length) => length !== lengths[0])) throw shapeMismatch(node, `starts, ends, axes and steps have ${lengths.join(", ")} elements`);
+      if (lengths.some((length) => length !== lengths[0]))
+        throw shapeMismatch(node, `starts, ends, axes and steps have ${lengths.join(", ")} elements`);
       if (steps.includes(0)) throw shapeMismatch(node, "a step is 0");
       const cuts = value.shape.map((dim, axis) => {
         const k = axes.indexOf(axis);
@@ -199,14 +248,20 @@ export const movement: readonly Operator[] = [
   defineOp({
     name: "Pad",
     since: [2, 11, 13, 18, 19, 21, 23, 24, 25],
-    attrs: (read) => ({ mode: read.string("mode", "constant", PAD_MODES), pads: read.ints("pads"), value: read.float("value", 0) }),
+    attrs: (read) => ({
+      mode: read.string("mode", "constant", PAD_MODES),
+      pads: read.ints("pads"),
+      value: read.float("value", 0),
+    }),
     lower: (b, inputs, attrs, node) => {
       const value = need(node, inputs, 0);
       const rank = value.shape.length;
       const pads = attrs.pads ?? dimsOf(node, need(node, inputs, 1), "pads");
       const axes = axesOf(node, rank, inputs[3], undefined) ?? value.shape.map((_, axis) => axis);
-      if (pads.length !== 2 * axes.length) throw shapeMismatch(node, `${pads.length} pads for ${axes.length} axes`, "two an axis are needed");
-      const side = (offset: number): Dim[] => value.shape.map((_, axis) => (axes.includes(axis) ? pads[axes.indexOf(axis) + offset]! : 0));
+      if (pads.length !== 2 * axes.length)
+        throw shapeMismatch(node, `${pads.length} pads for ${axes.length} axes`, "two an axis are needed");
+      const side = (offset: number): Dim[] =>
+        value.shape.map((_, axis) => (axes.includes(axis) ? pads[axes.indexOf(axis) + offset]! : 0));
       const fill = inputs[2] ? loadScalar(inputs[2]) : x.constant(scalarOf(value.dtype), attrs.value);
       return [pad(b, node, value, side(0), side(axes.length), attrs.mode, fill)];
     },
@@ -217,9 +272,20 @@ export const movement: readonly Operator[] = [
     lower: (b, inputs, _, node) => {
       const value = need(node, inputs, 0);
       const repeats = dimsOf(node, need(node, inputs, 1), "repeats");
-      if (repeats.length !== value.shape.length) throw shapeMismatch(node, `${repeats.length} repeats for ${shapeText(value.shape)}`);
+      if (repeats.length !== value.shape.length)
+        throw shapeMismatch(node, `${repeats.length} repeats for ${shapeText(value.shape)}`);
       if (repeats.every((times) => times === 1)) return [value];
-      return [b.map(value.dtype, value.shape.map((dim, axis) => mul(dim, repeats[axis]!)), (i) => x.load(value, i.map((at, axis) => x.floorMod(at, x.int(value.shape[axis]!)))))];
+      return [
+        b.map(
+          value.dtype,
+          value.shape.map((dim, axis) => mul(dim, repeats[axis]!)),
+          (i) =>
+            x.load(
+              value,
+              i.map((at, axis) => x.floorMod(at, x.int(value.shape[axis]!))),
+            ),
+        ),
+      ];
     },
   }),
   defineOp({
@@ -229,14 +295,18 @@ export const movement: readonly Operator[] = [
     lower: (b, inputs, { block, mode }, node) => {
       const value = need(node, inputs, 0);
       const [batch, channels, height, width] = image(node, value);
-      if (block < 1 || (isStatic(channels) && channels % (block * block) !== 0)) throw badAttribute(node, "blocksize", String(block), `one whose square divides the ${shapeText([channels])} channels`);
+      if (block < 1 || (isStatic(channels) && channels % (block * block) !== 0))
+        throw badAttribute(node, "blocksize", String(block), `one whose square divides the ${shapeText([channels])} channels`);
       const depth = floorDiv(channels, block * block);
       const size = x.int(block);
-      return [b.map(value.dtype, [batch, depth, mul(height, block), mul(width, block)], ([n, c, h, w]) => {
-        const within = x.add(x.mul(x.floorMod(h!, size), size), x.floorMod(w!, size));
-        const channel = mode === "DCR" ? x.add(x.mul(within, x.int(depth)), c!) : x.add(x.mul(c!, x.int(block * block)), within);
-        return x.load(value, [n!, channel, x.floorDiv(h!, size), x.floorDiv(w!, size)]);
-      })];
+      return [
+        b.map(value.dtype, [batch, depth, mul(height, block), mul(width, block)], ([n, c, h, w]) => {
+          const within = x.add(x.mul(x.floorMod(h!, size), size), x.floorMod(w!, size));
+          const channel =
+            mode === "DCR" ? x.add(x.mul(within, x.int(depth)), c!) : x.add(x.mul(c!, x.int(block * block)), within);
+          return x.load(value, [n!, channel, x.floorDiv(h!, size), x.floorDiv(w!, size)]);
+        }),
+      ];
     },
   }),
   defineOp({
@@ -246,14 +316,26 @@ export const movement: readonly Operator[] = [
     lower: (b, inputs, { block, mode }, node) => {
       const value = need(node, inputs, 0);
       const [batch, channels, height, width] = image(node, value);
-      if (block < 1 || [height, width].some((dim) => isStatic(dim) && dim % block !== 0)) throw badAttribute(node, "blocksize", String(block), `one that divides ${shapeText([height, width])}`);
-      return [b.map(value.dtype, [batch, mul(channels, block * block), floorDiv(height, block), floorDiv(width, block)], ([n, c, h, w]) => {
-        const split = x.int(mode === "DCR" ? channels : block * block);
-        const [major, minor] = [x.floorDiv(c!, split), x.floorMod(c!, split)];
-        const [within, channel] = mode === "DCR" ? [major, minor] : [minor, major];
-        const at = (e: Var, offset: Expr): Expr => x.add(x.mul(e, x.int(block)), offset);
-        return x.load(value, [n!, channel, at(h!, x.floorDiv(within, x.int(block))), at(w!, x.floorMod(within, x.int(block)))]);
-      })];
+      if (block < 1 || [height, width].some((dim) => isStatic(dim) && dim % block !== 0))
+        throw badAttribute(node, "blocksize", String(block), `one that divides ${shapeText([height, width])}`);
+      return [
+        b.map(
+          value.dtype,
+          [batch, mul(channels, block * block), floorDiv(height, block), floorDiv(width, block)],
+          ([n, c, h, w]) => {
+            const split = x.int(mode === "DCR" ? channels : block * block);
+            const [major, minor] = [x.floorDiv(c!, split), x.floorMod(c!, split)];
+            const [within, channel] = mode === "DCR" ? [major, minor] : [minor, major];
+            const at = (e: Var, offset: Expr): Expr => x.add(x.mul(e, x.int(block)), offset);
+            return x.load(value, [
+              n!,
+              channel,
+              at(h!, x.floorDiv(within, x.int(block))),
+              at(w!, x.floorMod(within, x.int(block))),
+            ]);
+          },
+        ),
+      ];
     },
   }),
   defineOp({
@@ -264,12 +346,17 @@ export const movement: readonly Operator[] = [
       const [value, lengths] = [need(node, inputs, 0), need(node, inputs, 1)];
       const [batchAxis, timeAxis] = [axisIn(node, batch, value.shape.length), axisIn(node, time, value.shape.length)];
       if (batchAxis === timeAxis) throw badAttribute(node, "time_axis", String(time), "another axis than batch_axis");
-      return [b.map(value.dtype, value.shape, (i) => {
-        const length = x.load(lengths, [i[batchAxis]!]);
-        const at = i[timeAxis]!;
-        const from = x.select(x.lt(at, length), x.sub(x.sub(length, at), x.int(1)), at);
-        return x.load(value, i.map((e, axis) => (axis === timeAxis ? from : e)));
-      })];
+      return [
+        b.map(value.dtype, value.shape, (i) => {
+          const length = x.load(lengths, [i[batchAxis]!]);
+          const at = i[timeAxis]!;
+          const from = x.select(x.lt(at, length), x.sub(x.sub(length, at), x.int(1)), at);
+          return x.load(
+            value,
+            i.map((e, axis) => (axis === timeAxis ? from : e)),
+          );
+        }),
+      ];
     },
   }),
   defineOp({
@@ -281,10 +368,16 @@ export const movement: readonly Operator[] = [
       if (value.shape.length < 2) throw shapeMismatch(node, `${shapeText(value.shape)} is not a matrix`);
       const known = inputs[1] && contentsOf(inputs[1])?.[0];
       const k = known !== undefined ? x.int(known) : inputs[1] ? loadScalar(inputs[1]) : x.int(0);
-      return [b.map(value.dtype, value.shape, (i) => {
-        const diagonal = x.sub(i.at(-1)!, i.at(-2)!);
-        return x.select(upper ? x.ge(diagonal, k) : x.le(diagonal, k), x.load(value, i), x.constant(scalarOf(value.dtype), 0));
-      })];
+      return [
+        b.map(value.dtype, value.shape, (i) => {
+          const diagonal = x.sub(i.at(-1)!, i.at(-2)!);
+          return x.select(
+            upper ? x.ge(diagonal, k) : x.le(diagonal, k),
+            x.load(value, i),
+            x.constant(scalarOf(value.dtype), 0),
+          );
+        }),
+      ];
     },
   }),
   defineOp({
@@ -295,16 +388,22 @@ export const movement: readonly Operator[] = [
       const value = need(node, inputs, 0);
       const target = dimsOf(node, need(node, inputs, 1), "shape");
       const axes = axesOf(node, value.shape.length, undefined, attribute) ?? value.shape.map((_, axis) => axis);
-      if (target.length !== axes.length) throw shapeMismatch(node, `the shape ${shapeText(target)} is for ${target.length} axes, not ${axes.length}`);
+      if (target.length !== axes.length)
+        throw shapeMismatch(node, `the shape ${shapeText(target)} is for ${target.length} axes, not ${axes.length}`);
       const shape = value.shape.map((dim, axis) => (axes.includes(axis) ? target[axes.indexOf(axis)]! : dim));
-      return [b.map(value.dtype, shape, (i) => {
-        const at = i.map((e, axis) => {
-          const [from, to] = [value.shape[axis]!, shape[axis]!];
-          return x.add(e, x.int(sub(floorDiv(larger(sub(from, to), 0), 2), floorDiv(larger(sub(to, from), 0), 2))));
-        });
-        const inside = x.and(x.bool(true), ...at.flatMap((e, axis) => (sameDim(shape[axis]!, value.shape[axis]!) ? [] : [x.within(e, value.shape[axis]!)])));
-        return x.select(inside, x.load(value, at), x.constant(scalarOf(value.dtype), 0));
-      })];
+      return [
+        b.map(value.dtype, shape, (i) => {
+          const at = i.map((e, axis) => {
+            const [from, to] = [value.shape[axis]!, shape[axis]!];
+            return x.add(e, x.int(sub(floorDiv(larger(sub(from, to), 0), 2), floorDiv(larger(sub(to, from), 0), 2))));
+          });
+          const inside = x.and(
+            x.bool(true),
+            ...at.flatMap((e, axis) => (sameDim(shape[axis]!, value.shape[axis]!) ? [] : [x.within(e, value.shape[axis]!)])),
+          );
+          return x.select(inside, x.load(value, at), x.constant(scalarOf(value.dtype), 0));
+        }),
+      ];
     },
   }),
 ];

@@ -3,16 +3,16 @@
 // ONNX: https://onnx.ai/onnx/operators/
 
 import { type Dim, isStaticShape } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
 import type { Expr } from "../ir/expr.ts";
-import { type Lowering, knownTensor } from "../ir/lower.ts";
+import * as x from "../ir/expr.ts";
+import { knownTensor, type Lowering } from "../ir/lower.ts";
 import { numbersOf, sizeOf, tensor } from "../ir/tensor.ts";
 import { type DType, isFloat, scalarOf } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { shapeMismatch, typeMismatch } from "../util/errors.ts";
 import { Hasher } from "../util/hash.ts";
 import { argExtreme } from "./argmax.ts";
-import { type AttributeReader, type NodeFacts, type Operator, defineOp, intsOf, need } from "./define.ts";
+import { type AttributeReader, defineOp, intsOf, type NodeFacts, need, type Operator } from "./define.ts";
 import { uniforms } from "./mersenne.ts";
 import { dtypeOfAttribute, loadScalar } from "./shape.ts";
 
@@ -21,7 +21,14 @@ const u = (value: number): Expr => x.constant("u32", value);
 const f = x.float;
 
 /** 32 bits from the text of a seed. */
-const seedOf = (node: NodeFacts, seed: number | undefined, stream = 0): number => Number.parseInt(new Hasher(stream).update(seed === undefined ? node.name : String(seed)).digest().slice(0, 8), 16);
+const seedOf = (node: NodeFacts, seed: number | undefined, stream = 0): number =>
+  Number.parseInt(
+    new Hasher(stream)
+      .update(seed === undefined ? node.name : String(seed))
+      .digest()
+      .slice(0, 8),
+    16,
+  );
 
 /** Multipliers of at most 21 bits: their products with 32-bit words are exact wherever numbers have 53 bits. */
 const MULTIPLIERS = [0x1c3b15, 0x16a7d3, 0x1e2d4b, 0x13c6ef];
@@ -88,7 +95,13 @@ function keepMask(b: Lowering, node: NodeFacts, value: Value, ratio: Value | und
   const known = ratio ? knownTensor(ratio) : undefined;
   const rate = known ? numbersOf(known)[0]! : 0.5;
   if (seed !== undefined && isStaticShape(shape) && (known || !ratio)) {
-    return b.constant(tensor("bool", shape, uniforms(seed, sizeOf(shape)).map((drawn) => Number(drawn >= rate))));
+    return b.constant(
+      tensor(
+        "bool",
+        shape,
+        uniforms(seed, sizeOf(shape)).map((drawn) => Number(drawn >= rate)),
+      ),
+    );
   }
   const limit = ratio && !known ? x.convert(loadScalar(ratio), "f32") : f(rate);
   return b.map("bool", shape, (i) => x.ge(uniform(seedOf(node, seed), i, shape), limit));
@@ -108,7 +121,9 @@ export const randoms: readonly Operator[] = [
       const value = need(node, inputs, 0);
       const to = dtype === undefined ? value.dtype : dtypeOfAttribute(node, dtype);
       const [one, zero] = [x.constant(scalarOf(to), 1), x.constant(scalarOf(to), 0)];
-      return [b.map(to, value.shape, (i) => x.select(x.lt(uniform(seedOf(node, seed), i, value.shape), x.load(value, i)), one, zero))];
+      return [
+        b.map(to, value.shape, (i) => x.select(x.lt(uniform(seedOf(node, seed), i, value.shape), x.load(value, i)), one, zero)),
+      ];
     },
   }),
   defineOp({
@@ -149,7 +164,10 @@ export const randoms: readonly Operator[] = [
       }
       const mask = keepMask(b, node, value, ratio, seed);
       const rate = ratio ? x.convert(loadScalar(ratio), "f32") : f(0.5);
-      return [b.map(value.dtype, value.shape, (i) => x.select(x.load(mask, i), x.div(x.load(value, i), x.sub(f(1), rate)), f(0))), mask];
+      return [
+        b.map(value.dtype, value.shape, (i) => x.select(x.load(mask, i), x.div(x.load(value, i), x.sub(f(1), rate)), f(0))),
+        mask,
+      ];
     },
   }),
 ];

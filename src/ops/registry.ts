@@ -1,42 +1,42 @@
 // Every operator, by domain and name. One line a family.
 
-import type { Operator } from "./define.ts";
 import { argmax } from "./argmax.ts";
-import { bitcast } from "./bitcast.ts";
 import { attentions } from "./attention.ts";
-import { transformerParts } from "./transformer.ts";
-import { controls } from "./control.ts";
+import { bitcast } from "./bitcast.ts";
 import { col2ims } from "./col2im.ts";
+import { controls } from "./control.ts";
+import { convolutions } from "./conv.ts";
+import type { Operator } from "./define.ts";
 import { deformables } from "./deform.ts";
 import { einsums } from "./einsum.ts";
 import { elementwise } from "./elementwise.ts";
 import { gathers } from "./gather.ts";
+import { gridSamples } from "./gridsample.ts";
+import { linearAlgebra } from "./linalg.ts";
+import { losses } from "./losses.ts";
+import { matrixProducts } from "./matmul.ts";
+import { microsoft } from "./microsoft.ts";
+import { microsoftAttentions } from "./microsoft-attention.ts";
+import { microsoftProducts } from "./microsoft-products.ts";
+import { microsoftQuantized } from "./microsoft-quantized.ts";
 import { movement } from "./movement.ts";
+import { normalizations } from "./normalization.ts";
+import { pools } from "./pool.ts";
+import { quantizations } from "./quantize.ts";
 import { randoms } from "./random.ts";
-import { regionOps } from "./roi.ts";
+import { recurrents } from "./recurrent.ts";
+import { reductions } from "./reduce.ts";
 import { resizes } from "./resize.ts";
+import { regionOps } from "./roi.ts";
 import { scans } from "./scan.ts";
 import { scatters } from "./scatter.ts";
 import { selections } from "./select.ts";
 import { shape } from "./shape.ts";
-import { tfidf } from "./tfidf.ts";
-import { sorting } from "./topk.ts";
-import { convolutions } from "./conv.ts";
-import { losses } from "./losses.ts";
-import { quantizations } from "./quantize.ts";
-import { gridSamples } from "./gridsample.ts";
-import { linearAlgebra } from "./linalg.ts";
-import { matrixProducts } from "./matmul.ts";
-import { microsoftProducts } from "./microsoft-products.ts";
-import { microsoftQuantized } from "./microsoft-quantized.ts";
-import { microsoftAttentions } from "./microsoft-attention.ts";
-import { microsoft } from "./microsoft.ts";
-import { normalizations } from "./normalization.ts";
-import { pools } from "./pool.ts";
-import { recurrents } from "./recurrent.ts";
-import { reductions } from "./reduce.ts";
 import { signals } from "./signal.ts";
 import { softmaxes } from "./softmax.ts";
+import { tfidf } from "./tfidf.ts";
+import { sorting } from "./topk.ts";
+import { transformerParts } from "./transformer.ts";
 
 /** How a family's tasks meet their neighbours: what `lowering/` makes of them where it can. */
 export const FUSION = {
@@ -50,21 +50,39 @@ const FAMILIES: readonly (readonly [keyof typeof FUSION, readonly (readonly Oper
   ["absorbed", [elementwise, quantizations, bitcast]],
   ["view", [movement, shape, gathers]],
   ["anchor", [convolutions, matrixProducts, pools, reductions, softmaxes, normalizations, argmax, scatters, scans]],
-  ["mixed", [losses, microsoft, microsoftAttentions, microsoftProducts, microsoftQuantized, transformerParts, attentions, randoms, controls, einsums, linearAlgebra, signals]],
+  [
+    "mixed",
+    [
+      losses,
+      microsoft,
+      microsoftAttentions,
+      microsoftProducts,
+      microsoftQuantized,
+      transformerParts,
+      attentions,
+      randoms,
+      controls,
+      einsums,
+      linearAlgebra,
+      signals,
+    ],
+  ],
   ["mixed", [regionOps, gridSamples, deformables, col2ims, recurrents, resizes, selections, sorting, tfidf]],
 ];
 
 export const OPERATORS: readonly Operator[] = FAMILIES.flatMap(([, families]) => families.flat());
 
 /** How an operator's tasks are fused, in words. */
-export const fusionOf = (operator: Operator): string => FUSION[FAMILIES.find(([, families]) => families.some((family) => family.includes(operator)))![0]];
+export const fusionOf = (operator: Operator): string =>
+  FUSION[FAMILIES.find(([, families]) => families.some((family) => family.includes(operator)))![0]];
 
 const BY_NAME = new Map(OPERATORS.map((operator) => [`${operator.domain ?? ""}:${operator.name}`, operator]));
 
 /** Domains whose operators are ONNX's under another name. */
 const normalDomain = (domain: string): string => (domain === "ai.onnx" ? "" : domain);
 
-export const findOperator = (domain: string, name: string): Operator | undefined => BY_NAME.get(`${normalDomain(domain)}:${name}`);
+export const findOperator = (domain: string, name: string): Operator | undefined =>
+  BY_NAME.get(`${normalDomain(domain)}:${name}`);
 
 /** Out of scope on purpose, by kind. */
 const REFUSED: readonly (readonly [RegExp, string])[] = [
@@ -81,4 +99,5 @@ export function refusalOf(domain: string, name: string): string {
 }
 
 /** The host implementation behind `b.host(op, …)`, for host layers and constant folding. */
-export const hostOperator = (op: string): Operator["reference"] => (findOperator("", op) ?? findOperator("com.microsoft", op))?.reference;
+export const hostOperator = (op: string): Operator["reference"] =>
+  (findOperator("", op) ?? findOperator("com.microsoft", op))?.reference;

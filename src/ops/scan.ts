@@ -3,13 +3,13 @@
 // ONNX: https://onnx.ai/onnx/operators/
 
 import { ceilDiv, isStatic, sub } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import type { Lowering } from "../ir/lower.ts";
 import { type DType, scalarOf } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
+import { axisIn, defineOp, intsOf, need, type Operator } from "./define.ts";
 import { wrap } from "./elementwise.ts";
-import { type Operator, axisIn, defineOp, intsOf, need } from "./define.ts";
 
 type Fold = "sum" | "prod";
 
@@ -29,7 +29,8 @@ function scan(b: Lowering, fn: Fold, value: Value, axis: number, order: Order, l
   const identity = x.constant(scalarOf(wide), fn === "sum" ? 0 : 1);
   const combine = fn === "sum" ? x.add : x.mul;
   /** Element k in the order of the scan. */
-  const read = (i: readonly Expr[], k: Expr): Expr => x.load(value, i.toSpliced(axis, 1, order.reverse ? x.sub(x.int(sub(size, 1)), k) : k));
+  const read = (i: readonly Expr[], k: Expr): Expr =>
+    x.load(value, i.toSpliced(axis, 1, order.reverse ? x.sub(x.int(sub(size, 1)), k) : k));
   const step = (at: Expr): Expr => (order.reverse ? x.sub(x.int(sub(size, 1)), at) : at);
   const taken = (k: Expr, at: Expr): Expr => (order.exclusive ? x.lt(k, at) : x.le(k, at));
 

@@ -1,26 +1,35 @@
 // Operators about shapes: what a shape is, the same elements in another shape, and tensors made from a shape alone.
 // ONNX: https://onnx.ai/onnx/operators/
 
-import { type Dim, ceilDiv, floorDiv, isStatic, product, sameShape, shapeText, sub, symbol } from "../ir/dims.ts";
+import { ceilDiv, type Dim, floorDiv, isStatic, product, sameShape, shapeText, sub, symbol } from "../ir/dims.ts";
 import * as x from "../ir/expr.ts";
-import { type Lowering, contentsOf, knownTensor } from "../ir/lower.ts";
-import { type Tensor, numbersOf, scalarTensor, tensor } from "../ir/tensor.ts";
-import { type DType, ONNX_TYPE_NAMES, dtypeOfOnnx, scalarOf } from "../ir/types.ts";
+import { contentsOf, knownTensor, type Lowering } from "../ir/lower.ts";
+import { numbersOf, scalarTensor, type Tensor, tensor } from "../ir/tensor.ts";
+import { type DType, dtypeOfOnnx, ONNX_TYPE_NAMES, scalarOf } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch, unsupportedAttribute, unsupportedType } from "../util/errors.ts";
 import { larger } from "./bounds.ts";
 import { broadcastShapes, loadBroadcast } from "./broadcast.ts";
-import { type NodeFacts, type Operator, axisIn, defineOp, dimsOf, intsOf, need } from "./define.ts";
+import { axisIn, defineOp, dimsOf, intsOf, type NodeFacts, need, type Operator } from "./define.ts";
 
 /** The axes that an input (newer opsets) or an attribute (older ones) gives, in [0, rank) and distinct; undefined when neither does. */
-export function axesOf(node: NodeFacts, rank: number, input: Value | undefined, attribute: readonly number[] | undefined): readonly number[] | undefined {
+export function axesOf(
+  node: NodeFacts,
+  rank: number,
+  input: Value | undefined,
+  attribute: readonly number[] | undefined,
+): readonly number[] | undefined {
   const axes = (input ? intsOf(node, input, "axes") : attribute)?.map((axis) => axisIn(node, axis, rank));
   if (axes && new Set(axes).size < axes.length) throw shapeMismatch(node, `axes [${axes.join(", ")}] name one axis twice`);
   return axes;
 }
 
 /** The only element of a value, as data. */
-export const loadScalar = (value: Value): x.Expr => x.load(value, value.shape.map(() => x.int(0)));
+export const loadScalar = (value: Value): x.Expr =>
+  x.load(
+    value,
+    value.shape.map(() => x.int(0)),
+  );
 
 /** The element type that a `dtype` attribute names. */
 export function dtypeOfAttribute(node: NodeFacts, code: number): DType {
@@ -30,14 +39,30 @@ export function dtypeOfAttribute(node: NodeFacts, code: number): DType {
 }
 
 /** The shape that Reshape asks for: 0 copies a dimension (unless `allowzero`), -1 takes what is left. */
-export function reshapedShape(node: NodeFacts, from: readonly Dim[], target: readonly Dim[], allowzero: boolean): readonly Dim[] {
+export function reshapedShape(
+  node: NodeFacts,
+  from: readonly Dim[],
+  target: readonly Dim[],
+  allowzero: boolean,
+): readonly Dim[] {
   const free = target.indexOf(-1);
-  if (target.some((dim, i) => isStatic(dim) && (dim < -1 || (dim === -1 && i !== free)))) throw shapeMismatch(node, `the shape ${shapeText(target)} is not one to reshape to`, "-1 may stand once, other sizes are not negative");
-  if (allowzero && free >= 0 && target.includes(0)) throw shapeMismatch(node, `the shape ${shapeText(target)} holds both 0 and -1`, "with allowzero the size of -1 would be undefined");
+  if (target.some((dim, i) => isStatic(dim) && (dim < -1 || (dim === -1 && i !== free))))
+    throw shapeMismatch(
+      node,
+      `the shape ${shapeText(target)} is not one to reshape to`,
+      "-1 may stand once, other sizes are not negative",
+    );
+  if (allowzero && free >= 0 && target.includes(0))
+    throw shapeMismatch(
+      node,
+      `the shape ${shapeText(target)} holds both 0 and -1`,
+      "with allowzero the size of -1 would be undefined",
+    );
   const copies = target.map((dim) => dim === 0 && !allowzero);
   const shape = target.map((dim, axis) => {
     if (!copies[axis]) return dim;
-    if (axis >= from.length) throw shapeMismatch(node, `the shape ${shapeText(target)} copies dimension ${axis} of ${shapeText(from)}`);
+    if (axis >= from.length)
+      throw shapeMismatch(node, `the shape ${shapeText(target)} copies dimension ${axis} of ${shapeText(from)}`);
     return from[axis]!;
   });
   if (free >= 0) {
@@ -48,25 +73,46 @@ export function reshapedShape(node: NodeFacts, from: readonly Dim[], target: rea
     shape[free] = floorDiv(total, others);
   }
   const [before, after] = [product(from), product(shape)];
-  if (isStatic(before) && isStatic(after) && before !== after) throw shapeMismatch(node, `${shapeText(from)} does not reshape to ${shapeText(target)}`, `${before} elements against ${after}`);
+  if (isStatic(before) && isStatic(after) && before !== after)
+    throw shapeMismatch(
+      node,
+      `${shapeText(from)} does not reshape to ${shapeText(target)}`,
+      `${before} elements against ${after}`,
+    );
   return shape;
 }
 
-const reshaped = (b: Lowering, value: Value, shape: readonly Dim[]): Value => (sameShape(value.shape, shape) ? value : b.reshape(value, shape));
+const reshaped = (b: Lowering, value: Value, shape: readonly Dim[]): Value =>
+  sameShape(value.shape, shape) ? value : b.reshape(value, shape);
 
 /** Without the `axes`, which must have size 1. */
 export function squeeze(b: Lowering, value: Value, axes: readonly number[]): Value {
   if (axes.length === 0) return value;
   const kept = value.shape.flatMap((_, axis) => (axes.includes(axis) ? [] : [axis]));
-  return b.map(value.dtype, kept.map((axis) => value.shape[axis]!), (i) => x.load(value, value.shape.map((_, axis) => i[kept.indexOf(axis)] ?? x.int(0))));
+  return b.map(
+    value.dtype,
+    kept.map((axis) => value.shape[axis]!),
+    (i) =>
+      x.load(
+        value,
+        value.shape.map((_, axis) => i[kept.indexOf(axis)] ?? x.int(0)),
+      ),
+  );
 }
 
 /** With axes of size 1 put in at `axes` of the result. */
 export function unsqueeze(b: Lowering, value: Value, axes: readonly number[]): Value {
   if (axes.length === 0) return value;
   const source = [...value.shape];
-  const shape = Array.from({ length: value.shape.length + axes.length }, (_, axis) => (axes.includes(axis) ? 1 : source.shift()!));
-  return b.map(value.dtype, shape, (i) => x.load(value, i.filter((_, axis) => !axes.includes(axis))));
+  const shape = Array.from({ length: value.shape.length + axes.length }, (_, axis) =>
+    axes.includes(axis) ? 1 : source.shift()!,
+  );
+  return b.map(value.dtype, shape, (i) =>
+    x.load(
+      value,
+      i.filter((_, axis) => !axes.includes(axis)),
+    ),
+  );
 }
 
 /** Range's length and elements from known integers or symbols. */
@@ -79,7 +125,11 @@ function integerRange(b: Lowering, dtype: DType, [start, limit, delta]: readonly
 
 function rangeTensor(start: number, limit: number, delta: number, dtype: DType): Tensor {
   const count = Math.max(0, Math.ceil((limit - start) / delta));
-  return tensor(dtype, [count], Array.from({ length: count }, (_, i) => start + i * delta));
+  return tensor(
+    dtype,
+    [count],
+    Array.from({ length: count }, (_, i) => start + i * delta),
+  );
 }
 
 export const shape: readonly Operator[] = [
@@ -89,7 +139,11 @@ export const shape: readonly Operator[] = [
     attrs: (read) => ({ start: read.int("start", 0), end: read.int("end") }),
     lower: (b, inputs, { start, end }, node) => [b.dimensions(need(node, inputs, 0).shape.slice(start, end))],
   }),
-  defineOp({ name: "Size", since: [1, 13, 19, 21, 23, 24, 25], lower: (b, inputs, _, node) => [b.dimensions([product(need(node, inputs, 0).shape)], [])] }),
+  defineOp({
+    name: "Size",
+    since: [1, 13, 19, 21, 23, 24, 25],
+    lower: (b, inputs, _, node) => [b.dimensions([product(need(node, inputs, 0).shape)], [])],
+  }),
   defineOp({
     name: "Reshape",
     since: [5, 13, 14, 19, 21, 23, 24, 25],
@@ -115,9 +169,11 @@ export const shape: readonly Operator[] = [
     attrs: (read) => read.ints("axes"),
     lower: (b, inputs, attribute, node) => {
       const value = need(node, inputs, 0);
-      const axes = axesOf(node, value.shape.length, inputs[1], attribute) ?? value.shape.flatMap((dim, axis) => (dim === 1 ? [axis] : []));
+      const axes =
+        axesOf(node, value.shape.length, inputs[1], attribute) ?? value.shape.flatMap((dim, axis) => (dim === 1 ? [axis] : []));
       const wide = axes.find((axis) => isStatic(value.shape[axis]!) && value.shape[axis] !== 1);
-      if (wide !== undefined) throw shapeMismatch(node, `axis ${wide} of ${shapeText(value.shape)} cannot be squeezed`, "its size is not 1");
+      if (wide !== undefined)
+        throw shapeMismatch(node, `axis ${wide} of ${shapeText(value.shape)} cannot be squeezed`, "its size is not 1");
       return [squeeze(b, value, axes)];
     },
   }),
@@ -154,11 +210,12 @@ export const shape: readonly Operator[] = [
     }),
     lower: (b, _, { value, float, floats, int, ints, strings }, node) => {
       if (strings) throw unsupportedAttribute(node, "its value is text", "tensors, floats and integers");
-      const data = value
-        ?? (float === undefined ? undefined : scalarTensor("f32", float))
-        ?? (floats && tensor("f32", [floats.length], floats))
-        ?? (int === undefined ? undefined : scalarTensor("i64", int))
-        ?? (ints && tensor("i64", [ints.length], ints));
+      const data =
+        value ??
+        (float === undefined ? undefined : scalarTensor("f32", float)) ??
+        (floats && tensor("f32", [floats.length], floats)) ??
+        (int === undefined ? undefined : scalarTensor("i64", int)) ??
+        (ints && tensor("i64", [ints.length], ints));
       if (!data) throw badAttribute(node, "value", "missing", "one of value, value_float, value_floats, value_int, value_ints");
       return [b.constant(data)];
     },

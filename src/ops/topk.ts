@@ -2,14 +2,14 @@
 // element knows its place. A long axis is thinned first: only the k first of each chunk can be among the k first of all.
 // ONNX: https://onnx.ai/onnx/operators/onnx__TopK.html
 
-import { type Dim, ceilDiv, isStatic, mul, shapeText, sub } from "../ir/dims.ts";
-import * as x from "../ir/expr.ts";
+import { ceilDiv, type Dim, isStatic, mul, shapeText, sub } from "../ir/dims.ts";
 import type { Expr } from "../ir/expr.ts";
+import * as x from "../ir/expr.ts";
 import type { Lowering } from "../ir/lower.ts";
 import { isFloat } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch } from "../util/errors.ts";
-import { type Operator, axisIn, defineOp, dimsOf, need } from "./define.ts";
+import { axisIn, defineOp, dimsOf, need, type Operator } from "./define.ts";
 
 /** Elements that a chunk holds at least where the axis is thinned. */
 const MIN_CHUNK = 512;
@@ -27,7 +27,9 @@ const put = (i: readonly Expr[], axis: number, e: Expr): Expr[] => i.toSpliced(a
 /** Whether candidate p (at position `pi`) comes before candidate q: by value, NaN as the largest, then by position. */
 function comesBefore(p: Expr, pi: Expr, q: Expr, qi: Expr, largest: boolean, float: boolean): Expr {
   const [bigger, smaller] = largest ? [p, q] : [q, p];
-  const above = float ? x.or(x.lt(smaller, bigger), x.and(x.unary("isnan", bigger), x.not(x.unary("isnan", smaller)))) : x.lt(smaller, bigger);
+  const above = float
+    ? x.or(x.lt(smaller, bigger), x.and(x.unary("isnan", bigger), x.not(x.unary("isnan", smaller))))
+    : x.lt(smaller, bigger);
   const equal = float ? x.or(x.eq(p, q), x.and(x.unary("isnan", p), x.unary("isnan", q))) : x.eq(p, q);
   return x.or(above, x.and(equal, x.lt(pi, qi)));
 }
@@ -51,8 +53,11 @@ function firstOfRuns(b: Lowering, { value, axis, at, size }: Candidates, chunk: 
     const theirs = position(o, other);
     const read = (p: Expr): Expr => x.load(value, put(o, axis, p));
     // The missing come after all others, in the order they stand.
-    const before = x.select(exists(theirs), x.select(exists(mine), comesBefore(read(theirs), theirs, read(mine), mine, largest, float), x.bool(true)),
-      x.and(x.not(exists(mine)), x.lt(other, o[axis]!)));
+    const before = x.select(
+      exists(theirs),
+      x.select(exists(mine), comesBefore(read(theirs), theirs, read(mine), mine, largest, float), x.bool(true)),
+      x.and(x.not(exists(mine)), x.lt(other, o[axis]!)),
+    );
     return [{ fn: "sum", body: () => x.select(before, x.int(1), x.int(0)) }];
   });
   const empty = b.map("i32", padded, () => x.int(-1));
@@ -92,10 +97,14 @@ export const sorting: readonly Operator[] = [
       const count = inputs[1] ? dimsOf(node, inputs[1], "k")[0] : k;
       if (count === undefined) throw badAttribute(node, "k", "missing", "how many to take");
       const room = sub(value.shape[along]!, count);
-      if (isStatic(room) && room < 0) throw shapeMismatch(node, `k is ${shapeText([count])}, axis ${along} of ${shapeText(value.shape)} has fewer elements`);
+      if (isStatic(room) && room < 0)
+        throw shapeMismatch(node, `k is ${shapeText([count])}, axis ${along} of ${shapeText(value.shape)} has fewer elements`);
       const at = topPositions(b, value, along, count, largest);
       const shape = value.shape.toSpliced(along, 1, count);
-      return [b.map(value.dtype, shape, (i) => x.load(value, put(i, along, x.load(at, i)))), b.map("i64", shape, (i) => x.load(at, i))];
+      return [
+        b.map(value.dtype, shape, (i) => x.load(value, put(i, along, x.load(at, i)))),
+        b.map("i64", shape, (i) => x.load(at, i)),
+      ];
     },
   }),
 ];

@@ -2,9 +2,9 @@
 // side in a slot, others on top of each other. A kernel that reads and writes one slot must bind what it reads as writable,
 // so that is done only where it saves memory.
 
-import { type Bindings, type Dim, dimText, evaluate, floorDiv, isStatic, mul, sameDim, symbolsOf } from "../ir/dims.ts";
 import { buffersOf, lifetimes } from "../engine/lifetimes.ts";
 import type { Step } from "../engine/plan.ts";
+import { type Bindings, type Dim, dimText, evaluate, floorDiv, isStatic, mul, sameDim, symbolsOf } from "../ir/dims.ts";
 
 export interface Tenant {
   /** False for inputs, outputs and weights, which have memory of their own. */
@@ -41,8 +41,14 @@ export function planMemory(steps: readonly Step[], tenants: readonly Tenant[], o
   const placement = best(planned, options.largest);
   const homes = new Map<number, Home>();
   const slots = placement.slots.map(sizesOf);
-  placement.slots.forEach(({ tenants }, slot) => { for (const { item, offset } of tenants) homes.set(item.buffer, { slot, offset: mul(item.base, offset / item.scale) }); });
-  alone(items.filter(({ known }) => !known), homes, slots);
+  placement.slots.forEach(({ tenants }, slot) => {
+    for (const { item, offset } of tenants) homes.set(item.buffer, { slot, offset: mul(item.base, offset / item.scale) });
+  });
+  alone(
+    items.filter(({ known }) => !known),
+    homes,
+    slots,
+  );
   return { homes, slots };
 }
 
@@ -72,7 +78,10 @@ function itemsOf(steps: readonly Step[], tenants: readonly Tenant[], { sizes }: 
   eachPair(steps, (a, b, strict) => {
     if (a === b || !tenants[a]!.shared || !tenants[b]!.shared) return;
     const table = strict ? apart : uneasy;
-    for (const [one, other] of [[a, b], [b, a]] as const) {
+    for (const [one, other] of [
+      [a, b],
+      [b, a],
+    ] as const) {
       const known = table.get(one);
       if (known) known.add(other);
       else table.set(one, new Set([other]));
@@ -83,7 +92,20 @@ function itemsOf(steps: readonly Step[], tenants: readonly Tenant[], { sizes }: 
     const { first, last } = lives.get(buffer) ?? { first: 0, last: -1 };
     const known = [...symbolsOf(bytes)].every((name) => sizes.get(name) !== undefined);
     const base = baseOf(bytes);
-    return [{ buffer, bytes, size: known ? evaluate(bytes, sizes)! : 0, base, scale: known ? evaluate(base, sizes)! : 0, known, first, last, apart: apart.get(buffer) ?? NONE, uneasy: uneasy.get(buffer) ?? NONE }];
+    return [
+      {
+        buffer,
+        bytes,
+        size: known ? evaluate(bytes, sizes)! : 0,
+        base,
+        scale: known ? evaluate(base, sizes)! : 0,
+        known,
+        first,
+        last,
+        apart: apart.get(buffer) ?? NONE,
+        uneasy: uneasy.get(buffer) ?? NONE,
+      },
+    ];
   });
 }
 
@@ -104,12 +126,17 @@ function eachPair(steps: readonly Step[], pair: (a: number, b: number, strict: b
         const writes = step.bindings.filter(({ access }) => access === "write");
         // What is bound twice, as scalars and as vectors, cannot be writable: two writable ranges must not overlap.
         const twice = (buffer: number): boolean => step.bindings.filter((binding) => binding.buffer === buffer).length > 1;
-        for (const { buffer } of writes) for (const other of step.bindings) if (other.access === "read") pair(buffer, other.buffer, twice(other.buffer));
+        for (const { buffer } of writes)
+          for (const other of step.bindings) if (other.access === "read") pair(buffer, other.buffer, twice(other.buffer));
         break;
       }
-      case "copy": pair(step.from, step.to, true); break;
-      case "host": break;
-      case "loop": case "if": {
+      case "copy":
+        pair(step.from, step.to, true);
+        break;
+      case "host":
+        break;
+      case "loop":
+      case "if": {
         // Copies between turns and out of branches may touch any two of these.
         const own = buffersOf({ ...step, ...(step.kind === "loop" ? { body: [] } : { then: [], else: [] }) });
         for (const a of own) for (const b of own) pair(a, b, true);
@@ -291,14 +318,16 @@ function search(items: readonly Item[], largest: number, width: number, limit: n
     if (states.length === 0) return undefined;
   }
   const slots: Slot[] = states[0]!.sizes.map((bytes) => ({ bytes, tenants: [], longest: 0 }));
-  for (let state: State | undefined = states[0]; state?.latest; state = state.before) slots[state.latest.slot]!.tenants.push(state.latest);
+  for (let state: State | undefined = states[0]; state?.latest; state = state.before)
+    slots[state.latest.slot]!.tenants.push(state.latest);
   return { slots, bytes: states[0]!.bytes };
 }
 
 /** Both ends of every gap of every slot that an item may lie in. */
 function choicesFor(item: Item, state: State, largest: number): State[] {
   const alive = state.alive.filter((other) => other.item.last >= item.first);
-  const slotsOf = (others: ReadonlySet<number>): readonly number[] => alive.filter((other) => others.has(other.item.buffer)).map(({ slot }) => slot);
+  const slotsOf = (others: ReadonlySet<number>): readonly number[] =>
+    alive.filter((other) => others.has(other.item.buffer)).map(({ slot }) => slot);
   const [forbidden, uneasy] = [new Set(slotsOf(item.apart)), slotsOf(item.uneasy)];
   const made: State[] = [];
   const assign = (slot: number, offset: number): void => {

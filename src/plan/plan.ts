@@ -1,12 +1,12 @@
 // Program + chosen kernels → Plan and weights: numbers every value's buffer, turns tasks into steps, lays constants into
 // one block and lets activations share memory.
 
-import { dimText, symbolsOf, type Dim } from "../ir/dims.ts";
+import type { Plan, PlanBuffer, Profile, Step } from "../engine/plan.ts";
+import { type Dim, dimText, symbolsOf } from "../ir/dims.ts";
 import { bytesOf, constantBytes, storageOf } from "../ir/storage.ts";
-import { type KernelTask, type Program, type Task, isKernelTask } from "../ir/task.ts";
+import { isKernelTask, type KernelTask, type Program, type Task } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
-import type { Plan, PlanBuffer, Profile, Step } from "../engine/plan.ts";
 import type { Config, Kernel } from "../kernels/tactic.ts";
 import type { Caps } from "../util/caps.ts";
 import { internal } from "../util/errors.ts";
@@ -28,14 +28,19 @@ export interface PlanOptions {
 /** WebGPU's alignment of buffer offsets; weights start at multiples of it. */
 const ALIGNMENT = 256;
 
-export function makePlan(program: Program, choices: ReadonlyMap<KernelTask, Choice>, options: PlanOptions): { plan: Plan; weights: Uint8Array } {
+export function makePlan(
+  program: Program,
+  choices: ReadonlyMap<KernelTask, Choice>,
+  options: PlanOptions,
+): { plan: Plan; weights: Uint8Array } {
   const planner = new Planner(program, choices, options);
   return planner.finish();
 }
 
 type Home = PlanBuffer["home"];
 
-const activationHome = ({ slot, offset }: Place): Home => (offset === 0 ? { kind: "activation", slot } : { kind: "activation", slot, offset: dimText(offset) });
+const activationHome = ({ slot, offset }: Place): Home =>
+  offset === 0 ? { kind: "activation", slot } : { kind: "activation", slot, offset: dimText(offset) };
 
 /** What a size counts as when no profile bounds it. */
 const TYPICAL = 64;
@@ -43,7 +48,9 @@ const TYPICAL = 64;
 /** Each symbol of the inputs' shapes at its largest. */
 function largestSizes({ inputs }: Program, profiles: readonly Profile[]): ReadonlyMap<string, number> {
   const names = new Set(inputs.flatMap(({ shape }) => shape.flatMap((dim) => [...symbolsOf(dim)])));
-  return new Map([...names].map((name) => [name, Math.max(...profiles.flatMap(({ symbols }) => symbols[name]?.max ?? []), 0) || TYPICAL]));
+  return new Map(
+    [...names].map((name) => [name, Math.max(...profiles.flatMap(({ symbols }) => symbols[name]?.max ?? []), 0) || TYPICAL]),
+  );
 }
 
 class Planner {
@@ -76,23 +83,46 @@ class Planner {
       return { name, dtype: value.dtype, shape: value.shape.map(dimText), buffer };
     });
     const steps = [...this.steps(program.tasks), ...copies];
-    const tenants = this.buffers.map(({ value, home }) => ({ shared: home.kind === "activation", bytes: bytesOf(value, storageOf(value, options.caps)) }));
-    const memory = planMemory(steps, tenants, { sizes: largestSizes(program, options.profiles), largest: options.caps.limits.maxBufferSize });
+    const tenants = this.buffers.map(({ value, home }) => ({
+      shared: home.kind === "activation",
+      bytes: bytesOf(value, storageOf(value, options.caps)),
+    }));
+    const memory = planMemory(steps, tenants, {
+      sizes: largestSizes(program, options.profiles),
+      largest: options.caps.limits.maxBufferSize,
+    });
     const plannedSteps = this.shareSlots(steps, memory.homes);
     const buffers = this.buffers.map(({ value, home }, i): PlanBuffer => {
       const storage = storageOf(value, options.caps);
       return {
-        name: value.name, dtype: value.dtype, shape: value.shape.map(dimText), storage, bytes: dimText(bytesOf(value, storage)),
+        name: value.name,
+        dtype: value.dtype,
+        shape: value.shape.map(dimText),
+        storage,
+        bytes: dimText(bytesOf(value, storage)),
         home: home.kind === "activation" ? activationHome(memory.homes.get(i)!) : home,
       };
     });
     const inputs = program.inputs.map((value) => {
       const assumed = program.assumed.get(value.name);
-      return { name: value.name, dtype: value.dtype, shape: value.shape.map(dimText), buffer: this.numbers.get(value)!, ...(assumed ? { assumed: Array.from(assumed.data, String) } : {}) };
+      return {
+        name: value.name,
+        dtype: value.dtype,
+        shape: value.shape.map(dimText),
+        buffer: this.numbers.get(value)!,
+        ...(assumed ? { assumed: Array.from(assumed.data, String) } : {}),
+      };
     });
     const plan: Plan = {
-      inputs, outputs, buffers, shaders: [...this.shaders.keys()], steps: plannedSteps, slots: memory.slots.map((bytes) => ({ bytes: bytes.map(dimText) })),
-      profiles: options.profiles, hostLayers: this.hostLayers, notes: options.notes,
+      inputs,
+      outputs,
+      buffers,
+      shaders: [...this.shaders.keys()],
+      steps: plannedSteps,
+      slots: memory.slots.map((bytes) => ({ bytes: bytes.map(dimText) })),
+      profiles: options.profiles,
+      hostLayers: this.hostLayers,
+      notes: options.notes,
     };
     return { plan, weights: this.weightBlock() };
   }
@@ -136,20 +166,47 @@ class Planner {
     switch (task.kind) {
       case "host":
         this.hostLayers.push({ node: task.name, op: task.op, reason: task.reason });
-        return [{ kind: "host", node: task.name, op: task.op, attrs: task.attrs, inputs: task.inputs.map(maybe), outputs: task.outputs.map(at) }];
+        return [
+          {
+            kind: "host",
+            node: task.name,
+            op: task.op,
+            attrs: task.attrs,
+            inputs: task.inputs.map(maybe),
+            outputs: task.outputs.map(at),
+          },
+        ];
       case "loop": {
-        const carried = task.carried.map(({ init, input, output, final }) => ({ init: at(init), input: at(input), output: at(output), final: at(final) }));
-        return [{
-          kind: "loop", index: task.index, count: dimText(task.count), trips: maybe(task.trips),
-          condition: task.condition ? { initial: maybe(task.condition.initial), output: at(task.condition.output) } : null,
-          carried, outputs: task.outputs.map(at), scans: (task.scans ?? []).map(({ piece, out }) => ({ piece: at(piece), out: at(out) })), body: this.steps(task.body),
-        }];
+        const carried = task.carried.map(({ init, input, output, final }) => ({
+          init: at(init),
+          input: at(input),
+          output: at(output),
+          final: at(final),
+        }));
+        return [
+          {
+            kind: "loop",
+            index: task.index,
+            count: dimText(task.count),
+            trips: maybe(task.trips),
+            condition: task.condition ? { initial: maybe(task.condition.initial), output: at(task.condition.output) } : null,
+            carried,
+            outputs: task.outputs.map(at),
+            scans: (task.scans ?? []).map(({ piece, out }) => ({ piece: at(piece), out: at(out) })),
+            body: this.steps(task.body),
+          },
+        ];
       }
       case "if":
-        return [{
-          kind: "if", condition: at(task.condition), then: this.steps(task.then), else: this.steps(task.else),
-          results: task.results.map((result) => ({ then: at(result.then), else: at(result.else), out: at(result.out) })),
-        }];
+        return [
+          {
+            kind: "if",
+            condition: at(task.condition),
+            then: this.steps(task.then),
+            else: this.steps(task.else),
+            results: task.results.map((result) => ({ then: at(result.then), else: at(result.else), out: at(result.out) })),
+          },
+        ];
     }
   }
 
@@ -157,21 +214,25 @@ class Planner {
     const choice = this.choices.get(task);
     if (!choice) throw internal(task.name, "no kernel was chosen");
     const { tactic, config, kernel } = choice;
-    const copies = task.stores.flatMap(({ init, value }): Step[] => (init ? [{ kind: "copy", from: this.buffer(init), to: this.buffer(value) }] : []));
+    const copies = task.stores.flatMap(({ init, value }): Step[] =>
+      init ? [{ kind: "copy", from: this.buffer(init), to: this.buffer(value) }] : [],
+    );
     for (const { value, pack } of kernel.packed) if (!this.numbers.has(value)) this.weight(value, pack());
     return [
       ...copies,
-      ...kernel.steps.map((step, i): Step => ({
-        kind: "dispatch",
-        nodes: task.origins,
-        label: kernel.steps.length === 1 ? task.name : `${task.name} (${i + 1}/${kernel.steps.length})`,
-        tactic,
-        config,
-        shader: this.shader(step.wgsl),
-        bindings: step.bindings.map(({ value, access }) => ({ buffer: this.buffer(value), access })),
-        params: step.params.map(dimText),
-        workgroups: step.workgroups.map((dim: Dim) => dimText(dim)) as unknown as readonly [string, string, string],
-      })),
+      ...kernel.steps.map(
+        (step, i): Step => ({
+          kind: "dispatch",
+          nodes: task.origins,
+          label: kernel.steps.length === 1 ? task.name : `${task.name} (${i + 1}/${kernel.steps.length})`,
+          tactic,
+          config,
+          shader: this.shader(step.wgsl),
+          bindings: step.bindings.map(({ value, access }) => ({ buffer: this.buffer(value), access })),
+          params: step.params.map(dimText),
+          workgroups: step.workgroups.map((dim: Dim) => dimText(dim)) as unknown as readonly [string, string, string],
+        }),
+      ),
     ];
   }
 
@@ -180,13 +241,23 @@ class Planner {
     const texts = [...this.shaders.keys()];
     return steps.map((step): Step => {
       if (step.kind === "loop") return { ...step, body: this.shareSlots(step.body, homes) };
-      if (step.kind === "if") return { ...step, then: this.shareSlots(step.then, homes), else: this.shareSlots(step.else, homes) };
+      if (step.kind === "if")
+        return { ...step, then: this.shareSlots(step.then, homes), else: this.shareSlots(step.else, homes) };
       if (step.kind !== "dispatch") return step;
-      const written = new Set(step.bindings.flatMap(({ buffer, access }) => (access === "write" ? [homes.get(buffer)?.slot] : [])));
-      const isShared = ({ buffer, access }: (typeof step.bindings)[number]): boolean => access === "read" && homes.has(buffer) && written.has(homes.get(buffer)!.slot);
+      const written = new Set(
+        step.bindings.flatMap(({ buffer, access }) => (access === "write" ? [homes.get(buffer)?.slot] : [])),
+      );
+      const isShared = ({ buffer, access }: (typeof step.bindings)[number]): boolean =>
+        access === "read" && homes.has(buffer) && written.has(homes.get(buffer)!.slot);
       if (!step.bindings.some(isShared)) return step;
-      const wgsl = texts[step.shader]!.replace(/@binding\((\d+)\) var<storage, read>/g, (text, at: string) => (isShared(step.bindings[Number(at)]!) ? `@binding(${at}) var<storage, read_write>` : text));
-      return { ...step, shader: this.shader(wgsl), bindings: step.bindings.map((binding) => (isShared(binding) ? { ...binding, shared: true } : binding)) };
+      const wgsl = texts[step.shader]!.replace(/@binding\((\d+)\) var<storage, read>/g, (text, at: string) =>
+        isShared(step.bindings[Number(at)]!) ? `@binding(${at}) var<storage, read_write>` : text,
+      );
+      return {
+        ...step,
+        shader: this.shader(wgsl),
+        bindings: step.bindings.map((binding) => (isShared(binding) ? { ...binding, shared: true } : binding)),
+      };
     });
   }
 

@@ -135,18 +135,37 @@ export const internal = (place: string, what: string): KilnError =>
 
 /** `after`: the rewrite that came last, if one did. */
 export const brokenGraph = (place: string, what: string, after?: string): KilnError =>
-  error("K901", "broken-graph", place, what, after === undefined ? undefined : `after the rewrite "${after}"`, after === undefined ? undefined : `build with --disable-rewrite ${after} to go on, and please report it with the model`);
+  error(
+    "K901",
+    "broken-graph",
+    place,
+    what,
+    after === undefined ? undefined : `after the rewrite "${after}"`,
+    after === undefined ? undefined : `build with --disable-rewrite ${after} to go on, and please report it with the model`,
+  );
 
 // --- K0xx: the call ------------------------------------------------------------------------------------------------------
 
 /** `flag`: as the user wrote it, "--shapes x:1xA". */
-export const badFlag = (flag: string, what: string, expected?: string): KilnError => error("K001", "bad-flag", flag, what, undefined, expected === undefined ? undefined : `expected: ${expected}`);
-export const cannotRead = (file: string, what: string, hint?: string): KilnError => error("K003", "cannot-read", file, what, undefined, hint);
-export const cannotWrite = (file: string, cause: string): KilnError => error("K004", "cannot-write", file, "it cannot be written", cause);
-export const badNpy = (file: string, what: string): KilnError => error("K005", "bad-npy", file, what, undefined, "write it with numpy.save: a plain array of numbers or bools");
+export const badFlag = (flag: string, what: string, expected?: string): KilnError =>
+  error("K001", "bad-flag", flag, what, undefined, expected === undefined ? undefined : `expected: ${expected}`);
+export const cannotRead = (file: string, what: string, hint?: string): KilnError =>
+  error("K003", "cannot-read", file, what, undefined, hint);
+export const cannotWrite = (file: string, cause: string): KilnError =>
+  error("K004", "cannot-write", file, "it cannot be written", cause);
+export const badNpy = (file: string, what: string): KilnError =>
+  error("K005", "bad-npy", file, what, undefined, "write it with numpy.save: a plain array of numbers or bools");
 export const noReference = (cause: string): KilnError =>
-  error("K006", "no-reference", "onnxruntime-node", "it cannot be loaded", cause, "`kiln verify` compares against it: npm install onnxruntime-node");
-export const referenceFailed = (file: string, cause: string): KilnError => error("K007", "reference-failed", file, "onnxruntime refused the model or its inputs", cause);
+  error(
+    "K006",
+    "no-reference",
+    "onnxruntime-node",
+    "it cannot be loaded",
+    cause,
+    "`kiln verify` compares against it: npm install onnxruntime-node",
+  );
+export const referenceFailed = (file: string, cause: string): KilnError =>
+  error("K007", "reference-failed", file, "onnxruntime refused the model or its inputs", cause);
 
 export const unknownRewrite = (name: string, known: readonly string[]): KilnError =>
   error("K002", "unknown-rewrite", `"${name}"`, "there is no pass or rule of this name", `known: ${known.join(", ")}`);
@@ -154,35 +173,106 @@ export const unknownRewrite = (name: string, known: readonly string[]): KilnErro
 // --- K1xx: the model file ------------------------------------------------------------------------------------------------
 
 /** Begins like some other known file, or like nothing. */
-export const notOnnx = (file: string, looksLike: string, hint: string): KilnError => error("K101", "not-onnx", file, `this is not an ONNX model: ${looksLike}`, undefined, hint);
+export const notOnnx = (file: string, looksLike: string, hint: string): KilnError =>
+  error("K101", "not-onnx", file, `this is not an ONNX model: ${looksLike}`, undefined, hint);
 export const brokenOnnx = (file: string, cause: string): KilnError =>
-  error("K102", "broken-onnx", file, "the ONNX file cannot be decoded", cause, "the file is truncated or damaged: fetch or export it again");
-export const noGraph = (file: string): KilnError => error("K103", "no-graph", file, "the model holds no graph", undefined, "export the model again");
+  error(
+    "K102",
+    "broken-onnx",
+    file,
+    "the ONNX file cannot be decoded",
+    cause,
+    "the file is truncated or damaged: fetch or export it again",
+  );
+export const noGraph = (file: string): KilnError =>
+  error("K103", "no-graph", file, "the model holds no graph", undefined, "export the model again");
 export const missingExternal = (tensor: string, file: string, cause: string): KilnError =>
-  error("K104", "missing-external-data", `tensor "${tensor}"`, `its data is in "${file}", which cannot be read`, cause, "keep the model's data files beside it, under the names they were exported with");
-export const badTensor = (tensor: string, what: string): KilnError => error("K105", "bad-tensor", `tensor "${tensor}"`, what, undefined, "the model is damaged or was written wrongly: export it again");
+  error(
+    "K104",
+    "missing-external-data",
+    `tensor "${tensor}"`,
+    `its data is in "${file}", which cannot be read`,
+    cause,
+    "keep the model's data files beside it, under the names they were exported with",
+  );
+export const badTensor = (tensor: string, what: string): KilnError =>
+  error(
+    "K105",
+    "bad-tensor",
+    `tensor "${tensor}"`,
+    what,
+    undefined,
+    "the model is damaged or was written wrongly: export it again",
+  );
 export const unknownInput = (node: string, input: string): KilnError =>
-  error("K106", "unknown-value", `node "${node}"`, `reads "${input}", which nothing produces`, undefined, "the model is damaged: check it with onnx.checker");
+  error(
+    "K106",
+    "unknown-value",
+    `node "${node}"`,
+    `reads "${input}", which nothing produces`,
+    undefined,
+    "the model is damaged: check it with onnx.checker",
+  );
 export const cyclicGraph = (nodes: readonly string[]): KilnError =>
-  error("K107", "cyclic-graph", `node "${nodes[0]}"`, "the graph has a cycle", `through ${nodes.slice(0, 8).map((name) => `"${name}"`).join(" -> ")}`, "an ONNX graph must be acyclic: export it again");
+  error(
+    "K107",
+    "cyclic-graph",
+    `node "${nodes[0]}"`,
+    "the graph has a cycle",
+    `through ${nodes
+      .slice(0, 8)
+      .map((name) => `"${name}"`)
+      .join(" -> ")}`,
+    "an ONNX graph must be acyclic: export it again",
+  );
 export const badGraphText = (line: number, what: string): KilnError => error("K109", "bad-graph-text", `line ${line}`, what);
-export const duplicateValue = (node: string, value: string): KilnError => error("K108", "duplicate-value", `node "${node}"`, `writes "${value}", which another node writes too`);
+export const duplicateValue = (node: string, value: string): KilnError =>
+  error("K108", "duplicate-value", `node "${node}"`, `writes "${value}", which another node writes too`);
 
 // --- K2xx: unsupported ---------------------------------------------------------------------------------------------------
 
-export const unsupportedOps = (file: string, ops: readonly { op: string; opset: number; nodes: readonly string[]; why: string }[]): KilnError =>
+export const unsupportedOps = (
+  file: string,
+  ops: readonly { op: string; opset: number; nodes: readonly string[]; why: string }[],
+): KilnError =>
   error(
     "K201",
     "unsupported-operators",
     file,
     `${ops.length} operator${ops.length === 1 ? " is" : "s are"} not supported`,
-    ops.map(({ op, opset, nodes, why }) => `${op} (opset ${opset}) at ${nodes.slice(0, 3).map((name) => `"${name}"`).join(", ")}${nodes.length > 3 ? ` and ${nodes.length - 3} more` : ""}: ${why}`).join("\n"),
+    ops
+      .map(
+        ({ op, opset, nodes, why }) =>
+          `${op} (opset ${opset}) at ${nodes
+            .slice(0, 3)
+            .map((name) => `"${name}"`)
+            .join(", ")}${nodes.length > 3 ? ` and ${nodes.length - 3} more` : ""}: ${why}`,
+      )
+      .join("\n"),
     "export the model with other operators, or compute these parts outside",
   );
 export const unsupportedType = (place: string, type: string): KilnError =>
-  error("K202", "unsupported-type", place, `element type ${type} is not supported`, "supported: float, float16, bfloat16, double, the 8- to 64-bit integers and bool", "cast it before export");
-export const unknownAttribute = (node: { name: string; op: string }, names: readonly string[], known: readonly string[]): KilnError =>
-  error("K203", "unknown-attribute", `${node.op} "${node.name}"`, `it has no attribute ${names.map((name) => `"${name}"`).join(", ")}`, `known: ${known.join(", ") || "none"}`, "the model is newer than Kiln or was written wrongly");
+  error(
+    "K202",
+    "unsupported-type",
+    place,
+    `element type ${type} is not supported`,
+    "supported: float, float16, bfloat16, double, the 8- to 64-bit integers and bool",
+    "cast it before export",
+  );
+export const unknownAttribute = (
+  node: { name: string; op: string },
+  names: readonly string[],
+  known: readonly string[],
+): KilnError =>
+  error(
+    "K203",
+    "unknown-attribute",
+    `${node.op} "${node.name}"`,
+    `it has no attribute ${names.map((name) => `"${name}"`).join(", ")}`,
+    `known: ${known.join(", ") || "none"}`,
+    "the model is newer than Kiln or was written wrongly",
+  );
 export const unsupportedAttribute = (node: { name: string; op: string }, what: string, supported: string): KilnError =>
   error("K204", "unsupported-attribute", `${node.op} "${node.name}"`, what, `supported: ${supported}`);
 export const badAttribute = (node: { name: string; op: string }, name: string, found: string, expected: string): KilnError =>
@@ -190,33 +280,88 @@ export const badAttribute = (node: { name: string; op: string }, name: string, f
 
 // --- K3xx: the graph -----------------------------------------------------------------------------------------------------
 
-export const shapeMismatch = (node: { name: string; op: string }, what: string, cause?: string): KilnError => error("K301", "shape-mismatch", `${node.op} "${node.name}"`, what, cause);
+export const shapeMismatch = (node: { name: string; op: string }, what: string, cause?: string): KilnError =>
+  error("K301", "shape-mismatch", `${node.op} "${node.name}"`, what, cause);
 export const valueNeeded = (node: { name: string; op: string }, value: string, role: string): KilnError =>
-  error("K302", "value-needed", `${node.op} "${node.name}"`, `its ${role} "${value}" must be known when the engine is built`, "shapes would depend on it", `if "${value}" is an input of the model, fix it: --shapeValues ${value}:...`);
-export const typeMismatch = (node: { name: string; op: string }, what: string): KilnError => error("K303", "type-mismatch", `${node.op} "${node.name}"`, what);
+  error(
+    "K302",
+    "value-needed",
+    `${node.op} "${node.name}"`,
+    `its ${role} "${value}" must be known when the engine is built`,
+    "shapes would depend on it",
+    `if "${value}" is an input of the model, fix it: --shapeValues ${value}:...`,
+  );
+export const typeMismatch = (node: { name: string; op: string }, what: string): KilnError =>
+  error("K303", "type-mismatch", `${node.op} "${node.name}"`, what);
 
 // --- K6xx: running -------------------------------------------------------------------------------------------------------
 
 export const valueTooLarge = (place: string, element: number, value: string, dtype: string): KilnError =>
-  error("K601", "value-too-large", place, `element ${element} is ${value}, which 32 bits cannot hold`, `${dtype} is computed as a 32-bit integer on the GPU`, "use smaller values, or keep this part of the model off the GPU");
+  error(
+    "K601",
+    "value-too-large",
+    place,
+    `element ${element} is ${value}, which 32 bits cannot hold`,
+    `${dtype} is computed as a 32-bit integer on the GPU`,
+    "use smaller values, or keep this part of the model off the GPU",
+  );
 const shapeOf = (shape: readonly (number | string)[]): string => `[${shape.join(", ")}]`;
-export const missingInput = (input: string, type: string): KilnError => error("K602", "missing-input", `input "${input}"`, "no tensor was given for it", `it is ${type}`);
+export const missingInput = (input: string, type: string): KilnError =>
+  error("K602", "missing-input", `input "${input}"`, "no tensor was given for it", `it is ${type}`);
 export const unknownInputs = (names: readonly string[], known: readonly string[]): KilnError =>
-  error("K603", "unknown-input", names.map((name) => `"${name}"`).join(", "), "the engine has no such input", `its inputs are ${known.map((name) => `"${name}"`).join(", ")}`);
+  error(
+    "K603",
+    "unknown-input",
+    names.map((name) => `"${name}"`).join(", "),
+    "the engine has no such input",
+    `its inputs are ${known.map((name) => `"${name}"`).join(", ")}`,
+  );
 export const inputShapeMismatch = (input: string, given: readonly number[], expected: readonly string[]): KilnError =>
   error("K604", "input-shape", `input "${input}"`, `shape ${shapeOf(given)} does not fit ${shapeOf(expected)}`);
-export const outsideProfile = (input: string, axis: number, value: number, min: number, max: number, profile: string): KilnError =>
-  error("K605", "outside-profile", `input "${input}" dimension ${axis}`, `${value} is outside of [${min}, ${max}] of profile "${profile}"`, undefined, "give a shape inside the profile, or build the engine with wider bounds");
-export const unboundSymbol = (dimension: string): KilnError => error("K606", "unbound-dimension", `dimension ${dimension}`, "it is not known yet", undefined, "give the input's shape with its data");
+export const outsideProfile = (
+  input: string,
+  axis: number,
+  value: number,
+  min: number,
+  max: number,
+  profile: string,
+): KilnError =>
+  error(
+    "K605",
+    "outside-profile",
+    `input "${input}" dimension ${axis}`,
+    `${value} is outside of [${min}, ${max}] of profile "${profile}"`,
+    undefined,
+    "give a shape inside the profile, or build the engine with wider bounds",
+  );
+export const unboundSymbol = (dimension: string): KilnError =>
+  error(
+    "K606",
+    "unbound-dimension",
+    `dimension ${dimension}`,
+    "it is not known yet",
+    undefined,
+    "give the input's shape with its data",
+  );
 export const inconsistentSymbol = (symbol: string, first: string, a: number, second: string, b: number): KilnError =>
   error("K607", "inconsistent-dimension", `dimension "${symbol}"`, `input "${first}" says ${a}, input "${second}" says ${b}`);
-export const wrongInputType = (input: string, given: string, expected: string): KilnError => error("K608", "input-type", `input "${input}"`, `it is ${given}, the engine takes ${expected}`);
+export const wrongInputType = (input: string, given: string, expected: string): KilnError =>
+  error("K608", "input-type", `input "${input}"`, `it is ${given}, the engine takes ${expected}`);
 export const wrongInputData = (input: string, given: string, expected: string, dtype: string): KilnError =>
   error("K608", "input-type", `input "${input}" (${dtype})`, `its data is ${given}, expected ${expected}`);
 export const assumptionBroken = (input: string, built: string, given: string): KilnError =>
-  error("K609", "assumption-broken", `input "${input}"`, `the engine was built for its contents [${built}], it holds [${given}]`, "shapes inside the engine depend on it", "build another engine for these contents");
-export const disposedEngine = (): KilnError => error("K610", "disposed", "engine", "it was disposed of", undefined, "load or build it again");
-export const disposedContext = (): KilnError => error("K610", "disposed", "execution context", "it was disposed of", undefined, "create a new one from the engine");
+  error(
+    "K609",
+    "assumption-broken",
+    `input "${input}"`,
+    `the engine was built for its contents [${built}], it holds [${given}]`,
+    "shapes inside the engine depend on it",
+    "build another engine for these contents",
+  );
+export const disposedEngine = (): KilnError =>
+  error("K610", "disposed", "engine", "it was disposed of", undefined, "load or build it again");
+export const disposedContext = (): KilnError =>
+  error("K610", "disposed", "execution context", "it was disposed of", undefined, "create a new one from the engine");
 
 // --- K5xx: the engine file -----------------------------------------------------------------------------------------------
 
@@ -228,7 +373,8 @@ export const notEngine = (file: string, looksLike: string, hint = "give the file
   error("K501", "not-an-engine", file, `this is not a Kiln engine: ${looksLike}`, undefined, hint);
 export const truncatedEngine = (file: string, has: number, wants: number): KilnError =>
   error("K502", "truncated-engine", file, `the engine is cut off: ${has} of ${wants} bytes are there`, undefined, FETCH_AGAIN);
-export const damagedEngine = (file: string, cause: string): KilnError => error("K503", "damaged-engine", file, "the engine is damaged", cause, FETCH_AGAIN);
+export const damagedEngine = (file: string, cause: string): KilnError =>
+  error("K503", "damaged-engine", file, "the engine is damaged", cause, FETCH_AGAIN);
 /** `part`: "format" or "compiler". */
 export const wrongEngineVersion = (file: string, part: string, built: string, here: string, newer: boolean): KilnError =>
   error(
@@ -249,22 +395,50 @@ export const otherDevice = (file: string, built: string, here: string, differenc
     'build it again on this device, or build it with hardwareCompatibility: "portable", which loads anywhere',
   );
 /** The checksum is right, so that not chance but a program wrote it so. */
-export const invalidPlan = (file: string, cause: string): KilnError => error("K506", "invalid-plan", file, "the engine's plan does not hold together", cause, REBUILD);
+export const invalidPlan = (file: string, cause: string): KilnError =>
+  error("K506", "invalid-plan", file, "the engine's plan does not hold together", cause, REBUILD);
 export const noHostOperator = (node: string, op: string): KilnError =>
-  error("K508", "host-layer", `${op} "${node}"`, "this engine has a host layer, and the lean runtime has no operators", undefined, 'load it with the Runtime of "kiln-webgpu" or "kiln-webgpu/node"');
+  error(
+    "K508",
+    "host-layer",
+    `${op} "${node}"`,
+    "this engine has a host layer, and the lean runtime has no operators",
+    undefined,
+    'load it with the Runtime of "kiln-webgpu" or "kiln-webgpu/node"',
+  );
 export const hostFallbackRefused = (node: string, op: string, reason: string): KilnError =>
-  error("K611", "host-layer-refused", `${op} "${node}"`, "this layer would run on the host", reason, "allow it (drop --no-host-fallback), or export the model without it");
-export const badProfile = (profile: string, input: string, what: string, cause?: string): KilnError => error("K612", "bad-profile", `${profile}, input "${input}"`, what, cause);
+  error(
+    "K611",
+    "host-layer-refused",
+    `${op} "${node}"`,
+    "this layer would run on the host",
+    reason,
+    "allow it (drop --no-host-fallback), or export the model without it",
+  );
+export const badProfile = (profile: string, input: string, what: string, cause?: string): KilnError =>
+  error("K612", "bad-profile", `${profile}, input "${input}"`, what, cause);
 
 // --- K7xx: calibration ---------------------------------------------------------------------------------------------------
 
 /** `sample`: its number, where it is known. */
 export const notFinite = (tensor: string, sample?: number): KilnError =>
-  error("K701", "not-finite", `tensor "${tensor}"`, `it holds NaN or infinity${sample === undefined ? "" : ` for sample ${sample}`}`, undefined, "check the calibration data and its preprocessing; if the float network itself overflows there, keep this layer in float");
-export const noSamples = (place: string, hint?: string): KilnError => error("K702", "no-samples", place, "there is no calibration data", undefined, hint);
+  error(
+    "K701",
+    "not-finite",
+    `tensor "${tensor}"`,
+    `it holds NaN or infinity${sample === undefined ? "" : ` for sample ${sample}`}`,
+    undefined,
+    "check the calibration data and its preprocessing; if the float network itself overflows there, keep this layer in float",
+  );
+export const noSamples = (place: string, hint?: string): KilnError =>
+  error("K702", "no-samples", place, "there is no calibration data", undefined, hint);
 export const badCache = (file: string, line: number, what: string): KilnError =>
   error("K703", "bad-calibration-cache", `${file} line ${line}`, what, undefined, "delete the file and calibrate again");
-const listed = (names: readonly string[]): string => `${names.slice(0, 8).map((name) => `"${name}"`).join(", ")}${names.length > 8 ? ` and ${names.length - 8} more` : ""}`;
+const listed = (names: readonly string[]): string =>
+  `${names
+    .slice(0, 8)
+    .map((name) => `"${name}"`)
+    .join(", ")}${names.length > 8 ? ` and ${names.length - 8} more` : ""}`;
 /** `missing`: tensors of the network without a scale; `foreign`: scales of tensors that the network does not have. */
 export const cacheMismatch = (missing: readonly string[], foreign: readonly string[]): KilnError =>
   error(
@@ -272,11 +446,24 @@ export const cacheMismatch = (missing: readonly string[], foreign: readonly stri
     "cache-mismatch",
     "calibration cache",
     "it is of another network",
-    [...(missing.length > 0 ? [`no scale for ${listed(missing)}`] : []), ...(foreign.length > 0 ? [`scales for ${listed(foreign)}, which this network does not have`] : [])].join("\n"),
+    [
+      ...(missing.length > 0 ? [`no scale for ${listed(missing)}`] : []),
+      ...(foreign.length > 0 ? [`scales for ${listed(foreign)}, which this network does not have`] : []),
+    ].join("\n"),
     "calibrate this network: delete the cache, or name another",
   );
-export const badDataset = (place: string, what: string, hint?: string): KilnError => error("K705", "bad-dataset", place, what, undefined, hint);
-export const badState = (file: string, what: string): KilnError => error("K706", "bad-calibration-state", file, what, undefined, "delete the file to begin anew");
+export const badDataset = (place: string, what: string, hint?: string): KilnError =>
+  error("K705", "bad-dataset", place, what, undefined, hint);
+export const badState = (file: string, what: string): KilnError =>
+  error("K706", "bad-calibration-state", file, what, undefined, "delete the file to begin anew");
 export const badScale = (node: { name: string; op: string }, scale: string, element: number, value: number): KilnError =>
-  error("K708", "bad-scale", `${node.op} "${node.name}"`, `element ${element} of its scale "${scale}" is ${value}`, "a scale is a finite number, and that of a quantization not 0", "calibrate and export the model again");
-export const badCalibrator = (name: string, known: readonly string[]): KilnError => error("K707", "bad-calibrator", `"${name}"`, "there is no such calibrator", undefined, `expected: ${known.join(", ")}`);
+  error(
+    "K708",
+    "bad-scale",
+    `${node.op} "${node.name}"`,
+    `element ${element} of its scale "${scale}" is ${value}`,
+    "a scale is a finite number, and that of a quantization not 0",
+    "calibrate and export the model again",
+  );
+export const badCalibrator = (name: string, known: readonly string[]): KilnError =>
+  error("K707", "bad-calibrator", `"${name}"`, "there is no such calibrator", undefined, `expected: ${known.join(", ")}`);

@@ -23,7 +23,14 @@ const HALVES = new Float32Array(65536);
 for (let half = 0; half < 65536; half++) {
   const exponent = (half >> 10) & 31;
   const fraction = half & 1023;
-  const size = exponent === 0 ? fraction * 2 ** -24 : exponent === 31 ? (fraction ? Number.NaN : Number.POSITIVE_INFINITY) : (1 + fraction / 1024) * 2 ** (exponent - 15);
+  const size =
+    exponent === 0
+      ? fraction * 2 ** -24
+      : exponent === 31
+        ? fraction
+          ? Number.NaN
+          : Number.POSITIVE_INFINITY
+        : (1 + fraction / 1024) * 2 ** (exponent - 15);
   HALVES[half] = half & 0x8000 ? -size : size;
 }
 

@@ -15,7 +15,9 @@ import { normals } from "./histograms.ts";
 
 // With WebGPU's core limits, which are the narrowest.
 let device: Device | undefined;
-beforeAll(async () => { device = await realDevice({ portable: true }); });
+beforeAll(async () => {
+  device = await realDevice({ portable: true });
+});
 afterAll(() => device?.destroy());
 
 const onDevice = (name: string, body: (device: Device) => Promise<void>): void =>
@@ -38,14 +40,32 @@ const network = (shape: readonly (number | string)[] = ["N", 2, 7, 9]): Uint8Arr
     ],
   });
 
-const batch = (values: (i: number) => number, n = 2): Tensor => tensor("f32", [n, 2, 7, 9], Array.from({ length: n * 126 }, (_, i) => values(i)));
+const batch = (values: (i: number) => number, n = 2): Tensor =>
+  tensor(
+    "f32",
+    [n, 2, 7, 9],
+    Array.from({ length: n * 126 }, (_, i) => values(i)),
+  );
 const relu = ({ data }: Tensor): Float32Array => (data as Float32Array).map((value) => Math.max(0, value));
 
-async function collect(device: Device, samples: Iterable<Sample> | AsyncIterable<Sample>, more: Partial<Int8Options> = {}): Promise<{ state: string; cache: string }> {
+async function collect(
+  device: Device,
+  samples: Iterable<Sample> | AsyncIterable<Sample>,
+  more: Partial<Int8Options> = {},
+): Promise<{ state: string; cache: string }> {
   let [state, cache] = ["", ""];
   const engine = await new Builder(device).build(network(), {
     optimizationLevel: 0,
-    int8: { calibration: samples, onState: (serialize) => { state = serialize(); }, onReport: (report) => { cache = report.cache; }, ...more },
+    int8: {
+      calibration: samples,
+      onState: (serialize) => {
+        state = serialize();
+      },
+      onReport: (report) => {
+        cache = report.cache;
+      },
+      ...more,
+    },
   });
   engine.dispose();
   return { state, cache };
@@ -63,17 +83,35 @@ describe("histograms on the device equal the host's", () => {
   const normal = normals(11);
   const exact = (name: string, batches: readonly Tensor[]): void =>
     onDevice(name, async (device) => {
-      const { state } = await collect(device, batches.map((x) => ({ x })));
+      const { state } = await collect(
+        device,
+        batches.map((x) => ({ x })),
+      );
       const collection = Collection.parse(state, ["r"], "state");
       expect(collection.samples).toBe(batches.length);
       expect(bins(collection.histograms[0]!)).toEqual(bins(expected(batches)));
     });
 
   exact("normal values", [batch(normal), batch(normal), batch(normal, 5)]);
-  exact("batches that exceed the first, up to many windows", [batch(normal), batch((i) => 1.7 * i), batch((i) => i / 100), batch(() => 90), batch((i) => 3e6 * i)]);
+  exact("batches that exceed the first, up to many windows", [
+    batch(normal),
+    batch((i) => 1.7 * i),
+    batch((i) => i / 100),
+    batch(() => 90),
+    batch((i) => 3e6 * i),
+  ]);
   exact("zeros first, then values", [batch(() => 0), batch(() => -1), batch((i) => i), batch(() => 0)]);
-  exact("multiples of the width, and the range's end", [batch((i) => i % 129), batch((i) => (i % 17) / 16), batch(() => 128), batch((i) => 128 + (i % 2) / 16)]);
-  exact("the smallest and the largest floats", [batch((i) => 1e-45 * i), batch((i) => 1e-38 * i), batch((i) => (i === 77 ? 3.4e38 : 1e30))]);
+  exact("multiples of the width, and the range's end", [
+    batch((i) => i % 129),
+    batch((i) => (i % 17) / 16),
+    batch(() => 128),
+    batch((i) => 128 + (i % 2) / 16),
+  ]);
+  exact("the smallest and the largest floats", [
+    batch((i) => 1e-45 * i),
+    batch((i) => 1e-38 * i),
+    batch((i) => (i === 77 ? 3.4e38 : 1e30)),
+  ]);
 });
 
 onDevice("streams: a sample is asked for only when the one before was counted", async (device) => {
@@ -105,6 +143,8 @@ describe("refuses", () => {
   refuses("NaN", "K701", [{ x: batch((i) => (i === 99 ? Number.NaN : 1)) }]);
   refuses("infinity", "K701", [{ x: batch(() => 1) }, { x: batch((i) => (i === 99 ? Number.POSITIVE_INFINITY : 1)) }]);
   refuses("a shape that is not the network's", "K604", [{ x: tensor("f32", [1, 2, 7], new Float32Array(14)) }]);
-  refuses("a state of another network", "K706", [{ x: batch(() => 1) }], { state: '{"kind":"kiln calibration state 1","samples":1,"values":[]}' });
+  refuses("a state of another network", "K706", [{ x: batch(() => 1) }], {
+    state: '{"kind":"kiln calibration state 1","samples":1,"values":[]}',
+  });
   refuses("a cache of another network", "K704", [], { cache: "TRT-1-EntropyCalibration2\nz: 3c010204\n" });
 });

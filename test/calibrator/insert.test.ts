@@ -3,12 +3,12 @@
 
 import { describe, expect, it } from "vitest";
 import { insertPairs } from "../../src/calibrator/insert.ts";
-import { type SiteOptions, type Sites, findSites } from "../../src/calibrator/sites.ts";
+import { findSites, type SiteOptions, type Sites } from "../../src/calibrator/sites.ts";
 import { quantizeBias, quantizeWeights } from "../../src/calibrator/weights.ts";
 import { exportModel } from "../../src/importer/export.ts";
 import { importModel } from "../../src/importer/import.ts";
 import type { Graph } from "../../src/ir/graph.ts";
-import { type Tensor, numbersOf, tensor } from "../../src/ir/tensor.ts";
+import { numbersOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { verifyGraph } from "../../src/ir/verify.ts";
 import { filled, generator } from "../support/agreement.ts";
 import { runInterpreted } from "../support/interpret-model.ts";
@@ -20,12 +20,20 @@ const weights = (shape: readonly number[]): Tensor => filled("f32", shape, next,
 const x = (shape: readonly number[] = [1, 4, 6, 6]): Tensor => filled("f32", shape, next, -1, 1);
 
 type Network = Omit<ModelSpec, "opset" | "inputs"> & { readonly opset?: number; readonly shape?: readonly (number | string)[] };
-const network = ({ opset = 13, shape = [1, 4, 6, 6], ...rest }: Network): Uint8Array => model({ opset, inputs: { x: { dtype: "f32", shape } }, ...rest });
+const network = ({ opset = 13, shape = [1, 4, 6, 6], ...rest }: Network): Uint8Array =>
+  model({ opset, inputs: { x: { dtype: "f32", shape } }, ...rest });
 
 /** A residual block behind a convolution, a pool, a classifier. */
 const residual: Network = {
   outputs: ["y"],
-  initializers: { w1: weights([4, 4, 3, 3]), b1: weights([4]), w2: weights([4, 4, 3, 3]), w3: weights([4, 4, 3, 3]), f: weights([4, 5]), fb: weights([5]) },
+  initializers: {
+    w1: weights([4, 4, 3, 3]),
+    b1: weights([4]),
+    w2: weights([4, 4, 3, 3]),
+    w3: weights([4, 4, 3, 3]),
+    f: weights([4, 5]),
+    fb: weights([5]),
+  },
   nodes: [
     { op: "Conv", name: "first", inputs: ["x", "w1", "b1"], outputs: ["c1"], attributes: { pads: [1, 1, 1, 1] } },
     { op: "Relu", inputs: ["c1"], outputs: ["r1"] },
@@ -53,7 +61,15 @@ const branches: Network = {
   ],
 };
 
-const groupsOf = (onnx: Uint8Array, options: SiteOptions = {}): string[] => findSites(importModel(onnx), options).groups.map((group) => group.map(({ name }) => name).sort().join("+")).sort();
+const groupsOf = (onnx: Uint8Array, options: SiteOptions = {}): string[] =>
+  findSites(importModel(onnx), options)
+    .groups.map((group) =>
+      group
+        .map(({ name }) => name)
+        .sort()
+        .join("+"),
+    )
+    .sort();
 
 describe("sites", () => {
   it("a residual addition's inputs share a scale; what is absorbed into kernels gets none", () => {
@@ -77,9 +93,16 @@ describe("sites", () => {
   it("both operands of an attention product, neither of a product of integers", () => {
     const onnx = model({
       opset: 13,
-      inputs: { q: { dtype: "f32", shape: [2, 3, 4] }, k: { dtype: "f32", shape: [2, 4, 3] }, i: { dtype: "i32", shape: [3, 3] } },
+      inputs: {
+        q: { dtype: "f32", shape: [2, 3, 4] },
+        k: { dtype: "f32", shape: [2, 4, 3] },
+        i: { dtype: "i32", shape: [3, 3] },
+      },
       outputs: ["y", "z"],
-      nodes: [{ op: "MatMul", inputs: ["q", "k"], outputs: ["y"] }, { op: "MatMul", inputs: ["i", "i"], outputs: ["z"] }],
+      nodes: [
+        { op: "MatMul", inputs: ["q", "k"], outputs: ["y"] },
+        { op: "MatMul", inputs: ["i", "i"], outputs: ["z"] },
+      ],
     });
     expect(groupsOf(onnx)).toEqual(["k", "q"]);
   });
@@ -104,7 +127,9 @@ describe("pairs", () => {
       expect(pairs.length).toBe(sites.groups.flat().length);
       expect(new Set(pairs.map(({ inputs }) => inputs[1])).size).toBe(sites.groups.length);
       const given = { x: x() };
-      const [exact, rounded] = [runInterpreted(onnx, given), runInterpreted(exportModel(graph), given)].map(({ y }) => numbersOf(y!)) as [number[], number[]];
+      const [exact, rounded] = [runInterpreted(onnx, given), runInterpreted(exportModel(graph), given)].map(({ y }) =>
+        numbersOf(y!),
+      ) as [number[], number[]];
       const size = Math.max(...exact.map(Math.abs));
       expect(Math.max(...exact.map((value, i) => Math.abs(value - rounded[i]!)))).toBeLessThan(0.1 * size);
       expect(rounded).not.toEqual(exact);
@@ -121,8 +146,12 @@ describe("pairs", () => {
 
   it("weights that two layers share are written once", () => {
     const shared: Network = {
-      outputs: ["y"], initializers: { w: weights([4, 4, 1, 1]) },
-      nodes: [{ op: "Conv", inputs: ["x", "w"], outputs: ["a"] }, { op: "Conv", inputs: ["a", "w"], outputs: ["y"] }],
+      outputs: ["y"],
+      initializers: { w: weights([4, 4, 1, 1]) },
+      nodes: [
+        { op: "Conv", inputs: ["x", "w"], outputs: ["a"] },
+        { op: "Conv", inputs: ["a", "w"], outputs: ["y"] },
+      ],
     };
     const { graph } = quantized(network(shared));
     expect(graph.nodes.filter(({ op, inputs }) => op === "DequantizeLinear" && inputs[0]!.data).length).toBe(1);
@@ -155,7 +184,19 @@ describe("weights", () => {
 
 describe("export", () => {
   const image = [1, 2, 4, 6];
-  const old: Readonly<Record<string, { opset: number; op: string; attributes?: NonNullable<Network["nodes"][number]["attributes"]>; shape?: readonly number[]; more?: Readonly<Record<string, Tensor>>; outputs?: readonly string[] }>> = {
+  const old: Readonly<
+    Record<
+      string,
+      {
+        opset: number;
+        op: string;
+        attributes?: NonNullable<Network["nodes"][number]["attributes"]>;
+        shape?: readonly number[];
+        more?: Readonly<Record<string, Tensor>>;
+        outputs?: readonly string[];
+      }
+    >
+  > = {
     "Clip with attributes": { opset: 7, op: "Clip", attributes: { min: { float: -0.25 }, max: 0.5 } },
     "Pad with attributes": { opset: 7, op: "Pad", attributes: { pads: [0, 0, 1, 2, 0, 0, 0, 1], value: { float: 3 } } },
     "Slice with attributes": { opset: 7, op: "Slice", attributes: { axes: [3, 2], starts: [1, 0], ends: [-1, 3] } },
@@ -168,18 +209,33 @@ describe("export", () => {
     "Softmax with axes of size 1 behind": { opset: 7, op: "Softmax", shape: [2, 7, 1, 1] },
     Upsample: { opset: 9, op: "Upsample", attributes: { mode: "nearest" }, more: { scales: tensor("f32", [4], [1, 1, 2, 3]) } },
     "Upsample with attributes": { opset: 7, op: "Upsample", attributes: { mode: "linear", scales: { floats: [1, 1, 2, 1] } } },
-    "Resize of version 10": { opset: 10, op: "Resize", attributes: { mode: "nearest" }, more: { scales: tensor("f32", [4], [1, 1, 2, 2]) } },
+    "Resize of version 10": {
+      opset: 10,
+      op: "Resize",
+      attributes: { mode: "nearest" },
+      more: { scales: tensor("f32", [4], [1, 1, 2, 2]) },
+    },
     "TopK with attributes": { opset: 7, op: "TopK", attributes: { k: 3 }, outputs: ["y", "z"] },
     "Dropout of a trained network": { opset: 7, op: "Dropout", attributes: { ratio: { float: 0.5 } } },
     BatchNormalization: {
-      opset: 7, op: "BatchNormalization", attributes: { spatial: 1 },
-      more: { scale: tensor("f32", [2], [1, 2]), shift: tensor("f32", [2], [0, 1]), mean: tensor("f32", [2], [0.5, 0]), variance: tensor("f32", [2], [1, 4]) },
+      opset: 7,
+      op: "BatchNormalization",
+      attributes: { spatial: 1 },
+      more: {
+        scale: tensor("f32", [2], [1, 2]),
+        shift: tensor("f32", [2], [0, 1]),
+        mean: tensor("f32", [2], [0.5, 0]),
+        variance: tensor("f32", [2], [1, 4]),
+      },
     },
   };
   for (const [name, { opset, op, attributes = {}, shape = image, more = {}, outputs = ["y"] }] of Object.entries(old)) {
     it(`${name} of operator set ${opset} means the same in a newer one`, async () => {
       const onnx = model({
-        opset, outputs, inputs: { x: { dtype: "f32", shape } }, initializers: more,
+        opset,
+        outputs,
+        inputs: { x: { dtype: "f32", shape } },
+        initializers: more,
         nodes: [{ op, inputs: ["x", ...Object.keys(more)], outputs: [...outputs], attributes }],
       });
       const given = { x: x(shape) };
@@ -193,14 +249,25 @@ describe("export", () => {
 
   it("writes free sizes, results under two names, constants as results and branches", async () => {
     const onnx = model({
-      opset: 17, inputs: { x: { dtype: "f32", shape: ["N", 2] }, c: { dtype: "bool", shape: [] } }, outputs: ["x", "k", "y", "y2"],
+      opset: 17,
+      inputs: { x: { dtype: "f32", shape: ["N", 2] }, c: { dtype: "bool", shape: [] } },
+      outputs: ["x", "k", "y", "y2"],
       initializers: { k: tensor("f32", [2], [1, 2]) },
       nodes: [
         {
-          op: "If", inputs: ["c"], outputs: ["y"],
+          op: "If",
+          inputs: ["c"],
+          outputs: ["y"],
           attributes: {
             then_branch: { graph: { inputs: {}, outputs: ["t"], nodes: [{ op: "Add", inputs: ["x", "k"], outputs: ["t"] }] } },
-            else_branch: { graph: { inputs: {}, outputs: ["e"], initializers: { own: tensor("f32", [2], [5, 6]) }, nodes: [{ op: "Mul", inputs: ["x", "own"], outputs: ["e"] }] } },
+            else_branch: {
+              graph: {
+                inputs: {},
+                outputs: ["e"],
+                initializers: { own: tensor("f32", [2], [5, 6]) },
+                nodes: [{ op: "Mul", inputs: ["x", "own"], outputs: ["e"] }],
+              },
+            },
           },
         },
         { op: "Identity", inputs: ["y"], outputs: ["y2"] },

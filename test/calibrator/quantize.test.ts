@@ -7,7 +7,7 @@ import type { Sample } from "../../src/calibrator/collect.ts";
 import type { Int8Options, Int8Report } from "../../src/calibrator/quantize.ts";
 import { CALIBRATORS } from "../../src/calibrator/thresholds.ts";
 import type { Device } from "../../src/gpu/device.ts";
-import { type Tensor, numbersOf, tensor } from "../../src/ir/tensor.ts";
+import { numbersOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { realDevice, rejection } from "../gpu/open.ts";
 import { filled, generator } from "../support/agreement.ts";
 import { runInterpreted } from "../support/interpret-model.ts";
@@ -16,7 +16,9 @@ import { runOnnxRuntime } from "../support/onnxruntime.ts";
 import { normals } from "./histograms.ts";
 
 let device: Device | undefined;
-beforeAll(async () => { device = await realDevice({ portable: true }); });
+beforeAll(async () => {
+  device = await realDevice({ portable: true });
+});
 afterAll(() => device?.destroy());
 
 const onDevice = (name: string, body: (builder: Builder) => Promise<void>): void =>
@@ -28,7 +30,11 @@ const onDevice = (name: string, body: (builder: Builder) => Promise<void>): void
 
 const weights = (seed: number): Tensor => {
   const normal = normals(seed);
-  return tensor("f32", [6, 6], Array.from({ length: 36 }, () => 0.4 * normal()));
+  return tensor(
+    "f32",
+    [6, 6],
+    Array.from({ length: 36 }, () => 0.4 * normal()),
+  );
 };
 
 /** Three layers in a row; what the second reads has one channel 1000 times the others, which 8 bits cannot tell apart then. */
@@ -36,7 +42,15 @@ const network = model({
   opset: 13,
   inputs: { x: { dtype: "f32", shape: ["N", 6] }, up: { dtype: "f32", shape: [6] } },
   outputs: ["y"],
-  initializers: { w1: weights(1), w2: tensor("f32", [6, 6], numbersOf(weights(2)).map((value, i) => (i >= 30 ? value / 1000 : value))), w3: weights(3) },
+  initializers: {
+    w1: weights(1),
+    w2: tensor(
+      "f32",
+      [6, 6],
+      numbersOf(weights(2)).map((value, i) => (i >= 30 ? value / 1000 : value)),
+    ),
+    w3: weights(3),
+  },
   nodes: [
     { op: "MatMul", name: "one", inputs: ["x", "w1"], outputs: ["a"] },
     { op: "Sigmoid", inputs: ["a"], outputs: ["s"] },
@@ -47,18 +61,39 @@ const network = model({
   ],
 });
 
-const sample = (seed: number): { x: Tensor; up: Tensor } => ({ x: filled("f32", [8, 6], generator(seed), -2, 2), up: tensor("f32", [6], [1, 1, 1, 1, 1, 1000]) });
+const sample = (seed: number): { x: Tensor; up: Tensor } => ({
+  x: filled("f32", [8, 6], generator(seed), -2, 2),
+  up: tensor("f32", [6], [1, 1, 1, 1, 1, 1000]),
+});
 const samples = (count: number): Sample[] => Array.from({ length: count }, (_, seed) => sample(seed));
 
-async function build(builder: Builder, options: Partial<Int8Options>): Promise<{ report: Int8Report; notes: readonly string[]; error: number }> {
+async function build(
+  builder: Builder,
+  options: Partial<Int8Options>,
+): Promise<{ report: Int8Report; notes: readonly string[]; error: number }> {
   let report: Int8Report | undefined;
-  const engine = await builder.build(network, { optimizationLevel: 0, int8: { calibration: samples(12), onReport: (made) => { report = made; }, ...options } });
+  const engine = await builder.build(network, {
+    optimizationLevel: 0,
+    int8: {
+      calibration: samples(12),
+      onReport: (made) => {
+        report = made;
+      },
+      ...options,
+    },
+  });
   const given = sample(99);
-  const [actual, expected] = [(await engine.createExecutionContext().execute(given)).y!, runInterpreted(network, given).y!].map(numbersOf) as [number[], number[]];
+  const [actual, expected] = [(await engine.createExecutionContext().execute(given)).y!, runInterpreted(network, given).y!].map(
+    numbersOf,
+  ) as [number[], number[]];
   const notes = engine.plan.notes;
   engine.dispose();
   const square = (values: readonly number[]): number => values.reduce((sum, value) => sum + value * value, 0);
-  return { report: report!, notes, error: Math.sqrt(square(actual.map((value, i) => value - expected[i]!)) / square(expected)) };
+  return {
+    report: report!,
+    notes,
+    error: Math.sqrt(square(actual.map((value, i) => value - expected[i]!)) / square(expected)),
+  };
 }
 
 describe("which layers", () => {
@@ -92,12 +127,18 @@ describe("which layers", () => {
   });
 
   onDevice("an error bound leaves as many in float as it takes", async (builder) => {
-    const kept = async (maxError: number): Promise<number> => (await build(builder, { calibrator: "minmax", maxError })).report.kept.length;
+    const kept = async (maxError: number): Promise<number> =>
+      (await build(builder, { calibrator: "minmax", maxError })).report.kept.length;
     expect([await kept(1), await kept(0.03), await kept(0)]).toEqual([0, 1, 3]);
   });
 
   onDevice("a network with none says so", async (builder) => {
-    const plain = model({ opset: 13, inputs: { x: { dtype: "f32", shape: [3] } }, outputs: ["y"], nodes: [{ op: "Exp", inputs: ["x"], outputs: ["y"] }] });
+    const plain = model({
+      opset: 13,
+      inputs: { x: { dtype: "f32", shape: [3] } },
+      outputs: ["y"],
+      nodes: [{ op: "Exp", inputs: ["x"], outputs: ["y"] }],
+    });
     const engine = await builder.build(plain, { optimizationLevel: 0, int8: { calibration: [] } });
     expect(engine.plan.notes).toContain("int8: no layer of this network can be of integers");
     engine.dispose();
@@ -107,8 +148,15 @@ describe("which layers", () => {
 describe("by which scales", () => {
   onDevice("auto takes the calibrator of least error, and the report has all of them", async (builder) => {
     const { report } = await build(builder, { calibrator: "auto" });
-    const errors = CALIBRATORS.map(({ name }) => Number(report.notes.find((note) => note.startsWith(`${name}: relative RMS error`))!.split(" ").at(-1)));
-    expect(report.calibrator).toBe(CALIBRATORS[errors.indexOf(Math.min(...errors))]!.name);
+    const errors = CALIBRATORS.map(({ name }) =>
+      Number(
+        report.notes
+          .find((note) => note.startsWith(`${name}: relative RMS error`))!
+          .split(" ")
+          .at(-1),
+      ),
+    );
+    expect(errors[CALIBRATORS.findIndex(({ name }) => name === report.calibrator)]).toBe(Math.min(...errors));
     expect(report.cache).toMatch(/^Kiln-[\d.]+-AutoCalibration\n/);
   });
 
@@ -124,7 +172,9 @@ describe("by which scales", () => {
     expect((await rejection(builder.build(network, { int8: {} }))).code).toBe("K702");
     const { report } = await build(builder, {});
     expect((await rejection(builder.build(network, { int8: { cache: report.cache, maxError: 0.1 } }))).code).toBe("K702");
-    expect((await rejection(builder.build(network, { int8: { calibration: samples(1), calibrator: "best" } }))).code).toBe("K707");
+    expect((await rejection(builder.build(network, { int8: { calibration: samples(1), calibrator: "best" } }))).code).toBe(
+      "K707",
+    );
   });
 });
 
@@ -132,7 +182,10 @@ onDevice("the exported model gives what the engine gives, in ONNX Runtime too", 
   const bytes = await builder.quantize(network, { int8: { calibration: samples(12) } });
   const engine = await builder.build(bytes, { optimizationLevel: 0 });
   const given = sample(99);
-  const [mine, theirs] = [(await engine.createExecutionContext().execute(given)).y!, (await runOnnxRuntime(bytes, given)).y!].map(numbersOf) as [number[], number[]];
+  const [mine, theirs] = [
+    (await engine.createExecutionContext().execute(given)).y!,
+    (await runOnnxRuntime(bytes, given)).y!,
+  ].map(numbersOf) as [number[], number[]];
   const size = Math.max(...theirs.map(Math.abs));
   mine.forEach((value, i) => expect(Math.abs(value - theirs[i]!)).toBeLessThan(0.02 * size));
   engine.dispose();

@@ -1,6 +1,6 @@
 // Each command end to end on tiny models.
 
-import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { STAGES } from "../../src/cli/build-flags.ts";
@@ -21,14 +21,34 @@ const dumped = STAGES.map((stage, i) => `${i + 1}-${stage}.txt`).filter((name) =
 const expected = [0, 0, 0];
 for (let n = 0; n < 3; n++) {
   const { data: w } = range([4, 3], 0.5);
-  expected[n] = Math.max(0, [0, 1, 2, 3].reduce((sum, k) => sum + (w[k * 3 + n] as number), range([3]).data[n] as number));
+  expected[n] = Math.max(
+    0,
+    [0, 1, 2, 3].reduce((sum, k) => sum + (w[k * 3 + n] as number), range([3]).data[n] as number),
+  );
 }
 
 describe("build and run", () => {
   it("builds an engine that runs as the model does", async () => {
     write("net.onnx", perceptron());
     write("x.npy", writeNpy(tensor("f32", [2, 4], new Float32Array(8).fill(1))));
-    const built = await kiln("build", "net.onnx", "-o", "out/net.engine", "--minShapes", "x:1x4", "--optShapes", "x:2x4", "--maxShapes", "x:8x4", "--timingCacheFile", "t.cache", "--dump", "dump", "--builderOptimizationLevel", "0");
+    const built = await kiln(
+      "build",
+      "net.onnx",
+      "-o",
+      "out/net.engine",
+      "--minShapes",
+      "x:1x4",
+      "--optShapes",
+      "x:2x4",
+      "--maxShapes",
+      "x:8x4",
+      "--timingCacheFile",
+      "t.cache",
+      "--dump",
+      "dump",
+      "--builderOptimizationLevel",
+      "0",
+    );
     expect(built).toMatchObject({ status: 0 });
     expect(built.stdout).toMatch(/^out\/net\.engine: .* kernels?, no host layer, built in /);
     expect(readdirSync(file("dump")).sort()).toEqual([...dumped, "kernels"]);
@@ -41,7 +61,16 @@ describe("build and run", () => {
     expect(JSON.parse(ran.stdout)).toEqual({ y: { dtype: "f32", shape: [2, 3], data: [...expected, ...expected] } });
     expect(numbersOf(readNpy(readFileSync(file("out/y.npy")), "y.npy"))).toEqual([...expected, ...expected]);
 
-    const fromModel = await kiln("run", "net.onnx", "--loadInputs", "x:x.npy", "--builderOptimizationLevel", "0", "--quiet", "--json");
+    const fromModel = await kiln(
+      "run",
+      "net.onnx",
+      "--loadInputs",
+      "x:x.npy",
+      "--builderOptimizationLevel",
+      "0",
+      "--quiet",
+      "--json",
+    );
     expect(JSON.parse(fromModel.stdout)).toEqual(JSON.parse(ran.stdout));
   });
 
@@ -57,7 +86,11 @@ describe("build and run", () => {
   it("stops after a stage", async () => {
     write("net.onnx", perceptron());
     const outcome = await kiln("build", "net.onnx", "--until", "lower", "--dump", "some");
-    expect(outcome).toMatchObject({ status: 0, stdout: "stopped after lower\n", stderr: expect.stringMatching(/^import\npasses\n[\s\S]*lower\n$/) });
+    expect(outcome).toMatchObject({
+      status: 0,
+      stdout: "stopped after lower\n",
+      stderr: expect.stringMatching(/^import\npasses\n[\s\S]*lower\n$/),
+    });
     expect(readdirSync(file("some"))).toEqual(dumped.slice(0, 3));
   });
 
@@ -72,7 +105,10 @@ describe("build and run", () => {
   it("fixes the contents of inputs that decide shapes", async () => {
     write("reshape.onnx", reshaper());
     const outcome = await kiln("run", "reshape.onnx", "--shapeValues", "shape:3,-1", "--quiet");
-    expect(outcome).toMatchObject({ status: 0, stderr: expect.stringContaining('input "shape": what the engine was built for, i64[2]') });
+    expect(outcome).toMatchObject({
+      status: 0,
+      stderr: expect.stringContaining('input "shape": what the engine was built for, i64[2]'),
+    });
     expect(outcome.stdout).toContain("y  f32[3, 2]");
   });
 
@@ -82,7 +118,12 @@ describe("build and run", () => {
     expect(allowed.status).toBe(0);
     expect(allowed.stdout).toMatch(/1 host layer,[\s\S]*\nhost layer Unique "the_node": .+/);
     const refused = await kiln("build", "unique.onnx", "-o", "no.engine", "--no-host-fallback", "--quiet");
-    expect(refused).toMatchObject({ status: 1, stderr: expect.stringMatching(/^K611 host-layer-refused {2}Unique "the_node": this layer would run on the host\n {2}.+\n {2}hint: /) });
+    expect(refused).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(
+        /^K611 host-layer-refused {2}Unique "the_node": this layer would run on the host\n {2}.+\n {2}hint: /,
+      ),
+    });
     expect(existsSync(file("no.engine"))).toBe(false);
   });
 });
@@ -93,30 +134,75 @@ describe("inspect", () => {
     const outcome = await kiln("inspect", "net.onnx", "--json");
     const description = JSON.parse(outcome.stdout);
     expect(Object.keys(description)).toEqual(["device", "precision", "kernels", "hostLayers", "memory", "profiles"]);
-    expect(description.kernels[0]).toMatchObject({ tactic: expect.any(String), nodes: expect.arrayContaining(["/fc/MatMul"]), wgsl: expect.stringContaining("@compute") });
+    expect(description.kernels[0]).toMatchObject({
+      tactic: expect.any(String),
+      nodes: expect.arrayContaining(["/fc/MatMul"]),
+      wgsl: expect.stringContaining("@compute"),
+    });
     expect(outcome.stderr).toBe("");
   });
 
   it("prints for people", async () => {
     write("net.onnx", perceptron());
-    expect((await kiln("inspect", "net.onnx", "--no-fusion", "--quiet")).stdout).toMatch(/^device .*\nprecision {2}fp32\nmemory .*\n\n3 kernels:\n[\s\S]*MatMul[\s\S]*no host layer\n$/);
+    expect((await kiln("inspect", "net.onnx", "--no-fusion", "--quiet")).stdout).toMatch(
+      /^device .*\nprecision {2}fp32\nmemory .*\n\n3 kernels:\n[\s\S]*MatMul[\s\S]*no host layer\n$/,
+    );
   });
 });
 
 describe("bench", () => {
   it("writes trtexec's summary", async () => {
     write("net.onnx", perceptron());
-    const outcome = await kiln("bench", "net.onnx", "--shapes", "x:4x4", "--iterations", "5", "--duration", "0", "--warmUp", "0", "--builderOptimizationLevel", "0", "--dumpProfile", "--export-json", "bench.json", "--quiet");
+    const outcome = await kiln(
+      "bench",
+      "net.onnx",
+      "--shapes",
+      "x:4x4",
+      "--iterations",
+      "5",
+      "--duration",
+      "0",
+      "--warmUp",
+      "0",
+      "--builderOptimizationLevel",
+      "0",
+      "--dumpProfile",
+      "--export-json",
+      "bench.json",
+      "--quiet",
+    );
     expect(outcome.status).toBe(0);
-    for (const line of ["throughput: ", "latency ", "enqueue ", "H2D ", "GPU compute ", "D2H "]) expect(outcome.stdout).toMatch(new RegExp(`^ *${line}`, "m"));
+    for (const line of ["throughput: ", "latency ", "enqueue ", "H2D ", "GPU compute ", "D2H "])
+      expect(outcome.stdout).toMatch(new RegExp(`^ *${line}`, "m"));
     const result = json("bench.json") as Record<string, unknown>;
-    expect(result).toMatchObject({ runs: 5, throughput: expect.any(Number), kernels: [{ name: expect.any(String), ms: expect.any(Number) }] });
-    for (const field of ["latencyMs", "enqueueMs", "h2dMs", "gpuMs", "d2hMs"]) expect(Object.keys(result[field] as object)).toEqual(["min", "max", "mean", "median", "p90", "p95", "p99"]);
+    expect(result).toMatchObject({
+      runs: 5,
+      throughput: expect.any(Number),
+      kernels: [{ name: expect.any(String), ms: expect.any(Number) }],
+    });
+    for (const field of ["latencyMs", "enqueueMs", "h2dMs", "gpuMs", "d2hMs"])
+      expect(Object.keys(result[field] as object)).toEqual(["min", "max", "mean", "median", "p90", "p95", "p99"]);
   });
 
   it("compares fused and unfused", async () => {
     write("net.onnx", perceptron());
-    const outcome = await kiln("bench", "net.onnx", "--iterations", "3", "--duration", "0", "--warmUp", "0", "--builderOptimizationLevel", "0", "--compare", "fused,unfused", "--export-json", "both.json", "--quiet");
+    const outcome = await kiln(
+      "bench",
+      "net.onnx",
+      "--iterations",
+      "3",
+      "--duration",
+      "0",
+      "--warmUp",
+      "0",
+      "--builderOptimizationLevel",
+      "0",
+      "--compare",
+      "fused,unfused",
+      "--export-json",
+      "both.json",
+      "--quiet",
+    );
     expect(outcome.stdout).toMatch(/\nvariant +kernels +activations +latency ms .*\nfused +1 .*1\.00x.*\nunfused +3 .*\n$/);
     expect(json("both.json")).toMatchObject([{ variant: "fused" }, { variant: "unfused" }]);
   });
@@ -127,26 +213,36 @@ describe("verify", () => {
     write("net.onnx", perceptron());
     const outcome = await kiln("verify", "net.onnx", "--layers", "--quiet");
     expect(outcome).toMatchObject({ status: 0 });
-    expect(outcome.stdout).toMatch(/^tolerance: .*\n[\s\S]*ok {2}y [\s\S]*MatMul "\/fc\/MatMul"[\s\S]*no layer drifts: 3 values compared\nverify: agrees with onnxruntime\n$/);
+    expect(outcome.stdout).toMatch(
+      /^tolerance: .*\n[\s\S]*ok {2}y [\s\S]*MatMul "\/fc\/MatMul"[\s\S]*no layer drifts: 3 values compared\nverify: agrees with onnxruntime\n$/,
+    );
   });
 
   it("says where it differs", async () => {
     write("exp.onnx", single("Exp", [[1000]]));
     const drifts = await kiln("verify", "exp.onnx", "--layers", "--quiet", "--rtol", "0", "--atol", "0");
     expect(drifts.status).toBe(1);
-    expect(drifts.stdout).toMatch(/DIFFERS {2}y [\s\S]*first that drifts: Exp "the_node", value "y"\nverify: differs from onnxruntime\n$/);
+    expect(drifts.stdout).toMatch(
+      /DIFFERS {2}y [\s\S]*first that drifts: Exp "the_node", value "y"\nverify: differs from onnxruntime\n$/,
+    );
   });
 
   it("fills taken-out weights", async () => {
-    write("light.onnx", model({
-      opset: 17, inputs: { x: { dtype: "f32", shape: [2, 4] } }, outputs: ["y"],
-      nodes: [
-        { op: "ConstantOfShape", inputs: ["shape"], outputs: ["w"], attributes: { value: tensor("f32", [1], [0.02]) } },
-        { op: "MatMul", inputs: ["x", "w"], outputs: ["y"] },
-      ],
-      initializers: { shape: tensor("i64", [2], [4, 3]) },
-    }));
-    const run = (seed: string) => kiln("run", "light.onnx", "--random-weights", seed, "--quiet", "--builderOptimizationLevel", "0");
+    write(
+      "light.onnx",
+      model({
+        opset: 17,
+        inputs: { x: { dtype: "f32", shape: [2, 4] } },
+        outputs: ["y"],
+        nodes: [
+          { op: "ConstantOfShape", inputs: ["shape"], outputs: ["w"], attributes: { value: tensor("f32", [1], [0.02]) } },
+          { op: "MatMul", inputs: ["x", "w"], outputs: ["y"] },
+        ],
+        initializers: { shape: tensor("i64", [2], [4, 3]) },
+      }),
+    );
+    const run = (seed: string) =>
+      kiln("run", "light.onnx", "--random-weights", seed, "--quiet", "--builderOptimizationLevel", "0");
     expect((await run("1")).stdout).not.toBe((await run("2")).stdout);
     expect(await kiln("verify", "light.onnx", "--random-weights", "1", "--quiet")).toMatchObject({ status: 0 });
   });
@@ -155,7 +251,12 @@ describe("verify", () => {
 describe("devices", () => {
   it("lists adapters", async () => {
     const [found] = JSON.parse((await kiln("devices", "--json")).stdout);
-    expect(found).toMatchObject({ name: expect.any(String), key: expect.stringMatching(/^[0-9a-f]{32}$/), fingerprint: { limits: expect.any(Object) }, caps: { tier: expect.stringMatching(/^(core|subgroup|tensor)$/) } });
+    expect(found).toMatchObject({
+      name: expect.any(String),
+      key: expect.stringMatching(/^[0-9a-f]{32}$/),
+      fingerprint: { limits: expect.any(Object) },
+      caps: { tier: expect.stringMatching(/^(core|subgroup|tensor)$/) },
+    });
     expect((await kiln("devices")).stdout).toContain(found.key);
   });
 });
@@ -169,20 +270,39 @@ describe("conformance", () => {
   const x = tensorFile(tensor("f32", [2], [-1, 2]));
   const relu = single("Relu", [[2]]);
   const endless = model({
-    opset: 17, inputs: { x0: { dtype: "f32", shape: [2] } }, outputs: ["y"],
-    nodes: [{
-      op: "Loop", inputs: ["", "go", "x0"], outputs: ["y"],
-      attributes: { body: { graph: {
-        inputs: { turn: { dtype: "i64", shape: [] }, on: { dtype: "bool", shape: [] }, v: { dtype: "f32", shape: [2] } }, outputs: ["again", "next"],
-        nodes: [{ op: "Identity", inputs: ["on"], outputs: ["again"] }, { op: "Relu", inputs: ["v"], outputs: ["next"] }],
-      } } },
-    }],
+    opset: 17,
+    inputs: { x0: { dtype: "f32", shape: [2] } },
+    outputs: ["y"],
+    nodes: [
+      {
+        op: "Loop",
+        inputs: ["", "go", "x0"],
+        outputs: ["y"],
+        attributes: {
+          body: {
+            graph: {
+              inputs: { turn: { dtype: "i64", shape: [] }, on: { dtype: "bool", shape: [] }, v: { dtype: "f32", shape: [2] } },
+              outputs: ["again", "next"],
+              nodes: [
+                { op: "Identity", inputs: ["on"], outputs: ["again"] },
+                { op: "Relu", inputs: ["v"], outputs: ["next"] },
+              ],
+            },
+          },
+        },
+      },
+    ],
     initializers: { go: tensor("bool", [], [1]) },
   });
   addCase("endless", endless, [x], [x]);
   addCase("right", relu, [x], [tensorFile(tensor("f32", [2], [0, 2]))]);
   addCase("wrong", relu, [x], [tensorFile(tensor("f32", [2], [0, 3]))]);
-  addCase("values", reshaper(), [tensorFile(range([2, 3])), tensorFile(tensor("i64", [2], [3, 2]))], [tensorFile(range([3, 2]))]);
+  addCase(
+    "values",
+    reshaper(),
+    [tensorFile(range([2, 3])), tensorFile(tensor("i64", [2], [3, 2]))],
+    [tensorFile(range([3, 2]))],
+  );
   addCase("sequence", single("SequenceConstruct", [[2]]), [x], [x]);
 
   it("tells right, wrong, skipped and hanging cases apart", async () => {
@@ -197,10 +317,19 @@ describe("conformance", () => {
       "conformance: 2 passed, 2 failed, 1 skipped",
       "",
     ]);
-    expect(json("cases.json")).toMatchObject([{ name: "endless", status: "failed" }, { name: "right", status: "passed", reason: "", hostLayers: [] }, { status: "skipped" }, {}, {}]);
+    expect(json("cases.json")).toMatchObject([
+      { name: "endless", status: "failed" },
+      { name: "right", status: "passed", reason: "", hostLayers: [] },
+      { status: "skipped" },
+      {},
+      {},
+    ]);
   });
 
   it("filters, and interprets without a device", async () => {
-    expect(await kiln("conformance", "cases", "--filter", "^(right|values)$", "--interpret", "--quiet")).toMatchObject({ status: 0, stdout: "conformance: 2 passed, 0 failed, 0 skipped\n" });
+    expect(await kiln("conformance", "cases", "--filter", "^(right|values)$", "--interpret", "--quiet")).toMatchObject({
+      status: 0,
+      stdout: "conformance: 2 passed, 0 failed, 0 skipped\n",
+    });
   });
 });

@@ -1,7 +1,7 @@
 // Runs the command line as a user does, in a process of its own, from this checkout's source.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync, mkdirSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { build } from "esbuild";
@@ -17,14 +17,25 @@ export interface Outcome {
 }
 
 /** A command `kiln` and a folder to work in; both are gone after the test file. */
-export function useKiln(): { readonly dir: string; readonly kiln: (...args: readonly string[]) => Promise<Outcome>; readonly write: (name: string, data: Uint8Array | string) => string } {
+export function useKiln(): {
+  readonly dir: string;
+  readonly kiln: (...args: readonly string[]) => Promise<Outcome>;
+  readonly write: (name: string, data: Uint8Array | string) => string;
+} {
   const dir = mkdtempSync(join(tmpdir(), "kiln-cli-"));
   // Beside node_modules, where the packages that stay outside of the bundle are found.
   const bundle = join(ROOT, ".kiln", `test-cli-${process.pid}.mjs`);
   beforeAll(async () => {
     await build({
-      entryPoints: [join(ROOT, "src/cli/main.ts")], outfile: bundle, bundle: true, format: "esm", platform: "node", target: "node20", packages: "external",
-      loader: { ".wgsl": "text" }, logLevel: "silent",
+      entryPoints: [join(ROOT, "src/cli/main.ts")],
+      outfile: bundle,
+      bundle: true,
+      format: "esm",
+      platform: "node",
+      target: "node20",
+      packages: "external",
+      loader: { ".wgsl": "text" },
+      logLevel: "silent",
     });
   });
   afterAll(() => {
@@ -35,7 +46,10 @@ export function useKiln(): { readonly dir: string; readonly kiln: (...args: read
     new Promise((resolve) => {
       const child = spawn(process.execPath, [bundle, ...args], { cwd: dir });
       const text = { stdout: "", stderr: "" };
-      for (const stream of ["stdout", "stderr"] as const) child[stream].setEncoding("utf8").on("data", (chunk: string) => { text[stream] += chunk; });
+      for (const stream of ["stdout", "stderr"] as const)
+        child[stream].setEncoding("utf8").on("data", (chunk: string) => {
+          text[stream] += chunk;
+        });
       child.on("close", (status) => resolve({ status, stdout: text.stdout, stderr: withoutDawn(text.stderr) }));
     });
   const write = (name: string, data: Uint8Array | string): string => {

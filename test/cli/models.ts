@@ -6,7 +6,12 @@ import { type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { dtypeFacts } from "../../src/ir/types.ts";
 import { model } from "../support/onnx-model.ts";
 
-export const range = (shape: readonly number[], scale = 1): Tensor => tensor("f32", shape, Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => scale * (i % 7) - scale * 3));
+export const range = (shape: readonly number[], scale = 1): Tensor =>
+  tensor(
+    "f32",
+    shape,
+    Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => scale * (i % 7) - scale * 3),
+  );
 export const ints = (values: readonly number[]): Tensor => tensor("i64", [values.length], values);
 
 /** y = relu(x · w + c), two free rows. */
@@ -25,10 +30,19 @@ export const perceptron = (): Uint8Array =>
 
 /** y = x reshaped as the input `shape` says. */
 export const reshaper = (): Uint8Array =>
-  model({ opset: 17, inputs: { x: { dtype: "f32", shape: [2, 3] }, shape: { dtype: "i64", shape: [2] } }, outputs: ["y"], nodes: [{ op: "Reshape", name: "resize", inputs: ["x", "shape"], outputs: ["y"] }] });
+  model({
+    opset: 17,
+    inputs: { x: { dtype: "f32", shape: [2, 3] }, shape: { dtype: "i64", shape: [2] } },
+    outputs: ["y"],
+    nodes: [{ op: "Reshape", name: "resize", inputs: ["x", "shape"], outputs: ["y"] }],
+  });
 
 /** One node over inputs of fixed shapes. */
-export const single = (op: string, shapes: readonly (readonly number[])[], attributes: Readonly<Record<string, number>> = {}): Uint8Array =>
+export const single = (
+  op: string,
+  shapes: readonly (readonly number[])[],
+  attributes: Readonly<Record<string, number>> = {},
+): Uint8Array =>
   model({
     opset: 17,
     inputs: Object.fromEntries(shapes.map((shape, i) => [`x${i}`, { dtype: "f32" as const, shape }])),
@@ -46,10 +60,26 @@ export const external = (): Uint8Array =>
       node: [{ opType: "Add", name: "add", input: ["x", "w"], output: ["y"] }],
       input: [{ name: "x", type: { tensorType: { elemType: 1, shape: { dim: [{ dimValue: 4 }] } } } }],
       output: [{ name: "y" }],
-      initializer: [{ name: "w", dataType: 1, dims: [4], dataLocation: 1, externalData: [{ key: "location", value: "weights.bin" }, { key: "offset", value: "4" }, { key: "length", value: "16" }] }],
+      initializer: [
+        {
+          name: "w",
+          dataType: 1,
+          dims: [4],
+          dataLocation: 1,
+          externalData: [
+            { key: "location", value: "weights.bin" },
+            { key: "offset", value: "4" },
+            { key: "length", value: "16" },
+          ],
+        },
+      ],
     },
   });
 
 /** The bytes of a TensorProto, as in test_data_set_0/input_0.pb. */
 export const tensorFile = ({ dtype, shape, data }: Tensor): Uint8Array =>
-  onnxProto.onnx.TensorProto.encode({ dataType: dtypeFacts[dtype].onnx, dims: [...shape], rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) }).finish();
+  onnxProto.onnx.TensorProto.encode({
+    dataType: dtypeFacts[dtype].onnx,
+    dims: [...shape],
+    rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+  }).finish();

@@ -8,7 +8,7 @@ import { filesOption, shapesOption, tensorOfWords, valuesOption } from "../../sr
 import { bytesText, columns, jsonElements, numberText, summarize } from "../../src/cli/print.ts";
 import { normalNumbers, randomTensor } from "../../src/cli/random.ts";
 import { summarizeTimes } from "../../src/cli/statistics.ts";
-import { type Tensor, numbersOf, tensor } from "../../src/ir/tensor.ts";
+import { numbersOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 
 describe("options", () => {
   it("read shapes", () => {
@@ -21,13 +21,23 @@ describe("options", () => {
   it("read files and values", () => {
     expect(filesOption("--loadInputs")("x:a.npy,input:0:dir/b.npy")).toEqual({ x: "a.npy", "input:0": "dir/b.npy" });
     expect(() => filesOption("--loadInputs")("a.npy")).toThrow("K001");
-    expect(valuesOption("--shapeValues")("shape:1,-1,3,axes:0,empty:")).toEqual({ shape: ["1", "-1", "3"], axes: ["0"], empty: [] });
+    expect(valuesOption("--shapeValues")("shape:1,-1,3,axes:0,empty:")).toEqual({
+      shape: ["1", "-1", "3"],
+      axes: ["0"],
+      empty: [],
+    });
   });
 
   it("make tensors of values in the model's type", () => {
-    expect(tensorOfWords("--shapeValues", "k", ["5"], "i64", [])).toEqual({ dtype: "i64", shape: [], data: BigInt64Array.of(5n) });
+    expect(tensorOfWords("--shapeValues", "k", ["5"], "i64", [])).toEqual({
+      dtype: "i64",
+      shape: [],
+      data: BigInt64Array.of(5n),
+    });
     expect(tensorOfWords("--shapeValues", "b", ["true", "0"], "bool", ["N"])).toEqual(tensor("bool", [2], [1, 0]));
-    expect(tensorOfWords("--shapeValues", "m", ["1", "2", "3", "-inf"], "f32", ["N", 2])).toEqual(tensor("f32", [2, 2], [1, 2, 3, Number.NEGATIVE_INFINITY]));
+    expect(tensorOfWords("--shapeValues", "m", ["1", "2", "3", "-inf"], "f32", ["N", 2])).toEqual(
+      tensor("f32", [2, 2], [1, 2, 3, Number.NEGATIVE_INFINITY]),
+    );
     expect(() => tensorOfWords("--shapeValues", "k", ["1", "2"], "i64", [])).toThrow("2 values do not fill shape []");
     expect(() => tensorOfWords("--shapeValues", "k", ["1.5"], "i64", [1])).toThrow('"1.5" is no int64');
   });
@@ -41,7 +51,13 @@ describe("options", () => {
 });
 
 describe("inputs", () => {
-  const plan = { inputs: [{ name: "x", dtype: "f32", shape: ["N", "2"], buffer: 0 }, { name: "k", dtype: "i64", shape: ["1"], buffer: 1, assumed: ["3"] }], profiles: [{ name: "profile 0", symbols: { N: { min: 1, opt: 4, max: 8 } } }] } as const;
+  const plan = {
+    inputs: [
+      { name: "x", dtype: "f32", shape: ["N", "2"], buffer: 0 },
+      { name: "k", dtype: "i64", shape: ["1"], buffer: 1, assumed: ["3"] },
+    ],
+    profiles: [{ name: "profile 0", symbols: { N: { min: 1, opt: 4, max: 8 } } }],
+  } as const;
 
   it("take free sizes from --shapes, then the profile, then 1", () => {
     expect(prepareInputs(plan, { shapes: { x: [3, 2] } }).tensors.x!.shape).toEqual([3, 2]);
@@ -83,7 +99,10 @@ describe("comparison", () => {
   });
 
   it("wants the same NaN and infinities, types, shapes and integers", () => {
-    expect(deviationOf(f32(Number.NaN, Number.POSITIVE_INFINITY), f32(Number.NaN, Number.POSITIVE_INFINITY))).toMatchObject({ ok: true, maxAbs: 0 });
+    expect(deviationOf(f32(Number.NaN, Number.POSITIVE_INFINITY), f32(Number.NaN, Number.POSITIVE_INFINITY))).toMatchObject({
+      ok: true,
+      maxAbs: 0,
+    });
     expect(deviationOf(f32(Number.NaN), f32(0))).toMatchObject({ ok: false });
     expect(deviationOf(f32(0), f32(Number.NEGATIVE_INFINITY))).toMatchObject({ ok: false });
     expect(deviationOf(f32(0), tensor("f64", [1], [0]))).toMatchObject({ ok: false, mismatch: "type f32, expected f64" });
@@ -96,12 +115,25 @@ describe("comparison", () => {
 
 describe("printing", () => {
   it("summarizes times", () => {
-    expect(summarizeTimes([4, 1, 3, 2])).toEqual({ min: 1, max: 4, mean: 2.5, median: 2.5, p90: expect.closeTo(3.7, 9), p95: expect.closeTo(3.85, 9), p99: expect.closeTo(3.97, 9) });
+    expect(summarizeTimes([4, 1, 3, 2])).toEqual({
+      min: 1,
+      max: 4,
+      mean: 2.5,
+      median: 2.5,
+      p90: expect.closeTo(3.7, 9),
+      p95: expect.closeTo(3.85, 9),
+      p99: expect.closeTo(3.97, 9),
+    });
     expect(summarizeTimes([5])).toEqual({ min: 5, max: 5, mean: 5, median: 5, p90: 5, p95: 5, p99: 5 });
   });
 
   it("aligns columns and writes sizes and numbers", () => {
-    expect(columns([["a", "1"], ["bcd", "22"]])).toBe("a     1\nbcd  22");
+    expect(
+      columns([
+        ["a", "1"],
+        ["bcd", "22"],
+      ]),
+    ).toBe("a     1\nbcd  22");
     expect([0, 999, 1000, 1_550_000].map(bytesText)).toEqual(["0 B", "999 B", "1.00 kB", "1.55 MB"]);
     expect([0, 3, 0.123456, 1e-9, 1234567].map(numberText)).toEqual(["0", "3", "0.1235", "1.00e-9", "1.23e+6"]);
   });

@@ -16,7 +16,11 @@ beforeAll(async () => {
 afterAll(() => device?.destroy());
 
 const wave = (shape: readonly number[]): Tensor =>
-  tensor("f32", shape, Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i * 0.7)));
+  tensor(
+    "f32",
+    shape,
+    Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i * 0.7)),
+  );
 
 const classifier = model({
   opset: 17,
@@ -41,7 +45,9 @@ describe("a built engine", () => {
       const [a, b] = await Promise.all(contexts.map((context) => context.execute({ x: wave([n, 20]) })));
       expect(a!.y).toEqual(b!.y);
       expect(a!.y!.shape).toEqual([n, 7]);
-      const sums = Array.from({ length: n }, (_, row) => (a!.y!.data as Float32Array).subarray(row * 7, row * 7 + 7).reduce((total, value) => total + value, 0));
+      const sums = Array.from({ length: n }, (_, row) =>
+        (a!.y!.data as Float32Array).subarray(row * 7, row * 7 + 7).reduce((total, value) => total + value, 0),
+      );
       for (const sum of sums) expect(sum).toBeCloseTo(1, 5);
     }
     const error = await rejection(contexts[1].execute({ x: wave([65, 20]) }));
@@ -71,7 +77,12 @@ describe("a built engine", () => {
 
   it("with a host layer needs the operators that the lean runtime has not", async (task) => {
     if (!device) return task.skip();
-    const nonZero = model({ opset: 13, inputs: { x: { dtype: "f32", shape: ["N"] } }, outputs: ["y"], nodes: [{ op: "NonZero", inputs: ["x"], outputs: ["y"], name: "/nz" }] });
+    const nonZero = model({
+      opset: 13,
+      inputs: { x: { dtype: "f32", shape: ["N"] } },
+      outputs: ["y"],
+      nodes: [{ op: "NonZero", inputs: ["x"], outputs: ["y"], name: "/nz" }],
+    });
     const built = await new Builder(device).build(nonZero, { optimizationLevel: 0 });
     const file = built.serialize();
     expect(built.describe().hostLayers).toMatchObject([{ node: "/nz", op: "NonZero" }]);

@@ -44,7 +44,13 @@ describe("describe", () => {
   it("finds the step with the most live activations", () => {
     expect(about(chain("100")).memory).toEqual({ weights: 0, activations: 1200, activationsLowerBound: 1200, staging: 800 });
     const apart = chain("100");
-    const wasteful = { ...apart, buffers: apart.buffers.map((one) => (one.name === "c" ? { ...one, home: { kind: "activation" as const, slot: 2 } } : one)), slots: [...apart.slots, { bytes: ["400"] }] };
+    const wasteful = {
+      ...apart,
+      buffers: apart.buffers.map((one) =>
+        one.name === "c" ? { ...one, home: { kind: "activation" as const, slot: 2 } } : one,
+      ),
+      slots: [...apart.slots, { bytes: ["400"] }],
+    };
     expect(about(wasteful).memory).toMatchObject({ activations: 1600, activationsLowerBound: 1200 });
   });
 
@@ -74,7 +80,20 @@ describe("describe", () => {
     const [first, ...rest] = chain("8").steps;
     const looping: Plan = {
       ...chain("8"),
-      steps: [first!, { kind: "loop", index: "t", count: "3", trips: null, condition: null, body: rest, carried: [], outputs: [4], scans: [] }],
+      steps: [
+        first!,
+        {
+          kind: "loop",
+          index: "t",
+          count: "3",
+          trips: null,
+          condition: null,
+          body: rest,
+          carried: [],
+          outputs: [4],
+          scans: [],
+        },
+      ],
     };
     const { kernels, memory } = about(looping);
     expect(kernels.map(({ name }) => name)).toEqual(["kernel_1", "kernel_2", "kernel_3", "kernel_4"]);

@@ -11,7 +11,14 @@ import { Hasher } from "../../src/util/hash.ts";
 import { VERSION } from "../../src/util/version.ts";
 import { doubling, someWeights } from "./plans.ts";
 
-const caps: Caps = { ...coreCaps, features: ["shader-f16", "subgroups"], f16: true, subgroups: true, subgroupMinSize: 32, subgroupMaxSize: 32 };
+const caps: Caps = {
+  ...coreCaps,
+  features: ["shader-f16", "subgroups"],
+  f16: true,
+  subgroups: true,
+  subgroupMinSize: 32,
+  subgroupMaxSize: 32,
+};
 const info = { vendor: "nvidia", architecture: "hopper", device: "NVIDIA H200", description: "NVIDIA: 580.65.06" };
 const h200 = fingerprintOf(info, caps, [], "dawn.node 0.6.2");
 
@@ -28,7 +35,10 @@ const changed = (at: number, ...bytes: readonly number[]): Uint8Array => {
 /** The file with a checksum that fits: damage by a program, not by chance. */
 const sealed = (file: Uint8Array): Uint8Array => {
   const digest = new Hasher().update(file.subarray(0, 16)).update(file.subarray(32)).digest();
-  file.set(digest.match(/../g)!.map((pair) => Number.parseInt(pair, 16)), 16);
+  file.set(
+    digest.match(/../g)!.map((pair) => Number.parseInt(pair, 16)),
+    16,
+  );
   return file;
 };
 
@@ -130,7 +140,7 @@ describe("reading refuses", () => {
 
   it("any flipped bit", () => {
     for (let at = 0; at < good.length; at++) {
-      const error = refusal(changed(at, good[at]! ^ (1 << at % 8)));
+      const error = refusal(changed(at, good[at]! ^ (1 << (at % 8))));
       expect(error.code, `byte ${at}`).toMatch(at < 4 ? /K501/ : at < 8 || at >= 16 ? /K503/ : /K50[23]/);
     }
   });
@@ -151,7 +161,11 @@ describe("reading refuses", () => {
   it.each<[string, Uint8Array, string]>([
     ["a newer format", changed(4, 2), "the engine is too new: its format version is 2, this Kiln reads 1"],
     ["an older format", changed(4, 0), "the engine is too old: its format version is 0, this Kiln reads 1"],
-    ["a newer compiler", changed(40, ...text("0.2.0")), "the engine is too new: its compiler version is 0.2.0, this Kiln reads 0.1.x"],
+    [
+      "a newer compiler",
+      changed(40, ...text("0.2.0")),
+      "the engine is too new: its compiler version is 0.2.0, this Kiln reads 0.1.x",
+    ],
     ["a much newer compiler", changed(40, ...text("10.0.0")), "too new: its compiler version is 10.0.0, this Kiln reads 0.1.x"],
     ["an older compiler", changed(40, ...text("0.0.9")), "too old: its compiler version is 0.0.9, this Kiln reads 0.1.x"],
   ])("%s as K504", (_, bytes, words) => {
@@ -172,16 +186,36 @@ describe("a forged manifest", () => {
 
   it.each<[string, object, string]>([
     ["a shader that is not there", { ...plan, steps: [{ ...step, shader: 1 }] }, "there is no shader 1"],
-    ["a buffer that is not there", { ...plan, steps: [{ ...step, bindings: [{ buffer: 9, access: "read" }] }] }, "there is no buffer 9"],
+    [
+      "a buffer that is not there",
+      { ...plan, steps: [{ ...step, bindings: [{ buffer: 9, access: "read" }] }] },
+      "there is no buffer 9",
+    ],
     ["a buffer by fraction", { ...plan, inputs: [{ ...plan.inputs[0], buffer: 0.5 }] }, "there is no buffer 0.5"],
-    ["a weight beyond the end", { ...plan, buffers: [x, y, { ...w, home: { kind: "weight", offset: 4, length: 600 } }] }, 'weight "w" lies outside'],
-    ["a weight before the start", { ...plan, buffers: [x, y, { ...w, home: { kind: "weight", offset: -4, length: 4 } }] }, 'weight "w" lies outside'],
-    ["a slot that is not there", { ...plan, buffers: [x, y, { ...w, home: { kind: "activation", slot: 0 } }] }, "there is no slot 0"],
+    [
+      "a weight beyond the end",
+      { ...plan, buffers: [x, y, { ...w, home: { kind: "weight", offset: 4, length: 600 } }] },
+      'weight "w" lies outside',
+    ],
+    [
+      "a weight before the start",
+      { ...plan, buffers: [x, y, { ...w, home: { kind: "weight", offset: -4, length: 4 } }] },
+      'weight "w" lies outside',
+    ],
+    [
+      "a slot that is not there",
+      { ...plan, buffers: [x, y, { ...w, home: { kind: "activation", slot: 0 } }] },
+      "there is no slot 0",
+    ],
     ["an unknown type", { ...plan, inputs: [{ ...plan.inputs[0], dtype: "f24" }] }, 'the type of "x" is f24'],
     ["an unknown step", { ...plan, steps: [{ kind: "teleport" }] }, "a step is of kind teleport"],
     ["a broken dimension", { ...plan, steps: [{ ...step, workgroups: ["(1", "1", "1"] }] }, 'dimension "(1": expected ")"'],
     ["too few workgroups", { ...plan, steps: [{ ...step, workgroups: ["1"] }] }, "has no workgroups"],
-    ["an unlisted host layer", { ...plan, steps: [{ kind: "host", node: "n", op: "Exec", attrs: {}, inputs: [], outputs: [] }] }, "Exec is not among the host layers"],
+    [
+      "an unlisted host layer",
+      { ...plan, steps: [{ kind: "host", node: "n", op: "Exec", attrs: {}, inputs: [], outputs: [] }] },
+      "Exec is not among the host layers",
+    ],
     ["no steps", { ...plan, steps: undefined }, ""],
     ["no plan", [], ""],
   ])("with %s is K506", (_, forgery, words) => {
@@ -192,7 +226,9 @@ describe("a forged manifest", () => {
 
   it("is refused or read, but never ends otherwise", () => {
     const paths = (value: unknown, path: readonly string[] = []): (readonly string[])[] =>
-      typeof value === "object" && value !== null ? Object.entries(value).flatMap(([name, inner]) => [[...path, name], ...paths(inner, [...path, name])]) : [];
+      typeof value === "object" && value !== null
+        ? Object.entries(value).flatMap(([name, inner]) => [[...path, name], ...paths(inner, [...path, name])])
+        : [];
     const replaced = (value: unknown, [name, ...rest]: readonly string[], by: unknown): unknown => {
       if (name === undefined) return by;
       const copy = (Array.isArray(value) ? [...value] : { ...(value as object) }) as Record<string, unknown>;
@@ -244,9 +280,15 @@ describe("an engine's device", () => {
     [{ architecture: "ada" }, 'architecture: built for "hopper", here "ada"'],
     [{ features: ["subgroups"] }, 'feature "shader-f16": built with it, not here'],
     [{ subgroupMaxSize: 64 }, "subgroupMaxSize: built for 32, here 64"],
-    [{ limits: { ...caps.limits, maxComputeWorkgroupStorageSize: 49152 } }, "limit maxComputeWorkgroupStorageSize: built for 16384, here 49152"],
+    [
+      { limits: { ...caps.limits, maxComputeWorkgroupStorageSize: 49152 } },
+      "limit maxComputeWorkgroupStorageSize: built for 16384, here 49152",
+    ],
     [{ description: "Mesa 25.0.7" }, 'driver: built for "NVIDIA: 580.65.06", here "Mesa 25.0.7"'],
-    [{ matrix: [{ component: "f16", result: "f32", m: 16, n: 16, k: 16 }] }, "subgroup matrix f16→f32 16×16×16: built without it, on here"],
+    [
+      { matrix: [{ component: "f16", result: "f32", m: 16, n: 16, k: 16 }] },
+      "subgroup matrix f16→f32 16×16×16: built without it, on here",
+    ],
   ])("may not differ by %j", (other, words) => {
     try {
       checkDevice(h200, here(other), "net.engine");

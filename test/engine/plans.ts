@@ -28,7 +28,12 @@ export const buffer = (
     shape,
     storage,
     bytes,
-    home: typeof home === "number" ? { kind: "activation", slot: home } : typeof home === "string" ? { kind: home } : { kind: "weight", ...home },
+    home:
+      typeof home === "number"
+        ? { kind: "activation", slot: home }
+        : typeof home === "string"
+          ? { kind: home }
+          : { kind: "weight", ...home },
   };
 };
 
@@ -45,7 +50,13 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 }
 `;
 
-export const dispatch = (shader: number, reads: readonly number[], write: number, count: string, params: readonly string[] = []): DispatchStep => ({
+export const dispatch = (
+  shader: number,
+  reads: readonly number[],
+  write: number,
+  count: string,
+  params: readonly string[] = [],
+): DispatchStep => ({
   kind: "dispatch",
   nodes: [`node_${write}`],
   label: `kernel_${write}`,
@@ -58,14 +69,32 @@ export const dispatch = (shader: number, reads: readonly number[], write: number
 });
 
 /** A plan around buffers and steps: its inputs and outputs are the buffers at home there, slots as large as their tenants. */
-export function makePlan(buffers: readonly PlanBuffer[], shaders: readonly string[], steps: readonly Step[], more: Partial<Plan> = {}): Plan {
+export function makePlan(
+  buffers: readonly PlanBuffer[],
+  shaders: readonly string[],
+  steps: readonly Step[],
+  more: Partial<Plan> = {},
+): Plan {
   const ends = (kind: "input" | "output"): PlanInput[] =>
-    buffers.flatMap(({ name, dtype, shape, home }, number) => (home.kind === kind ? [{ name, dtype, shape, buffer: number }] : []));
+    buffers.flatMap(({ name, dtype, shape, home }, number) =>
+      home.kind === kind ? [{ name, dtype, shape, buffer: number }] : [],
+    );
   const count = Math.max(0, ...buffers.map(({ home }) => (home.kind === "activation" ? home.slot + 1 : 0)));
   const slots = Array.from({ length: count }, (_, slot) => ({
     bytes: buffers.filter(({ home }) => home.kind === "activation" && home.slot === slot).map(({ bytes }) => bytes),
   }));
-  return { inputs: ends("input"), outputs: ends("output"), buffers, shaders, steps, slots, profiles: [], hostLayers: [], notes: [], ...more };
+  return {
+    inputs: ends("input"),
+    outputs: ends("output"),
+    buffers,
+    shaders,
+    steps,
+    slots,
+    profiles: [],
+    hostLayers: [],
+    notes: [],
+    ...more,
+  };
 }
 
 /** y = x · 2 for `shape`; 600 bytes of weights that nothing reads. */

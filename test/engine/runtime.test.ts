@@ -4,8 +4,8 @@ import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Engine } from "../../src/engine/engine.ts";
-import type { Plan } from "../../src/engine/plan.ts";
 import { serialize } from "../../src/engine/format.ts";
+import type { Plan } from "../../src/engine/plan.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { Runtime } from "../../src/runtime.ts";
 import { nullDevice, rejection } from "../gpu/open.ts";
@@ -65,7 +65,9 @@ describe("Runtime.deserialize", () => {
 
   it("refuses what is no engine, and an engine of another device", async () => {
     const runtime = new Runtime(device);
-    expect((await rejection(runtime.deserialize(Uint8Array.of(8, 7, 18, 4), "model.onnx"))).message).toContain("K501 not-an-engine  model.onnx");
+    expect((await rejection(runtime.deserialize(Uint8Array.of(8, 7, 18, 4), "model.onnx"))).message).toContain(
+      "K501 not-an-engine  model.onnx",
+    );
     expect((await rejection(runtime.deserialize(file().slice(0, 700)))).code).toBe("K502");
     const elsewhere = serialize(doubling(), someWeights(), { ...device.fingerprint, device: "Voodoo 2", features: ["glide"] });
     const error = await rejection(runtime.deserialize(elsewhere));

@@ -1,7 +1,22 @@
 // Dimensions and their text, which is all that plans and engine files keep of them.
 
 import { describe, expect, it } from "vitest";
-import { type Dim, add, ceilDiv, dimText, evaluate, floorDiv, loneSymbol, max, min, mod, mul, parseDim, sub, symbol } from "../../src/ir/dims.ts";
+import {
+  add,
+  ceilDiv,
+  type Dim,
+  dimText,
+  evaluate,
+  floorDiv,
+  loneSymbol,
+  max,
+  min,
+  mod,
+  mul,
+  parseDim,
+  sub,
+  symbol,
+} from "../../src/ir/dims.ts";
 
 const N = symbol("N");
 
@@ -42,5 +57,13 @@ describe("a dimension's text", () => {
 });
 
 it("loneSymbol names a symbol that is alone", () => {
-  expect([N, symbol("a b"), add(N, 1), mul(N, 2), mul(N, N), floorDiv(N, 2), 3].map(loneSymbol)).toEqual(["N", "a b", undefined, undefined, undefined, undefined, undefined]);
+  expect([N, symbol("a b"), add(N, 1), mul(N, 2), mul(N, N), floorDiv(N, 2), 3].map(loneSymbol)).toEqual([
+    "N",
+    "a b",
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+  ]);
 });

@@ -1,19 +1,36 @@
 // Tasks that every tactic is tried on: made by operators' own lowering, static and symbolic, in every element type that a
 // kernel may meet.
 
-import { symbol, type Dim } from "../../src/ir/dims.ts";
-import { type Slot, add, binary, constant, convert, div, float, load, maximum, mul, slot, variable, variables } from "../../src/ir/expr.ts";
+import { type Dim, symbol } from "../../src/ir/dims.ts";
+import {
+  add,
+  binary,
+  constant,
+  convert,
+  div,
+  float,
+  load,
+  maximum,
+  mul,
+  type Slot,
+  slot,
+  variable,
+  variables,
+} from "../../src/ir/expr.ts";
 import { Lowering } from "../../src/ir/lower.ts";
-import { type KernelTask, isKernelTask } from "../../src/ir/task.ts";
+import { isKernelTask, type KernelTask } from "../../src/ir/task.ts";
 import { type DType, scalarOf } from "../../src/ir/types.ts";
-import { type Value, makeValue } from "../../src/ir/value.ts";
+import { makeValue, type Value } from "../../src/ir/value.ts";
 
 export interface Problem {
   readonly name: string;
   readonly task: KernelTask;
 }
 
-const value = (name: string, dtype: DType, shape: readonly Dim[], layout?: readonly number[]): Value => ({ ...makeValue(name, dtype, shape), ...(layout ? { layout } : {}) });
+const value = (name: string, dtype: DType, shape: readonly Dim[], layout?: readonly number[]): Value => ({
+  ...makeValue(name, dtype, shape),
+  ...(layout ? { layout } : {}),
+});
 
 function only(b: Lowering): KernelTask {
   const [task] = b.tasks;
@@ -26,7 +43,13 @@ function gemm(name: string, dtype: DType, batch: readonly Dim[], m: Dim, n: Dim,
   const left = value("a", dtype, [...batch, m, k]);
   const right = value("b", dtype, transposed ? [n, k] : [k, n]);
   const bias = value("bias", dtype, [n]);
-  const out = b.gemm(dtype, { batch, m, n, k }, (i, mm, kk) => load(left, [...i, mm, kk]), (_, kk, nn) => load(right, transposed ? [nn, kk] : [kk, nn]), (acc, index) => add(acc, load(bias, [index.at(-1)!])));
+  const out = b.gemm(
+    dtype,
+    { batch, m, n, k },
+    (i, mm, kk) => load(left, [...i, mm, kk]),
+    (_, kk, nn) => load(right, transposed ? [nn, kk] : [kk, nn]),
+    (acc, index) => add(acc, load(bias, [index.at(-1)!])),
+  );
   out.wide = true;
   return { name, task: only(b) };
 }
@@ -47,8 +70,15 @@ function conv(name: string, { dtype = "f32", x, w, stride = 1, pad = 0, groups =
   const axes = Array.from({ length: rank }, (_, i) => i + 2);
   const input = value("x", dtype, x, last ? [0, ...axes, 1] : undefined);
   const weights = value("w", dtype, w, last ? [...axes, 1, 0] : undefined);
-  const out = x.slice(2).map((dim, i) => Math.floor((((typeof dim === "number" ? dim : 9) + 2 * pad - w[i + 2]!) / stride)) + 1);
-  const made = b.conv(dtype, input, weights, { groups, strides: axes.map(() => stride), dilations: axes.map(() => 1), pads: axes.map(() => pad), out }, undefined, (acc) => (acc.type === "f32" ? maximum(acc, float(0)) : acc));
+  const out = x.slice(2).map((dim, i) => Math.floor(((typeof dim === "number" ? dim : 9) + 2 * pad - w[i + 2]!) / stride) + 1);
+  const made = b.conv(
+    dtype,
+    input,
+    weights,
+    { groups, strides: axes.map(() => stride), dilations: axes.map(() => 1), pads: axes.map(() => pad), out },
+    undefined,
+    (acc) => (acc.type === "f32" ? maximum(acc, float(0)) : acc),
+  );
   made.wide = true;
   if (last) made.layout = [0, ...axes, 1];
   return { name, task: only(b) };
@@ -57,7 +87,17 @@ function conv(name: string, { dtype = "f32", x, w, stride = 1, pad = 0, groups =
 function reduce(name: string, dtype: DType, outer: readonly Dim[], inner: readonly Dim[], each: boolean): Problem {
   const b = new Lowering(name);
   const x = value("x", dtype, [...outer, ...inner]);
-  if (each) b.rows(dtype, x.shape, inner.map((_, i) => outer.length + i), (index) => [{ fn: "max", body: () => load(x, index) }, { fn: "sum", body: ([most]) => add(load(x, index), most!) }], ([, sum], index) => add(load(x, index), sum!));
+  if (each)
+    b.rows(
+      dtype,
+      x.shape,
+      inner.map((_, i) => outer.length + i),
+      (index) => [
+        { fn: "max", body: () => load(x, index) },
+        { fn: "sum", body: ([most]) => add(load(x, index), most!) },
+      ],
+      ([, sum], index) => add(load(x, index), sum!),
+    );
   else b.reduce(dtype, outer, inner, (o, i) => [{ fn: "sum", body: () => load(x, [...o, ...i]) }]).wide = true;
   return { name, task: only(b) };
 }
@@ -73,7 +113,12 @@ function map(name: string, dtype: DType, shape: readonly Dim[], layout?: readonl
 function histogram(name: string): Problem {
   const b = new Lowering(name);
   const x = value("x", "u32", [1000]);
-  b.scatter(value("counts", "u32", [16]), [1000], ([i]) => ({ index: [convert(binary("rem", load(x, [i!]), constant("u32", 16)), "i32")], expr: constant("u32", 1) }), "add");
+  b.scatter(
+    value("counts", "u32", [16]),
+    [1000],
+    ([i]) => ({ index: [convert(binary("rem", load(x, [i!]), constant("u32", 16)), "i32")], expr: constant("u32", 1) }),
+    "add",
+  );
   return { name, task: only(b) };
 }
 
@@ -82,12 +127,32 @@ function attention(name: string, dtype: DType, length: Dim): Problem {
   const batch = variables("b", [2, 3]);
   const [m, k] = [variable("m", length), variable("k", length)];
   const [d, n] = [variable("d", 16), variable("n", 16)];
-  const [dot, peak, sum, acc] = ["dot", "peak", "sum", "acc"].map((slotName) => slot(slotName, "f32")) as [Slot, Slot, Slot, Slot];
+  const [dot, peak, sum, acc] = ["dot", "peak", "sum", "acc"].map((slotName) => slot(slotName, "f32")) as [
+    Slot,
+    Slot,
+    Slot,
+    Slot,
+  ];
   const operand = (operandName: string): Value => value(operandName, dtype, [2, 3, length, 16]);
   const out = operand("out");
   const task: KernelTask = {
-    kind: "attention", name, origins: [name], batch, m, k, d, n, q: load(operand("q"), [...batch, m, d]), key: load(operand("key"), [...batch, k, d]), dot,
-    score: mul(dot, float(0.25)), peak, shift: peak, sum, v: load(operand("v"), [...batch, k, n]), acc,
+    kind: "attention",
+    name,
+    origins: [name],
+    batch,
+    m,
+    k,
+    d,
+    n,
+    q: load(operand("q"), [...batch, m, d]),
+    key: load(operand("key"), [...batch, k, d]),
+    dot,
+    score: mul(dot, float(0.25)),
+    peak,
+    shift: peak,
+    sum,
+    v: load(operand("v"), [...batch, k, n]),
+    acc,
     stores: [{ value: out, index: [...batch, m, n], expr: div(acc, sum), mode: "set" }],
   };
   return { name, task };

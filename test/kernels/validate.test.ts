@@ -9,15 +9,40 @@ import { type Caps, coreLimits } from "../../src/util/caps.ts";
 import { PROBLEMS } from "./problems.ts";
 
 let device: Device;
-beforeAll(async () => { device = await openNodeDevice({ backend: "null" }); });
+beforeAll(async () => {
+  device = await openNodeDevice({ backend: "null" });
+});
 afterAll(() => device.destroy());
 
 /** What the tiers of /design differ in, put over the null device's own limits. */
 function tiers(): readonly [string, Caps][] {
   const { caps } = device;
-  const core: Caps = { ...caps, tier: "core", f16: false, subgroups: false, matrix: [], matrixDialect: "none", limits: { ...caps.limits, ...coreLimits } };
-  const tensor: Caps = { ...caps, tier: "tensor", f16: true, subgroups: true, subgroupMinSize: 32, subgroupMaxSize: 32, matrixDialect: "template", matrix: [{ component: "f16", result: "f32", m: 16, n: 16, k: 16 }, { component: "i8", result: "i32", m: 16, n: 16, k: 32 }] };
-  return [["core", core], ["tensor", tensor]];
+  const core: Caps = {
+    ...caps,
+    tier: "core",
+    f16: false,
+    subgroups: false,
+    matrix: [],
+    matrixDialect: "none",
+    limits: { ...caps.limits, ...coreLimits },
+  };
+  const tensor: Caps = {
+    ...caps,
+    tier: "tensor",
+    f16: true,
+    subgroups: true,
+    subgroupMinSize: 32,
+    subgroupMaxSize: 32,
+    matrixDialect: "template",
+    matrix: [
+      { component: "f16", result: "f32", m: 16, n: 16, k: 16 },
+      { component: "i8", result: "i32", m: 16, n: 16, k: 32 },
+    ],
+  };
+  return [
+    ["core", core],
+    ["tensor", tensor],
+  ];
 }
 
 describe("every candidate compiles", () => {
@@ -32,7 +57,13 @@ describe("every candidate compiles", () => {
           if (count++ >= 40) break;
           for (const { wgsl, bindings, params } of tactic.emit(task, config, caps).steps) {
             const label = `${tier} ${tactic.name} ${JSON.stringify(config)}`;
-            compiled.push(pipelines.compile({ label, wgsl, bindings: [...bindings.map(({ access }) => access), ...(params.length > 0 ? (["uniform"] as const) : [])] }));
+            compiled.push(
+              pipelines.compile({
+                label,
+                wgsl,
+                bindings: [...bindings.map(({ access }) => access), ...(params.length > 0 ? (["uniform"] as const) : [])],
+              }),
+            );
           }
         }
         await Promise.all(compiled);
@@ -43,7 +74,15 @@ describe("every candidate compiles", () => {
   });
 
   test("the problems reach every tactic", () => {
-    const reached = new Set(tiers().flatMap(([, caps]) => PROBLEMS.flatMap(({ task }) => tacticsFor(task, caps).filter((tactic) => [...tactic.candidates(task, caps)].length > 0).map(({ name }) => name))));
+    const reached = new Set(
+      tiers().flatMap(([, caps]) =>
+        PROBLEMS.flatMap(({ task }) =>
+          tacticsFor(task, caps)
+            .filter((tactic) => [...tactic.candidates(task, caps)].length > 0)
+            .map(({ name }) => name),
+        ),
+      ),
+    );
     expect(allTactics.map(({ name }) => name).filter((name) => !reached.has(name))).toEqual([]);
   });
 });

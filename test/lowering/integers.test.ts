@@ -2,14 +2,14 @@
 // arithmetic gives it, whichever tactic runs it.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { candidatesOf } from "../../src/autotuner/tune.ts";
 import type { Candidate } from "../../src/autotuner/tune.ts";
+import { candidatesOf } from "../../src/autotuner/tune.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { importModel } from "../../src/importer/import.ts";
 import { roundEven } from "../../src/ir/interpret.ts";
-import { type KernelTask, type Program, isKernelTask } from "../../src/ir/task.ts";
-import { type Tensor, numbersOf, scalarTensor, tensor } from "../../src/ir/tensor.ts";
+import { isKernelTask, type KernelTask, type Program } from "../../src/ir/task.ts";
+import { numbersOf, scalarTensor, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import type { DType } from "../../src/ir/types.ts";
 import { fuse } from "../../src/lowering/fuse.ts";
 import { sumIntegers } from "../../src/lowering/integers.ts";
@@ -20,10 +20,12 @@ import { runPasses } from "../../src/passes/index.ts";
 import { makePlan } from "../../src/plan/plan.ts";
 import { realDevice } from "../gpu/open.ts";
 import { filled, generator } from "../support/agreement.ts";
-import { type NodeSpec, model } from "../support/onnx-model.ts";
+import { model, type NodeSpec } from "../support/onnx-model.ts";
 
 let device: Device | undefined;
-beforeAll(async () => { device = await realDevice({ portable: true }); });
+beforeAll(async () => {
+  device = await realDevice({ portable: true });
+});
 afterAll(() => device?.destroy());
 
 interface Network {
@@ -34,7 +36,10 @@ interface Network {
 
 function programOf({ inputs, constants, nodes }: Network, { caps }: Device): Program {
   const onnx = model({
-    opset: 13, nodes, outputs: ["y"], initializers: constants,
+    opset: 13,
+    nodes,
+    outputs: ["y"],
+    initializers: constants,
     inputs: Object.fromEntries(Object.entries(inputs).map(([name, { dtype, shape }]) => [name, { dtype, shape }])),
   });
   const lowered = sumIntegers(lowerGraph(runPasses(importModel(onnx))));
@@ -59,7 +64,9 @@ async function resultsOf(network: Network, device: Device): Promise<{ tactic: st
   }
   const results = [];
   for (const [tactic, candidate] of shortest) {
-    const choices = new Map<KernelTask, Candidate>(tasks.map((task) => [task, task === product ? candidate : [...candidatesOf(task, device)][0]!]));
+    const choices = new Map<KernelTask, Candidate>(
+      tasks.map((task) => [task, task === product ? candidate : [...candidatesOf(task, device)][0]!]),
+    );
     const { plan, weights } = makePlan(program, choices, { caps: device.caps, profiles: [], notes: [] });
     const engine = await Engine.load(device, plan, weights, () => undefined);
     const { y } = await engine.createExecutionContext().execute(network.inputs);
@@ -80,7 +87,8 @@ function exact(name: string, make: () => { network: Network; expected: readonly 
   });
 }
 
-const clamp = (value: number, dtype: DType): number => (dtype === "u8" ? Math.min(255, Math.max(0, value)) : Math.min(127, Math.max(-128, value)));
+const clamp = (value: number, dtype: DType): number =>
+  dtype === "u8" ? Math.min(255, Math.max(0, value)) : Math.min(127, Math.max(-128, value));
 const vector = (dtype: DType, values: readonly number[]): Tensor => tensor(dtype, [values.length], values);
 const scalar = (value: number): Tensor => scalarTensor("f32", value);
 
@@ -99,7 +107,19 @@ interface ConvCase {
 }
 
 /** DequantizeLinear of x and w → Conv → Relu → QuantizeLinear, and what integers make of it. */
-function convNetwork({ type, zero, outZero, groups, stride, dilation, pad, kernel, channels: [ic, oc], bias, relu }: ConvCase): { network: Network; expected: number[] } {
+function convNetwork({
+  type,
+  zero,
+  outZero,
+  groups,
+  stride,
+  dilation,
+  pad,
+  kernel,
+  channels: [ic, oc],
+  bias,
+  relu,
+}: ConvCase): { network: Network; expected: number[] } {
   const next = generator(ic * 31 + oc * 7 + kernel);
   const size = 9;
   const perGroup = ic / groups;
@@ -113,14 +133,37 @@ function convNetwork({ type, zero, outZero, groups, stride, dilation, pad, kerne
   const network: Network = {
     inputs: { x },
     constants: {
-      sx: scalar(sx), zx: scalarTensor(type, zero), sy: scalar(sy), zy: scalarTensor(type, outZero), w, sw: vector("f32", sw), zw: vector("i8", sw.map(() => 0)),
-      ...(bias ? { b, sb: vector("f32", unit), zb: vector("i32", sw.map(() => 0)) } : {}),
+      sx: scalar(sx),
+      zx: scalarTensor(type, zero),
+      sy: scalar(sy),
+      zy: scalarTensor(type, outZero),
+      w,
+      sw: vector("f32", sw),
+      zw: vector(
+        "i8",
+        sw.map(() => 0),
+      ),
+      ...(bias
+        ? {
+            b,
+            sb: vector("f32", unit),
+            zb: vector(
+              "i32",
+              sw.map(() => 0),
+            ),
+          }
+        : {}),
     },
     nodes: [
       { op: "DequantizeLinear", inputs: ["x", "sx", "zx"], outputs: ["xf"] },
       { op: "DequantizeLinear", inputs: ["w", "sw", "zw"], outputs: ["wf"], attributes: { axis: 0 } },
       ...(bias ? [{ op: "DequantizeLinear", inputs: ["b", "sb", "zb"], outputs: ["bf"], attributes: { axis: 0 } }] : []),
-      { op: "Conv", inputs: ["xf", "wf", ...(bias ? ["bf"] : [])], outputs: ["c"], attributes: { group: groups, strides: [stride, stride], dilations: [dilation, dilation], pads: [pad, pad, pad, pad] } },
+      {
+        op: "Conv",
+        inputs: ["xf", "wf", ...(bias ? ["bf"] : [])],
+        outputs: ["c"],
+        attributes: { group: groups, strides: [stride, stride], dilations: [dilation, dilation], pads: [pad, pad, pad, pad] },
+      },
       ...(relu ? [{ op: "Relu", inputs: ["c"], outputs: ["r"] }] : []),
       { op: "QuantizeLinear", inputs: [relu ? "r" : "c", "sy", "zy"], outputs: ["y"] },
     ],
@@ -128,22 +171,41 @@ function convNetwork({ type, zero, outZero, groups, stride, dilation, pad, kerne
   const [xs, ws, bs] = [x, w, b].map(numbersOf) as [number[], number[], number[]];
   const out = Math.floor((size + 2 * pad - ((kernel - 1) * dilation + 1)) / stride) + 1;
   const expected: number[] = [];
-  for (let n = 0; n < 2; n++) for (let o = 0; o < oc; o++) for (let i = 0; i < out; i++) for (let j = 0; j < out; j++) {
-    let sum = bias ? bs[o]! : 0;
-    for (let c = 0; c < perGroup; c++) for (let p = 0; p < kernel; p++) for (let q = 0; q < kernel; q++) {
-      const [row, column] = [i * stride + p * dilation - pad, j * stride + q * dilation - pad];
-      if (row < 0 || column < 0 || row >= size || column >= size) continue;
-      const channel = Math.floor(o / (oc / groups)) * perGroup + c;
-      sum += (xs[((n * ic + channel) * size + row) * size + column]! - zero) * ws[((o * perGroup + c) * kernel + p) * kernel + q]!;
-    }
-    const real = Math.fround(Math.fround(sum) * Math.fround(unit[o]! / sy));
-    expected.push(clamp(roundEven(relu ? Math.max(0, real) : real) + outZero, type));
-  }
+  for (let n = 0; n < 2; n++)
+    for (let o = 0; o < oc; o++)
+      for (let i = 0; i < out; i++)
+        for (let j = 0; j < out; j++) {
+          let sum = bias ? bs[o]! : 0;
+          for (let c = 0; c < perGroup; c++)
+            for (let p = 0; p < kernel; p++)
+              for (let q = 0; q < kernel; q++) {
+                const [row, column] = [i * stride + p * dilation - pad, j * stride + q * dilation - pad];
+                if (row < 0 || column < 0 || row >= size || column >= size) continue;
+                const channel = Math.floor(o / (oc / groups)) * perGroup + c;
+                sum +=
+                  (xs[((n * ic + channel) * size + row) * size + column]! - zero) *
+                  ws[((o * perGroup + c) * kernel + p) * kernel + q]!;
+              }
+          const real = Math.fround(Math.fround(sum) * Math.fround(unit[o]! / sy));
+          expected.push(clamp(roundEven(relu ? Math.max(0, real) : real) + outZero, type));
+        }
   return { network, expected };
 }
 
 describe("convolution", () => {
-  const base: ConvCase = { type: "i8", zero: 0, outZero: 0, groups: 1, stride: 1, dilation: 1, pad: 1, kernel: 3, channels: [4, 8], bias: true, relu: true };
+  const base: ConvCase = {
+    type: "i8",
+    zero: 0,
+    outZero: 0,
+    groups: 1,
+    stride: 1,
+    dilation: 1,
+    pad: 1,
+    kernel: 3,
+    channels: [4, 8],
+    bias: true,
+    relu: true,
+  };
   const cases: Readonly<Record<string, Partial<ConvCase>>> = {
     "i8, bias, relu": {},
     "u8 with zero points": { type: "u8", zero: 117, outZero: 9, relu: false },
@@ -158,7 +220,11 @@ describe("convolution", () => {
 describe("matrix product", () => {
   const next = generator(5);
   const [m, k, n] = [6, 37, 9];
-  const pair = (name: string, scale: string): NodeSpec => ({ op: "DequantizeLinear", inputs: [name, scale], outputs: [`${name}f`] });
+  const pair = (name: string, scale: string): NodeSpec => ({
+    op: "DequantizeLinear",
+    inputs: [name, scale],
+    outputs: [`${name}f`],
+  });
 
   exact("of two activations, one of them transposed, per tensor", () => {
     const a = filled("i8", [2, m, k], next, -128, 127);
@@ -167,17 +233,23 @@ describe("matrix product", () => {
     const [as, bs] = [numbersOf(a), numbersOf(b)];
     const factor = Math.fround(Math.fround(sa * sb) / sy);
     const expected: number[] = [];
-    for (let batch = 0; batch < 2; batch++) for (let i = 0; i < m; i++) for (let j = 0; j < n; j++) {
-      let sum = 0;
-      for (let at = 0; at < k; at++) sum += as[(batch * m + i) * k + at]! * bs[(batch * n + j) * k + at]!;
-      expected.push(clamp(roundEven(Math.fround(sum * factor)), "i8"));
-    }
+    for (let batch = 0; batch < 2; batch++)
+      for (let i = 0; i < m; i++)
+        for (let j = 0; j < n; j++) {
+          let sum = 0;
+          for (let at = 0; at < k; at++) sum += as[(batch * m + i) * k + at]! * bs[(batch * n + j) * k + at]!;
+          expected.push(clamp(roundEven(Math.fround(sum * factor)), "i8"));
+        }
     return {
       network: {
-        inputs: { a, b }, constants: { sa: scalar(sa), sb: scalar(sb), sy: scalar(sy), zy: scalarTensor("i8", 0) },
+        inputs: { a, b },
+        constants: { sa: scalar(sa), sb: scalar(sb), sy: scalar(sy), zy: scalarTensor("i8", 0) },
         nodes: [
-          pair("a", "sa"), pair("b", "sb"), { op: "Transpose", inputs: ["bf"], outputs: ["bt"], attributes: { perm: [0, 2, 1] } },
-          { op: "MatMul", inputs: ["af", "bt"], outputs: ["c"] }, { op: "QuantizeLinear", inputs: ["c", "sy", "zy"], outputs: ["y"] },
+          pair("a", "sa"),
+          pair("b", "sb"),
+          { op: "Transpose", inputs: ["bf"], outputs: ["bt"], attributes: { perm: [0, 2, 1] } },
+          { op: "MatMul", inputs: ["af", "bt"], outputs: ["c"] },
+          { op: "QuantizeLinear", inputs: ["c", "sy", "zy"], outputs: ["y"] },
         ],
       },
       expected,
@@ -194,21 +266,37 @@ describe("matrix product", () => {
     const unit = sw.map((scale) => Math.fround(sa * scale));
     const [as, ws, bs, rs] = [a, w, bias, r].map(numbersOf) as [number[], number[], number[], number[]];
     const expected: number[] = [];
-    for (let i = 0; i < m; i++) for (let j = 0; j < n; j++) {
-      let sum = bs[j]!;
-      for (let at = 0; at < k; at++) sum += as[i * k + at]! * ws[j * k + at]!;
-      const branch = clamp(roundEven(Math.fround(sum * Math.fround(unit[j]! / sc))), "i8");
-      expected.push(clamp(roundEven(Math.max(0, Math.fround((branch + rs[i * n + j]!) * Math.fround(sc / sy)))), "i8"));
-    }
+    for (let i = 0; i < m; i++)
+      for (let j = 0; j < n; j++) {
+        let sum = bs[j]!;
+        for (let at = 0; at < k; at++) sum += as[i * k + at]! * ws[j * k + at]!;
+        const branch = clamp(roundEven(Math.fround(sum * Math.fround(unit[j]! / sc))), "i8");
+        expected.push(clamp(roundEven(Math.max(0, Math.fround((branch + rs[i * n + j]!) * Math.fround(sc / sy)))), "i8"));
+      }
     return {
       network: {
         inputs: { a, r },
-        constants: { sa: scalar(sa), sc: scalar(sc), sy: scalar(sy), z: scalarTensor("i8", 0), w, sw: vector("f32", sw), bias, sb: vector("f32", unit) },
+        constants: {
+          sa: scalar(sa),
+          sc: scalar(sc),
+          sy: scalar(sy),
+          z: scalarTensor("i8", 0),
+          w,
+          sw: vector("f32", sw),
+          bias,
+          sb: vector("f32", unit),
+        },
         nodes: [
-          pair("a", "sa"), { op: "DequantizeLinear", inputs: ["w", "sw"], outputs: ["wf"], attributes: { axis: 0 } }, { op: "DequantizeLinear", inputs: ["bias", "sb"], outputs: ["biasf"], attributes: { axis: 0 } },
+          pair("a", "sa"),
+          { op: "DequantizeLinear", inputs: ["w", "sw"], outputs: ["wf"], attributes: { axis: 0 } },
+          { op: "DequantizeLinear", inputs: ["bias", "sb"], outputs: ["biasf"], attributes: { axis: 0 } },
           { op: "Gemm", inputs: ["af", "wf", "biasf"], outputs: ["c"], attributes: { transB: 1 } },
-          { op: "QuantizeLinear", inputs: ["c", "sc", "z"], outputs: ["cq"] }, pair("cq", "sc"), pair("r", "sc"),
-          { op: "Add", inputs: ["cqf", "rf"], outputs: ["s"] }, { op: "Relu", inputs: ["s"], outputs: ["t"] }, { op: "QuantizeLinear", inputs: ["t", "sy", "z"], outputs: ["y"] },
+          { op: "QuantizeLinear", inputs: ["c", "sc", "z"], outputs: ["cq"] },
+          pair("cq", "sc"),
+          pair("r", "sc"),
+          { op: "Add", inputs: ["cqf", "rf"], outputs: ["s"] },
+          { op: "Relu", inputs: ["s"], outputs: ["t"] },
+          { op: "QuantizeLinear", inputs: ["t", "sy", "z"], outputs: ["y"] },
         ],
       },
       expected,
@@ -227,7 +315,12 @@ it("stays in float where only one operand is quantized, or a scale differs betwe
   const float = filled("f32", [4, 5], next);
   const bytes = filled("i8", [4, 5], next, -128, 127);
   const product: NodeSpec = { op: "MatMul", inputs: ["xf", "wf"], outputs: ["y"] };
-  const dequantize = (inputs: readonly string[], output: string, axis = 1): NodeSpec => ({ op: "DequantizeLinear", inputs, outputs: [output], attributes: { axis } });
+  const dequantize = (inputs: readonly string[], output: string, axis = 1): NodeSpec => ({
+    op: "DequantizeLinear",
+    inputs,
+    outputs: [output],
+    attributes: { axis },
+  });
   expect(accOf([dequantize(["w", "s"], "wf"), { ...product, inputs: ["x", "wf"] }], float)).toBe("f32");
   expect(accOf([dequantize(["x", "s"], "xf"), dequantize(["w", "sw"], "wf", 0), product], bytes)).toBe("f32");
   expect(accOf([dequantize(["x", "s"], "xf"), dequantize(["w", "s"], "wf"), product], bytes)).toBe("i32");

@@ -8,7 +8,11 @@ import { lowerGraph } from "../../src/lowering/lower.ts";
 import { findOperator } from "../../src/ops/registry.ts";
 
 /** Outputs by name. `options.assumed` fixes inputs whose values decide shapes. */
-export function runInterpreted(bytes: Uint8Array, inputs: Readonly<Record<string, Tensor>>, options: ImportOptions = {}): Record<string, Tensor> {
+export function runInterpreted(
+  bytes: Uint8Array,
+  inputs: Readonly<Record<string, Tensor>>,
+  options: ImportOptions = {},
+): Record<string, Tensor> {
   const program = lowerGraph(importModel(bytes, options));
   const bindings = new Map<string, number>();
   const tensors = new Map<Value, Tensor>();

@@ -1,11 +1,19 @@
 // Tiny ONNX models for tests: plain objects in, the bytes of a model file out.
 
-import { type AttributeProto, type GraphProto, type TensorProto, encodeModel } from "../../src/importer/proto.ts";
+import { type AttributeProto, encodeModel, type GraphProto, type TensorProto } from "../../src/importer/proto.ts";
 import type { Tensor } from "../../src/ir/tensor.ts";
 import { type DType, dtypeFacts } from "../../src/ir/types.ts";
 
 /** A whole number is an int, another a float; `{ float: 2 }` where a float happens to be whole. */
-export type AttributeSpec = number | string | readonly number[] | readonly string[] | Tensor | { readonly float: number } | { readonly floats: readonly number[] } | { readonly graph: GraphSpec };
+export type AttributeSpec =
+  | number
+  | string
+  | readonly number[]
+  | readonly string[]
+  | Tensor
+  | { readonly float: number }
+  | { readonly floats: readonly number[] }
+  | { readonly graph: GraphSpec };
 
 export interface NodeSpec {
   readonly op: string;
@@ -43,7 +51,12 @@ const encodeGraph = ({ inputs, outputs, nodes, initializers }: GraphSpec): Graph
   name: "graph",
   input: Object.entries(inputs).map(([name, { dtype, shape }]) => ({
     name,
-    type: { tensorType: { elemType: dtypeFacts[dtype].onnx, shape: { dim: shape.map((dim) => (typeof dim === "string" ? { dimParam: dim } : { dimValue: dim })) } } },
+    type: {
+      tensorType: {
+        elemType: dtypeFacts[dtype].onnx,
+        shape: { dim: shape.map((dim) => (typeof dim === "string" ? { dimParam: dim } : { dimValue: dim })) },
+      },
+    },
   })),
   output: outputs.map((name) => ({ name })),
   node: nodes.map(({ op, inputs: read, outputs: written, attributes, name, domain }, i) => ({
@@ -71,6 +84,7 @@ function encodeAttribute(name: string, value: AttributeSpec): AttributeProto {
   if ("floats" in value) return { name, type: 6, floats: [...value.floats] };
   if ("graph" in value) return { name, type: 5, g: encodeGraph(value.graph) };
   if ("dtype" in value) return { name, type: 4, t: encodeTensor("", value) };
-  if (value.every((item) => typeof item === "string")) return { name, type: value.length > 0 ? 8 : 7, strings: value.map((item) => new TextEncoder().encode(item)) };
+  if (value.every((item) => typeof item === "string"))
+    return { name, type: value.length > 0 ? 8 : 7, strings: value.map((item) => new TextEncoder().encode(item)) };
   return value.every(Number.isInteger) ? { name, type: 7, ints: [...value] } : { name, type: 6, floats: [...value] };
 }
