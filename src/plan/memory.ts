@@ -90,8 +90,9 @@ function itemsOf(steps: readonly Step[], tenants: readonly Tenant[], { sizes }: 
   return tenants.flatMap(({ shared, bytes }, buffer): Item[] => {
     if (!shared) return [];
     const { first, last } = lives.get(buffer) ?? { first: 0, last: -1 };
-    const known = [...symbolsOf(bytes)].every((name) => sizes.get(name) !== undefined);
     const base = baseOf(bytes);
+    // What is empty at the sizes planned for says nothing of other sizes: it is placed as if its size were not known.
+    const known = [...symbolsOf(bytes)].every((name) => sizes.get(name) !== undefined) && (evaluate(base, sizes) ?? 0) > 0;
     return [
       {
         buffer,
@@ -183,10 +184,14 @@ function best(items: readonly Item[], largest: number): Placement {
     if (!found || placement.bytes < found.bytes) found = placement;
     if (found.bytes <= enough) return found;
   }
+  // Forwards and backwards in time: either may meet what is hard to place first.
+  const backwards = items.map((item) => ({ ...item, first: -item.last, last: -item.first }));
   for (const width of WIDTHS) {
-    if (width > WIDTHS[0]! && width * items.length > WORK) break;
-    found = search(items, largest, width, found!.bytes, enough) ?? found!;
-    if (found.bytes <= NEAR * enough) break;
+    for (const order of [items, backwards]) {
+      if (width > WIDTHS[0]! && width * items.length > WORK) return found!;
+      found = search(order, largest, width, found!.bytes, enough) ?? found!;
+      if (found.bytes <= NEAR * enough) return found;
+    }
   }
   return found!;
 }
