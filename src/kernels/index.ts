@@ -5,18 +5,21 @@ import type { Caps } from "../util/caps.ts";
 import { attentionDirect, attentionRows } from "./attention.ts";
 import { convBlocked, gemmBlocked } from "./blocked.ts";
 import { convDirect, gemmDirect, gemmDot } from "./direct.ts";
+import { convFft } from "./fft.ts";
 import { convMatrix, gemmMatrix } from "./gemm-matrix.ts";
 import { convImplicitGemm, gemmTiled } from "./gemm-tiled.ts";
+import { convVector, gemmVector } from "./gemm-vector.ts";
 import { mapElement } from "./map.ts";
 import { mapPrivate } from "./private.ts";
 import { reduceThread, reduceWorkgroup } from "./reduce.ts";
 import type { Tactic } from "./tactic.ts";
+import { convWinograd } from "./winograd.ts";
 
 const TACTICS = {
   map: [mapElement, mapPrivate],
   reduce: [reduceThread, reduceWorkgroup],
-  gemm: [gemmDirect, gemmDot, gemmBlocked, gemmTiled, gemmMatrix],
-  conv: [convDirect, convBlocked, convImplicitGemm, convMatrix],
+  gemm: [gemmDirect, gemmDot, gemmBlocked, gemmTiled, gemmVector, gemmMatrix],
+  conv: [convDirect, convBlocked, convImplicitGemm, convVector, convMatrix, convWinograd, convFft],
   attention: [attentionDirect, attentionRows],
 } as const;
 
