@@ -50,10 +50,10 @@ export const convFft = tactic("conv", {
     constantWeights(task) !== undefined &&
     task.kernel.some(({ extent }) => (extent as number) > 2) &&
     TILES.some((tile) => fits(task, tile) && fitsBuffers(stepsOf(task, tile, false).values, caps)),
-  likelihood: (task) => {
+  likelihood: (task, caps) => {
     const channels = Math.min(sizeOr(task.ic.extent), sizeOr(task.oc.extent));
     const best = Math.min(...TILES.filter((tile) => fits(task, tile)).map((tile) => savings(task, tile)));
-    return channels < 16 ? 0.05 : best < 0.15 ? 0.83 : best < 0.3 ? 0.4 : 0.05;
+    return channels < 16 ? 0.05 : best < 0.15 ? (caps.tier === "core" ? 0.5 : 0.83) : best < 0.3 ? 0.4 : 0.05;
   },
   *candidates(task, caps) {
     for (const tile of TILES.filter((size) => fits(task, size)).sort((a, b) => savings(task, a) - savings(task, b))) {

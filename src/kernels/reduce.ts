@@ -1,7 +1,7 @@
 // Reduce tasks: one invocation a row for short rows, one workgroup a row (shared memory tree) for long ones.
 
 import { type Dim, isStatic, product } from "../ir/dims.ts";
-import { type Expr, inMemoryOrder, substitute, unflatten, variable } from "../ir/expr.ts";
+import { type Expr, inMemoryOrder, substitute, unflatten, variable, visit } from "../ir/expr.ts";
 import { mapExpressions, type ReduceTask, type Stage } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, gridFor, gridOf, WORKGROUP_NUMBER } from "./grid.ts";
@@ -21,12 +21,31 @@ function atRow(task: ReduceTask, row: Expr): ReduceTask {
   return mapExpressions(task, (e) => substitute(e, values));
 }
 
-/** Writes the reduction of one stage within one invocation; binds its slot. */
-export function serialStage(block: Block, { slot, fn, body }: Stage, loops: (inner: () => void) => void): string {
-  const name = block.fresh();
-  block.line(`var ${name} = ${initialOf(fn, slot.type, block.module)};`);
-  loops(() => block.line(`${name} = ${combine(fn, name, block.value(body))};`));
-  return name;
+/** Writes the reductions of stages of which none needs another's result, in one loop within one invocation; returns their names. */
+function serialStages(block: Block, stages: readonly Stage[], loops: (inner: () => void) => void): string[] {
+  const names = stages.map(({ slot, fn }) => {
+    const name = block.fresh();
+    block.line(`var ${name} = ${initialOf(fn, slot.type, block.module)};`);
+    return name;
+  });
+  loops(() => stages.forEach(({ fn, body }, i) => block.line(`${names[i]} = ${combine(fn, names[i]!, block.value(body))};`)));
+  return names;
+}
+
+/** Stages in groups that can share a loop: none of a group needs the result of another of it. */
+function independent(stages: readonly Stage[]): Stage[][] {
+  const groups: Stage[][] = [];
+  for (const stage of stages) {
+    const group = groups.at(-1);
+    const own = new Set<Expr>(group?.map(({ slot }) => slot));
+    let depends = false;
+    visit([stage.body], (e) => {
+      depends ||= own.has(e);
+    });
+    if (group && !depends) group.push(stage);
+    else groups.push([stage]);
+  }
+  return groups;
 }
 
 /** One invocation a row, loops inside: always right, best for windows and short rows. */
@@ -50,11 +69,10 @@ export function emitThread(task: ReduceTask, config: Config, caps: Caps): Kernel
   block.line(`if (row >= ${module.dim(rows)}) { return; }`);
   block.bind(row, "row");
   const { stages, stores, inner } = atRow(task, row);
-  for (const stage of stages)
-    block.bind(
-      stage.slot,
-      serialStage(block, stage, (body) => block.loops(inner, body)),
-    );
+  for (const group of independent(stages)) {
+    const names = serialStages(block, group, (body) => block.loops(inner, body));
+    group.forEach(({ slot }, i) => block.bind(slot, names[i]!));
+  }
   const write = (): void => {
     for (const store of stores) block.store(store);
   };
@@ -110,7 +128,7 @@ export function emitWorkgroup(task: ReduceTask, config: Config, caps: Caps): Ker
     // Booleans are not storable in workgroup arrays that barriers order; they go as u32.
     const isBool = slot.type === "bool";
     module.add(`var<workgroup> ${shared}: array<${isBool ? "u32" : slot.type}, ${size}>;`);
-    const partial = serialStage(block, stage, strided);
+    const [partial] = serialStages(block, [stage], strided) as [string];
     block.line(`${shared}[lane] = ${isBool ? `u32(${partial})` : partial};`);
     block.line("workgroupBarrier();");
     const read = (at: string): string => (isBool ? `(${shared}[${at}] != 0u)` : `${shared}[${at}]`);

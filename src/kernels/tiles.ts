@@ -15,7 +15,7 @@ export function tilesOf(task: ConvTask, outputs: readonly number[]): { readonly 
 export const isHalf = (task: ConvTask): boolean =>
   task.x.kind === "load" && task.x.value.dtype === "f16" && task.stores.every(({ value }) => value.dtype === "f16");
 
-/** The input that point `at` of tile `t` covers, 0 outside. */
+/** The input `at` elements from where tile `t` begins, 0 outside. */
 export function inputAt(
   task: ConvTask,
   outputs: readonly number[],
@@ -24,7 +24,9 @@ export function inputAt(
   c: Expr,
   at: readonly Expr[],
 ): Expr {
-  const position = t.map((tile, axis) => add(mul(tile, int(outputs[axis]!)), at[axis]!, int(mulDims(task.pads[axis]!, -1))));
+  const position = t.map((tile, axis) =>
+    add(mul(tile, int(outputs[axis]! * task.strides[axis]!)), at[axis]!, int(mulDims(task.pads[axis]!, -1))),
+  );
   const inside = position.map((e, axis) => within(e, task.size[axis]!)).reduce((a, e) => and(a, e), bool(true));
   const index = [b, c, ...position];
   return select(inside, substitute(task.x, new Map(task.xVars.map((v, i) => [v, index[i]!]))), float(0));

@@ -46,32 +46,34 @@ function dependsFinely(e: Expr, v: Var): boolean {
   return e.kind === "load" || e.kind === "reduce" || operands(e).some((operand) => dependsFinely(operand, v));
 }
 
-/** Writes `return` of four neighbours along `v` as vec4<f32>, 0 beyond the extents of `v` and `other`; both are bound. */
-export function returnFour(block: Block, e: Expr, v: Var, other: Var): void {
+/** Statements that read four neighbours along `v`, which lies within its extent; the name of the vec4<f32>. */
+export function readFour(block: Block, e: Expr, v: Var): string {
   const { module } = block;
   const vector = vectorLoad(e, v, module.caps);
+  const four = block.fresh();
+  block.line(`var ${four} = vec4<f32>();`);
+  if (vector) {
+    const { load, guard, offset } = vector;
+    const read = (): void =>
+      block.line(`${four} = vec4<f32>(${module.vectorBuffer(load.value)}[${block.value(offset)} >> 2u]);`);
+    if (guard) block.nest(`if (${block.value(guard)})`, read, true);
+    else read();
+    return four;
+  }
+  const whole = isStatic(v.extent) && v.extent % 4 === 0;
+  for (let i = 0; i < 4; i++) {
+    const at = substitute(e, new Map<Expr, Expr>([[v, add(v, int(i))]]));
+    block.line(
+      `${four}[${i}] = ${block.value(i === 0 || whole ? at : select(lt(add(v, int(i)), int(v.extent)), at, float(0)))};`,
+    );
+  }
+  return four;
+}
+
+/** Writes `return` of four neighbours along `v`, 0 beyond the extents of `v` and `other`; both are bound. */
+export function returnFour(block: Block, e: Expr, v: Var, other: Var): void {
+  const { module } = block;
   const inside = `${block.value(v)} < ${module.dim(v.extent)} && ${block.value(other)} < ${module.dim(other.extent)}`;
-  block.line(`var four = vec4<f32>();`);
-  block.nest(
-    `if (${inside})`,
-    () => {
-      if (vector) {
-        const { load, guard, offset } = vector;
-        const read = (): void =>
-          block.line(`four = vec4<f32>(${module.vectorBuffer(load.value)}[${block.value(offset)} >> 2u]);`);
-        if (guard) block.nest(`if (${block.value(guard)})`, read, true);
-        else read();
-        return;
-      }
-      const whole = isStatic(v.extent) && v.extent % 4 === 0;
-      for (let i = 0; i < 4; i++) {
-        const at = substitute(e, new Map<Expr, Expr>([[v, add(v, int(i))]]));
-        block.line(
-          `four[${i}] = ${block.value(i === 0 || whole ? at : select(lt(add(v, int(i)), int(v.extent)), at, float(0)))};`,
-        );
-      }
-    },
-    true,
-  );
-  block.line("return four;");
+  block.nest(`if (${inside})`, () => block.line(`return ${readFour(block, e, v)};`), true);
+  block.line("return vec4<f32>();");
 }

@@ -47,10 +47,14 @@ export const isWinograd = (task: ConvTask): boolean =>
 export const convWinograd = tactic("conv", {
   name: "conv.winograd",
   applicable: isWinograd,
-  likelihood: (task) => {
+  likelihood: (task, caps) => {
     const channels = Math.min(sizeOr(task.ic.extent), sizeOr(task.oc.extent) / task.groups);
     const positions = product([task.batch, ...task.out].map(({ extent }) => extent));
-    return channels < 16 || task.kernel.length > 2 ? 0.1 : channels >= 64 && sizeOr(positions) >= 128 ? 0.85 : 0.5;
+    return channels < 16 || task.kernel.length > 2
+      ? 0.1
+      : caps.tier !== "core" && channels >= 64 && sizeOr(positions) >= 128
+        ? 0.85
+        : 0.5;
   },
   *candidates(task, caps) {
     for (const outputs of [4, 2, 6]) {
