@@ -60,6 +60,10 @@ export async function compile(
 ): Promise<Engine | undefined> {
   const timingCache = flags.timingCacheFile === undefined ? undefined : loadTimingCache(flags.timingCacheFile, remark);
   const progress = showProgress(flags.quiet ?? false);
+  // The first Ctrl-C ends measuring and keeps what was measured; a second one ends the process.
+  const interrupt = new AbortController();
+  const onInterrupt = (): void => interrupt.abort();
+  process.once("SIGINT", onInterrupt);
   const dump = flags.dump === undefined ? undefined : dumpStages(flags.dump);
   const onStage = (stage: Stage, form: Parameters<NonNullable<BuildOptions["onStage"]>>[1]): void => {
     dump?.(stage, form);
@@ -70,6 +74,7 @@ export async function compile(
     const engine = await new Builder(device).build(bytes, {
       ...options,
       ...(timingCache ? { timingCache } : {}),
+      signal: interrupt.signal,
       onStage,
       onProgress: progress.report,
       ...changes,
@@ -80,6 +85,7 @@ export async function compile(
     if (failure instanceof Stopped) return undefined;
     throw failure;
   } finally {
+    process.off("SIGINT", onInterrupt);
     progress.stop();
     if (timingCache && flags.timingCacheFile !== undefined) saveCache(timingCache, flags.timingCacheFile);
   }

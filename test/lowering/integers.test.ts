@@ -2,8 +2,8 @@
 // arithmetic gives it, whichever tactic runs it.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Candidate } from "../../src/autotuner/tune.ts";
-import { candidatesOf } from "../../src/autotuner/tune.ts";
+import type { Candidate } from "../../src/autotuner/candidates.ts";
+import { candidatesOf } from "../../src/autotuner/candidates.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { importModel } from "../../src/importer/import.ts";
