@@ -2,7 +2,7 @@
 
 import { Builder as Compiler } from "./builder.ts";
 import { type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";
-import { hostOperator } from "./ops/registry.ts";
+import { hostOperator } from "./ops/host.ts";
 import { Runtime as LeanRuntime, type RuntimeOptions } from "./runtime.ts";
 import { noAdapter } from "./util/errors.ts";
 

@@ -13,6 +13,7 @@ import type { ReadExternal } from "./importer/tensors.ts";
 import type { Graph } from "./ir/graph.ts";
 import type { Program } from "./ir/task.ts";
 import type { Tensor } from "./ir/tensor.ts";
+import { doubleNotes } from "./lowering/doubles.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
 import { sumIntegers } from "./lowering/integers.ts";
 import { chooseLayouts } from "./lowering/layout.ts";
@@ -20,7 +21,7 @@ import { lowerGraph } from "./lowering/lower.ts";
 import { lowerToHalf } from "./lowering/precision.ts";
 import { foldScales } from "./lowering/scales.ts";
 import { decideStorage } from "./lowering/storage.ts";
-import { hostOperator } from "./ops/registry.ts";
+import { hostOperator } from "./ops/host.ts";
 import { NEWER_OPERATORS, runPasses } from "./passes/index.ts";
 import { type RewriteLog, rewriteLog } from "./passes/rewrite/log.ts";
 import { makePlan } from "./plan/plan.ts";
@@ -151,7 +152,11 @@ export class Builder {
     const symbols = planProfiles(program.inputs, options.profiles ?? []);
     const choices = await tune(program, this.device, pipelines, optimumOf(symbols), options);
     see("tune", choices);
-    const { plan, weights } = makePlan(program, choices, { caps, profiles: symbols, notes: [...said, ...notes] });
+    const { plan, weights } = makePlan(program, choices, {
+      caps,
+      profiles: symbols,
+      notes: [...said, ...doubleNotes(graph), ...notes],
+    });
     return Engine.load(this.device, plan, weights, hostOperator, pipelines);
   }
 

@@ -9,7 +9,7 @@ import type { Engine } from "./engine/engine.ts";
 import { type Device, openDevice } from "./gpu/device.ts";
 import type { ReadExternal } from "./importer/tensors.ts";
 import { type NodeDeviceOptions, openNodeDevice } from "./node-device.ts";
-import { hostOperator } from "./ops/registry.ts";
+import { hostOperator } from "./ops/host.ts";
 import { Runtime as LeanRuntime, type RuntimeOptions } from "./runtime.ts";
 
 export * from "./api.ts";

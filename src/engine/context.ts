@@ -48,6 +48,8 @@ interface Resolved {
 
 type Bindings = Map<string, number>;
 
+const copyOf = ({ dtype, shape, data }: Tensor): Tensor => ({ dtype, shape, data: data.slice() });
+
 /** Commands kept for shapes that may come again; the stretches used longest ago go first. */
 const KEPT_COMMANDS = 8192;
 /** Larger outputs come down in pieces. */
@@ -74,6 +76,8 @@ export class ExecutionContext {
   private readonly table = new DimensionTable();
   /** By number those that have a buffer of their own, by -1 - slot those that share one. */
   private readonly buffers = new Map<number, GPUBuffer>();
+  /** Values of the run in progress that stay on the host, by number. */
+  private readonly hosted = new Map<number, Tensor>();
   /** Those used last are at the end. */
   private readonly resolved = new Map<string, Resolved>();
   private keptCommands = 0;
@@ -130,6 +134,7 @@ export class ExecutionContext {
     const { plan } = this.engine;
     const tensors = this.checkedInputs(inputs);
     const bindings = bindInputs(plan, this.table, new Map([...tensors].map(([name, { shape }]) => [name, shape])));
+    this.hosted.clear();
     this.profiler?.begin();
     for (const input of plan.inputs)
       await this.upload(input.buffer, tensors.get(input.name)!, bindings, `input "${input.name}"`);
@@ -138,8 +143,12 @@ export class ExecutionContext {
     await this.profiler?.phase();
     const { device } = this.engine.device;
     const encoder = device.createCommandEncoder();
-    const readbacks = [];
+    const readbacks: ({ read: () => Promise<Uint8Array<ArrayBuffer>> } | undefined)[] = [];
     for (const output of plan.outputs) {
+      if (plan.buffers[output.buffer]!.home.kind === "host") {
+        readbacks.push(undefined);
+        continue;
+      }
       const bytes = this.bytesOf(output.buffer, bindings);
       const { buffer, offset } = await this.place(output.buffer, bindings);
       if (bytes > PIECE_BYTES) readbacks.push({ read: () => this.memory.download(buffer, offset, bytes) });
@@ -148,13 +157,10 @@ export class ExecutionContext {
     device.queue.submit([encoder.finish()]);
     const outputs: Outputs = {};
     for (const [i, output] of plan.outputs.entries()) {
-      const bytes = await readbacks[i]!.read();
-      outputs[output.name] = fromDevice(
-        bytes,
-        output.dtype,
-        this.table.shape(output.shape, bindings),
-        plan.buffers[output.buffer]!.storage,
-      );
+      const bytes = await readbacks[i]?.read();
+      outputs[output.name] = bytes
+        ? fromDevice(bytes, output.dtype, this.table.shape(output.shape, bindings), plan.buffers[output.buffer]!.storage)
+        : copyOf(await this.download(output.buffer, bindings));
     }
     await this.profiler?.phase();
     this.engine.device.check();
@@ -201,14 +207,21 @@ export class ExecutionContext {
   }
 
   private async upload(number: number, tensor: Tensor, bindings: Bindings, place: string): Promise<void> {
-    const bytes = toDevice(tensor, this.engine.plan.buffers[number]!.storage, place);
+    const { home, storage } = this.engine.plan.buffers[number]!;
+    if (home.kind === "host") {
+      this.hosted.set(number, tensor);
+      return;
+    }
+    const bytes = toDevice(tensor, storage, place);
     if (bytes.length === 0) return;
     const { buffer, offset } = await this.place(number, bindings);
     await this.memory.upload(buffer, bytes, offset);
   }
 
   private async download(number: number, bindings: Bindings): Promise<Tensor> {
-    const { dtype, shape, storage } = this.engine.plan.buffers[number]!;
+    const { dtype, shape, storage, home } = this.engine.plan.buffers[number]!;
+    if (home.kind === "host")
+      return this.hosted.get(number) ?? this.engine.hostConstant(home, dtype, this.table.shape(shape, bindings));
     const bytes = this.bytesOf(number, bindings);
     if (bytes === 0) return fromDevice(new Uint8Array(0), dtype, this.table.shape(shape, bindings), storage);
     const { buffer, offset } = await this.place(number, bindings);
@@ -407,7 +420,7 @@ export class ExecutionContext {
     const inputs = await Promise.all(
       step.inputs.map((number) => (number === null ? undefined : this.download(number, bindings))),
     );
-    const results = operator(inputs, step.attrs);
+    const results = await operator(inputs, step.attrs);
     for (const [i, number] of step.outputs.entries()) {
       this.bindShape(number, results[i]!.shape, bindings);
       await this.upload(number, results[i]!, bindings, `output ${i} of host layer "${step.node}"`);

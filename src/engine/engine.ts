@@ -5,16 +5,22 @@ import type { Device } from "../gpu/device.ts";
 import type { Fingerprint } from "../gpu/fingerprint.ts";
 import { type CompiledPipeline, PipelineCache } from "../gpu/pipelines.ts";
 import type { HostAttributes } from "../ir/task.ts";
-import type { Tensor } from "../ir/tensor.ts";
+import { arrayOfBytes, type Tensor } from "../ir/tensor.ts";
+import type { DType } from "../ir/types.ts";
 import { disposedEngine, noHostOperator } from "../util/errors.ts";
 import { ExecutionContext } from "./context.ts";
 import { contextBytes, type Description, describe } from "./describe.ts";
 import { serialize } from "./format.ts";
 import { dispatchesOf } from "./lifetimes.ts";
-import type { DispatchStep, Plan } from "./plan.ts";
+import type { DispatchStep, Plan, PlanBuffer } from "./plan.ts";
+
+type HostHome = Extract<PlanBuffer["home"], { readonly kind: "host" }>;
 
 /** Runs an operator on the host; the runtime is given those that an engine's host layers need. */
-export type HostOperator = (inputs: readonly (Tensor | undefined)[], attrs: HostAttributes) => readonly Tensor[];
+export type HostOperator = (
+  inputs: readonly (Tensor | undefined)[],
+  attrs: HostAttributes,
+) => readonly Tensor[] | Promise<readonly Tensor[]>;
 export type HostOperators = (op: string) => HostOperator | undefined;
 
 /** A compiled network on a device. Make it with `Builder.build` or `Runtime.deserialize`. */
@@ -66,6 +72,11 @@ export class Engine {
     });
     this.contexts.add(context);
     return context;
+  }
+
+  /** A constant that only host layers read. */
+  hostConstant({ offset = 0, length = 0 }: HostHome, dtype: DType, shape: readonly number[]): Tensor {
+    return { dtype, shape, data: arrayOfBytes(dtype, this.weights.subarray(offset, offset + length)) };
   }
 
   /**

@@ -97,7 +97,3 @@ export function refusalOf(domain: string, name: string): string {
   if (domain !== "" && domain !== "com.microsoft") return `the domain ${domain} is not known`;
   return REFUSED.find(([pattern]) => pattern.test(name))?.[1] ?? "no implementation";
 }
-
-/** The host implementation behind `b.host(op, …)`, for host layers and constant folding. */
-export const hostOperator = (op: string): Operator["reference"] =>
-  (findOperator("", op) ?? findOperator("com.microsoft", op))?.reference;
