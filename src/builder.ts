@@ -4,7 +4,7 @@
 import type { TimingCache } from "./autotuner/cache.ts";
 import { type Choices, tune } from "./autotuner/tune.ts";
 import { type Int8Options, quantize, type Runner } from "./calibrator/quantize.ts";
-import { Engine } from "./engine/engine.ts";
+import { Engine, type HostOperators } from "./engine/engine.ts";
 import type { Device } from "./gpu/device.ts";
 import { PipelineCache } from "./gpu/pipelines.ts";
 import { exportModel } from "./importer/export.ts";
@@ -70,7 +70,11 @@ export interface BuildProgress {
 }
 
 export class Builder {
-  constructor(readonly device: Device) {}
+  /** `hostOperators`: what runs layers that have no kernel. */
+  constructor(
+    readonly device: Device,
+    private readonly hostOperators: HostOperators = hostOperator,
+  ) {}
 
   /** Compiles a model. Errors: K1xx–K3xx for the model, K4xx for the device, K611 for a refused host layer, K7xx for calibration. */
   async build(onnx: Uint8Array, options: BuildOptions = {}): Promise<Engine> {
@@ -157,7 +161,7 @@ export class Builder {
       profiles: symbols,
       notes: [...said, ...doubleNotes(graph), ...notes],
     });
-    return Engine.load(this.device, plan, weights, hostOperator, pipelines);
+    return Engine.load(this.device, plan, weights, this.hostOperators, pipelines);
   }
 
   /** A graph made to run for calibration: a few hundred runs do not pay for tuning. */

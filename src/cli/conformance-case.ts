@@ -2,7 +2,6 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Builder } from "../builder.ts";
 import type { Device } from "../gpu/device.ts";
 import { importModel } from "../importer/import.ts";
 import { decodeModel, type ModelProto } from "../importer/proto.ts";
@@ -10,7 +9,7 @@ import { bindShape, interpret } from "../ir/interpret.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
 import { lowerGraph } from "../lowering/lower.ts";
-import { readBeside } from "../node.ts";
+import { Builder, readBeside } from "../node.ts";
 import { hostOperator } from "../ops/host.ts";
 import { findOperator } from "../ops/registry.ts";
 import { internal, KilnError } from "../util/errors.ts";

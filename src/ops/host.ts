@@ -7,16 +7,23 @@ import type { HostAttributes } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
 import { internal } from "../util/errors.ts";
+import { type DecodePicture, decodeImage, imageDecoder } from "./image-decoder.ts";
 import { lowerNode } from "./infer.ts";
 import { findOperator } from "./registry.ts";
 
 type HostOperator = (inputs: readonly (Tensor | undefined)[], attrs: HostAttributes) => readonly Tensor[];
 
-/** The host implementation behind a host layer, for engines and constant folding. */
+/** The host implementation behind a host layer, for engines and constant folding; what only a platform can do is left out. */
 export function hostOperator(op: string): HostOperator | undefined {
   const operator = findOperator("", op) ?? findOperator("com.microsoft", op);
-  return operator && ((inputs, attrs) => runOnHost(op, attrs, inputs));
+  return operator && operator !== imageDecoder ? (inputs, attrs) => runOnHost(op, attrs, inputs) : undefined;
 }
+
+/** `hostOperator` with a platform's way to decode pictures. */
+export const hostOperatorsWith = (decode: DecodePicture) => {
+  const image = decodeImage(decode);
+  return (op: string): HostOperator | typeof image | undefined => (op === imageDecoder.name ? image : hostOperator(op));
+};
 
 function runOnHost(op: string, attrs: HostAttributes, inputs: readonly (Tensor | undefined)[]): readonly Tensor[] {
   if (typeof attrs.node === "string") return evaluateNode(nodeOf(attrs.node, inputs));
