@@ -22,6 +22,7 @@ export type {
   RunOptions,
 } from "./engine/ends.ts";
 export { Engine, type HostOperator, type HostOperators } from "./engine/engine.ts";
+export { type ImageOptions, type ImageSource, image, type Picture, type Pixels } from "./engine/image.ts";
 export type { Plan, PlanInput, PlanOutput, Profile } from "./engine/plan.ts";
 export { Profiler, type RunProfile } from "./engine/profiler.ts";
 export { type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";

@@ -19,6 +19,7 @@ export type {
   RunOptions,
 } from "./engine/ends.ts";
 export { Engine, type HostOperator, type HostOperators } from "./engine/engine.ts";
+export { type ImageOptions, type ImageSource, image, type Picture, type Pixels } from "./engine/image.ts";
 export { type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";
 export type { Tensor, TypedArray } from "./ir/tensor.ts";
 export type { DType } from "./ir/types.ts";

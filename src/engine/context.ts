@@ -20,6 +20,7 @@ import { type Bindings, Places } from "./places.ts";
 import type { PlanOutput } from "./plan.ts";
 import type { Profiler } from "./profiler.ts";
 import { Run } from "./run.ts";
+import { Scratch } from "./scratch.ts";
 import { bindInputs, DimensionTable } from "./shapes.ts";
 import { Stretches } from "./stretches.ts";
 
@@ -53,6 +54,7 @@ export class ExecutionContext {
   private readonly places: Places;
   private readonly stretches: Stretches;
   private readonly conductor: Conductor;
+  private readonly scratch: Scratch;
   private readonly inFlight: number;
   /** Resolves when the last run that was asked for is with the queue. */
   private started: Promise<unknown> = Promise.resolve();
@@ -77,6 +79,7 @@ export class ExecutionContext {
     this.places = new Places(plan, engine.weightBuffers, this.memory, table, () => this.stretches.clear());
     this.stretches = new Stretches(device, plan, engine.pipelines, this.memory, this.places, table);
     this.conductor = new Conductor(plan, engine.hostOperators, this.memory, this.places, this.stretches, table);
+    this.scratch = new Scratch(device, this.memory);
   }
 
   /** Bytes of GPU memory that the context holds now. */
@@ -116,6 +119,7 @@ export class ExecutionContext {
 
   private free(): void {
     this.stretches.clear();
+    this.scratch.dispose();
     this.memory.dispose();
     this.onFree();
   }
@@ -201,9 +205,14 @@ export class ExecutionContext {
       if ("data" in given) await this.conductor.upload(input.buffer, given, run, bindings, `input "${input.name}"`);
       else {
         const place = await this.places.at(input.buffer, bindings, run.ends);
-        const { storage } = this.engine.plan.buffers[input.buffer]!;
-        const shape = this.places.shapeOf(input.buffer, bindings);
-        await given.encode(run.commands, { ...place, bytes: this.places.bytesOf(input.buffer, bindings), shape, storage });
+        const target = {
+          ...place,
+          name: input.name,
+          bytes: this.places.bytesOf(input.buffer, bindings),
+          shape: this.places.shapeOf(input.buffer, bindings),
+          storage: this.engine.plan.buffers[input.buffer]!.storage,
+        };
+        await given.encode(run.commands, target, this.scratch);
       }
     }
   }

@@ -16,6 +16,7 @@ import {
   wrongInputType,
 } from "../util/errors.ts";
 import type { PlanInput, PlanOutput } from "./plan.ts";
+import type { Scratch } from "./scratch.ts";
 import type { DimensionTable } from "./shapes.ts";
 
 /**
@@ -35,10 +36,12 @@ export interface GpuTensor {
 export interface Source {
   /** The shape that it will write. Throws when it cannot be of such an input. */
   shapeFor(input: PlanInput): readonly number[];
-  /** Encodes the writing of `shape` elements, stored as `storage` says, at `offset` of the buffer. */
-  encode(encoder: GPUCommandEncoder, target: SourceTarget): Promise<void>;
+  /** Encodes the writing of the whole input. `scratch` keeps what it needs for the next run. */
+  encode(encoder: GPUCommandEncoder, target: SourceTarget, scratch: Scratch): Promise<void>;
 }
+/** The input's place, shape and storage. */
 export interface SourceTarget {
+  readonly name: string;
   readonly buffer: GPUBuffer;
   readonly offset: number;
   readonly bytes: number;

@@ -425,6 +425,8 @@ export const unknownOutputs = (names: readonly string[], known: readonly string[
   );
 export const wrongBuffer = (end: string, what: string, hint?: string): KilnError =>
   error("K613", "wrong-buffer", end, what, undefined, hint);
+export const badImage = (place: string, what: string, hint?: string): KilnError =>
+  error("K615", "bad-image", place, what, undefined, hint);
 export const runRefused = (cause: string): KilnError =>
   error(
     "K614",
