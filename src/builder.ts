@@ -20,6 +20,7 @@ import { chooseLayouts } from "./lowering/layout.ts";
 import { lowerGraph } from "./lowering/lower.ts";
 import { lowerToHalf } from "./lowering/precision.ts";
 import { foldScales } from "./lowering/scales.ts";
+import { splitWeights } from "./lowering/split-weights.ts";
 import { decideStorage } from "./lowering/storage.ts";
 import { hostOperator } from "./ops/host.ts";
 import { NEWER_OPERATORS, runPasses } from "./passes/index.ts";
@@ -141,14 +142,11 @@ export class Builder {
     const lowered = change(lowerGraph(graph));
     see("lower", lowered);
     const whole = options.fusion === false ? lowered : sumIntegers(lowered);
-    const program = foldScales(fuse(whole, caps, { enabled: options.fusion ?? true, take: log.take, disable }));
-    const notes = options.fp16
-      ? caps.f16
-        ? lowerToHalf(program)
-        : ["fp16: this device has no f16, everything stays f32"]
-      : [];
-    decideStorage(program.tasks);
-    if (options.fusion !== false) chooseLayouts(program);
+    const fused = foldScales(fuse(whole, caps, { enabled: options.fusion ?? true, take: log.take, disable }));
+    const notes = options.fp16 ? (caps.f16 ? lowerToHalf(fused) : ["fp16: this device has no f16, everything stays f32"]) : [];
+    decideStorage(fused.tasks);
+    if (options.fusion !== false) chooseLayouts(fused);
+    const program = { ...fused, tasks: splitWeights(fused.tasks, caps) };
     see("fuse", program);
     const host = program.tasks.find((task) => task.kind === "host");
     if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
