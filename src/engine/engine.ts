@@ -4,18 +4,28 @@ import { Memory } from "../gpu/buffers.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Fingerprint } from "../gpu/fingerprint.ts";
 import { type CompiledPipeline, PipelineCache } from "../gpu/pipelines.ts";
+import type { Storage } from "../ir/storage.ts";
 import type { HostAttributes } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
+import type { DType } from "../ir/types.ts";
 import { disposedEngine, noHostOperator } from "../util/errors.ts";
-import { ExecutionContext } from "./context.ts";
+import { type ContextOptions, ExecutionContext } from "./context.ts";
 import { contextBytes, type Description, describe } from "./describe.ts";
 import { serialize } from "./format.ts";
 import { dispatchesOf } from "./lifetimes.ts";
-import type { DispatchStep, Plan } from "./plan.ts";
+import type { DispatchStep, Plan, PlanOutput } from "./plan.ts";
 
 /** Runs an operator on the host; the runtime is given those that an engine's host layers need. */
 export type HostOperator = (inputs: readonly (Tensor | undefined)[], attrs: HostAttributes) => readonly Tensor[];
 export type HostOperators = (op: string) => HostOperator | undefined;
+
+/** An input or output; dimensions are numbers or symbols as text. */
+export interface EndDescription {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly string[];
+  readonly storage: Storage;
+}
 
 /** A compiled network on a device. Make it with `Builder.build` or `Runtime.deserialize`. */
 export class Engine {
@@ -57,13 +67,28 @@ export class Engine {
     }
   }
 
+  /** Inputs, in the model's order; `storage`: how elements lie in a GPUBuffer. */
+  get inputs(): readonly EndDescription[] {
+    return this.plan.inputs.map((input) => this.describeEnd(input));
+  }
+
+  /** Outputs, likewise. */
+  get outputs(): readonly EndDescription[] {
+    return this.plan.outputs.map((output) => this.describeEnd(output));
+  }
+
+  private describeEnd({ name, dtype, shape, buffer }: PlanOutput): EndDescription {
+    return { name, dtype, shape, storage: this.plan.buffers[buffer]!.storage };
+  }
+
   /** A context of its own memory; several may run at the same time. Error K610 when the engine was disposed of. */
-  createExecutionContext(): ExecutionContext {
+  createExecutionContext(options: ContextOptions = {}): ExecutionContext {
     if (this.disposed) throw disposedEngine();
-    const context = new ExecutionContext(this, () => {
+    const onFree = (): void => {
       this.contexts.delete(context);
       if (this.disposed && this.contexts.size === 0) this.memory.dispose();
-    });
+    };
+    const context = new ExecutionContext(this, onFree, options);
     this.contexts.add(context);
     return context;
   }

@@ -15,10 +15,13 @@ import { admits, type Scope, SizeHistory, type Sizes } from "./sizes.ts";
 /** What a run gives for an input: its shape, and its contents where they are in host memory. */
 export type Given = Pick<Tensor, "shape"> & Partial<Tensor>;
 
-interface Built {
-  readonly scope: Scope;
+/** An engine and its context. */
+export interface Ready {
   readonly engine: Engine;
   readonly context: ExecutionContext;
+}
+interface Built extends Ready {
+  readonly scope: Scope;
 }
 
 /** Inputs of so many integers may be those that shapes depend on. */
@@ -40,14 +43,14 @@ export class Engines {
     private readonly onBuilt: (engine: Engine) => void,
   ) {}
 
-  /** A context that takes these inputs. Errors: K604 and K607 where shapes do not fit the model, those of `Builder.build`. */
-  async contextFor(given: ReadonlyMap<string, Given>): Promise<ExecutionContext> {
+  /** An engine that takes these inputs. Errors: K604 and K607 where shapes do not fit the model, those of `Builder.build`. */
+  async for(given: ReadonlyMap<string, Given>): Promise<Ready> {
     const sizes = this.sizesOf(given);
     const found = this.built.find((each) => admits(each.scope, sizes) && holds(each.engine, given));
     const built = found ?? (await this.build(sizes, given));
     this.built.splice(this.built.indexOf(built), 1);
     this.built.push(built);
-    return built.context;
+    return built;
   }
 
   dispose(): void {

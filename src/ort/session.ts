@@ -2,20 +2,21 @@
 
 import type { InferenceSession, InferenceSessionHandler, Tensor as OrtTensor } from "onnxruntime-common";
 import type { Builder, BuildOptions } from "../builder.ts";
+import type { Destination, Input, MixedOutputs } from "../engine/ends.ts";
 import type { Engine } from "../engine/engine.ts";
 import { Profiler } from "../engine/profiler.ts";
 import { importModel } from "../importer/import.ts";
 import { type Declared, readSignature, type Undeclared } from "../importer/signature.ts";
 import { isStaticShape } from "../ir/dims.ts";
+import { isHostLayout } from "../ir/storage.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { disposedEngine, fetchMismatch, KilnError, missingInput, unknownInputs, unsupportedLocation } from "../util/errors.ts";
 import { Engines } from "./engines.ts";
 import { GpuTensors } from "./gpu.ts";
-import { checkType, fromOrt, metadataOf, toOrt } from "./values.ts";
+import { checkType, fromOrt, metadataOf, ortType, toOrt } from "./values.ts";
 
 type Feeds = Readonly<Record<string, OrtTensor>>;
 type Fetches = Readonly<Record<string, OrtTensor | null>>;
-type Location = OrtTensor.DataLocation;
 
 export interface SessionParts {
   readonly builder: Builder;
@@ -56,9 +57,7 @@ export class Session implements InferenceSessionHandler {
         graph.outputs.map(({ name, value }) => ({ ...value, name })),
       );
       if (inputs.every(({ shape }) => isStaticShape(shape)))
-        await session.engines.contextFor(
-          new Map(inputs.map(({ name, shape }) => [name, { shape: shape as readonly number[] }])),
-        );
+        await session.engines.for(new Map(inputs.map(({ name, shape }) => [name, { shape: shape as readonly number[] }])));
       return session;
     } catch (failure) {
       // Shapes that depend on what inputs hold (K302) are known at the first run.
@@ -109,15 +108,27 @@ export class Session implements InferenceSessionHandler {
 
   private async runOnce(feeds: Feeds, fetches: Fetches): Promise<Record<string, OrtTensor>> {
     if (this.isReleased) throw disposedEngine();
-    const inputs = await this.inputsOf(feeds);
-    const context = await this.engines.contextFor(inputs);
+    const onHost = this.checked(feeds);
+    const shapes = this.inputNames.map((name) => [name, onHost.get(name) ?? { shape: feeds[name]!.dims }] as const);
+    const { engine, context } = await this.engines.for(new Map(shapes));
     const profiler = this.isProfiling ? new Profiler(this.parts.builder.device) : undefined;
     context.profiler = profiler;
     try {
-      const outputs = await context.execute(Object.fromEntries(inputs));
+      const inputs: Record<string, Input> = {};
+      for (const { name, storage } of engine.inputs)
+        inputs[name] = onHost.get(name) ?? (await this.gpu.input(feeds[name]!, name, this.dtypes.get(name)!.dtype, storage));
+      const destinations = engine.outputs.map(({ name, dtype, storage }): [string, Destination] => [
+        name,
+        this.destination(name, fetches[name], isHostLayout(dtype, storage)),
+      ]);
+      const outputs = await context.enqueue(inputs, { outputs: Object.fromEntries(destinations) });
       if (profiler) await this.report(profiler);
       const results: Record<string, OrtTensor> = {};
-      for (const [name, given] of Object.entries(fetches)) results[name] = await this.deliver(outputs[name]!, name, given);
+      for (const [name, result] of Object.entries(outputs)) {
+        const wanted = fetches[name];
+        if (wanted !== undefined) results[name] = await this.deliver(result, name, wanted);
+        else if ("buffer" in result) result.buffer.destroy();
+      }
       return results;
     } finally {
       profiler?.dispose();
@@ -126,48 +137,52 @@ export class Session implements InferenceSessionHandler {
 
   // --- feeds -------------------------------------------------------------------------------------------------------------
 
-  private async inputsOf(feeds: Feeds): Promise<Map<string, Tensor>> {
+  /** Checks all feeds; those in host memory as tensors, by name. */
+  private checked(feeds: Feeds): Map<string, Tensor> {
     const unknown = Object.keys(feeds).filter((name) => !this.dtypes.has(name));
     if (unknown.length > 0) throw unknownInputs(unknown, this.inputNames);
-    const inputs = new Map<string, Tensor>();
+    const onHost = new Map<string, Tensor>();
     for (const [name, { dtype }] of this.dtypes) {
       const given = feeds[name];
       if (!given) throw missingInput(name, dtype);
       checkType(name, given, dtype);
-      inputs.set(name, await this.tensorOf(given, name));
+      if (given.location !== "gpu-buffer") onHost.set(name, fromOrt(given, `input "${name}"`, dtype));
     }
-    return inputs;
-  }
-
-  private tensorOf(given: OrtTensor, name: string): Promise<Tensor> | Tensor {
-    const { dtype } = this.dtypes.get(name)!;
-    if (given.location === "gpu-buffer") return this.gpu.read(given.gpuBuffer as GPUBuffer, dtype, given.dims);
-    if (given.location === "texture" || given.location === "ml-tensor")
-      throw unsupportedLocation(`input "${name}"`, given.location);
-    return fromOrt(given, dtype);
+    return onHost;
   }
 
   // --- fetches -----------------------------------------------------------------------------------------------------------
 
-  private locationOf(output: string): Location {
+  private locationOf(output: string): OrtTensor.DataLocation {
     const { preferredOutputLocation: preferred } = this.parts.options;
     const location = (typeof preferred === "object" ? preferred[output] : preferred) ?? "cpu";
     if (location === "cpu" || location === "cpu-pinned" || location === "gpu-buffer") return location;
     throw unsupportedLocation(`output "${output}"`, location);
   }
 
-  /** The result where the caller wants it: in a tensor given for it, or a new one. */
-  private async deliver(result: Tensor, name: string, given: OrtTensor | null): Promise<OrtTensor> {
-    if (!given)
-      return this.locationOf(name) === "gpu-buffer" ? this.gpu.place(result, name) : toOrt(this.parts.Tensor, result, name);
-    const made = toOrt(this.parts.Tensor, result, name);
-    if (given.type !== made.type || given.dims.join() !== made.dims.join())
-      throw fetchMismatch(name, `${given.type}[${given.dims.join(", ")}]`, `${made.type}[${made.dims.join(", ")}]`);
-    if (given.location === "gpu-buffer") await this.gpu.write(given.gpuBuffer as GPUBuffer, result);
-    else if (given.location === "cpu" || given.location === "cpu-pinned")
-      (given.data as Float32Array).set(made.data as Float32Array);
-    else throw unsupportedLocation(`output "${name}"`, given.location);
-    return given;
+  /** Where the engine is to leave an output. `isShared`: its elements lie on the GPU as ONNX Runtime's do. */
+  private destination(name: string, wanted: OrtTensor | null | undefined, isShared: boolean): Destination {
+    if (wanted === undefined) return "gpu"; // not asked for: spares the way to the host
+    if (!isShared) return "host";
+    if (wanted?.location === "gpu-buffer") return wanted.gpuBuffer as GPUBuffer;
+    return !wanted && this.locationOf(name) === "gpu-buffer" ? "gpu" : "host";
+  }
+
+  /** The result where the caller wants it: in the tensor given for it, or in a new one. */
+  private async deliver(result: MixedOutputs[string], name: string, wanted: OrtTensor | null): Promise<OrtTensor> {
+    if (!wanted) {
+      if ("buffer" in result) return this.gpu.own(result, name);
+      const isOnHost = this.locationOf(name) !== "gpu-buffer";
+      return isOnHost ? toOrt(this.parts.Tensor, result, name) : this.gpu.place(result, name);
+    }
+    const type = ortType(result.dtype, `output "${name}"`);
+    if (wanted.type !== type || wanted.dims.join() !== result.shape.join())
+      throw fetchMismatch(name, `${wanted.type}[${wanted.dims.join(", ")}]`, `${type}[${result.shape.join(", ")}]`);
+    if (!("buffer" in result)) {
+      if (wanted.location === "gpu-buffer") await this.gpu.write(wanted.gpuBuffer as GPUBuffer, result, name);
+      else (fromOrt(wanted, `output "${name}"`, result.dtype).data as Float32Array).set(result.data as Float32Array);
+    }
+    return wanted;
   }
 
   // --- what is said ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import type { Declared, Undeclared } from "../importer/signature.ts";
 import { isStatic, loneSymbol } from "../ir/dims.ts";
 import type { Tensor, TypedArray } from "../ir/tensor.ts";
 import { DTYPES, type DType, dtypeFacts } from "../ir/types.ts";
-import { unsupportedType, wrongInputType } from "../util/errors.ts";
+import { unsupportedLocation, unsupportedType, wrongInputType } from "../util/errors.ts";
 
 type Constructor = typeof OrtTensor;
 
@@ -43,12 +43,12 @@ export function checkType(input: string, { type }: OrtTensor, dtype: DType): voi
   if (type !== expected) throw wrongInputType(input, type, expected);
 }
 
-/** A tensor whose data is in host memory, as Kiln's; shares its array. */
-export const fromOrt = ({ dims, data }: OrtTensor, dtype: DType): Tensor => ({
-  dtype,
-  shape: dims,
-  data: bitsOf(data as TypedArray),
-});
+/** A tensor in host memory as Kiln's; shares its array. Error K620 where it lies elsewhere. */
+export function fromOrt(tensor: OrtTensor, place: string, dtype: DType): Tensor {
+  const { location, dims } = tensor;
+  if (location === "texture" || location === "ml-tensor") throw unsupportedLocation(place, location);
+  return { dtype, shape: dims, data: bitsOf(tensor.data as TypedArray) };
+}
 
 /** Kiln's result as a tensor of the caller's ONNX Runtime; shares its array. */
 export const toOrt = (Tensor: Constructor, { dtype, shape, data }: Tensor, name: string): OrtTensor =>

@@ -415,6 +415,27 @@ export const hostFallbackRefused = (node: string, op: string, reason: string): K
     reason,
     "allow it (drop --no-host-fallback), or export the model without it",
   );
+export const unknownOutputs = (names: readonly string[], known: readonly string[]): KilnError =>
+  error(
+    "K603",
+    "unknown-output",
+    names.map((name) => `"${name}"`).join(", "),
+    "the engine has no such output",
+    `its outputs are ${known.map((name) => `"${name}"`).join(", ")}`,
+  );
+export const wrongBuffer = (end: string, what: string, hint?: string): KilnError =>
+  error("K613", "wrong-buffer", end, what, undefined, hint);
+export const badImage = (place: string, what: string, hint?: string): KilnError =>
+  error("K615", "bad-image", place, what, undefined, hint);
+export const runRefused = (cause: string): KilnError =>
+  error(
+    "K614",
+    "run-refused",
+    "this run",
+    "WebGPU refused its commands",
+    cause.trim(),
+    "buffers given to a run must be of the engine's device and live until it has ended; if none was given, please report this",
+  );
 export const badProfile = (profile: string, input: string, what: string, cause?: string): KilnError =>
   error("K612", "bad-profile", `${profile}, input "${input}"`, what, cause);
 

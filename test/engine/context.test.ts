@@ -1,7 +1,7 @@
 // Execution contexts on the machine's adapter: shapes, loops, branches, host layers, wrong inputs, many contexts, the end.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Inputs } from "../../src/engine/context.ts";
+import type { Inputs } from "../../src/engine/ends.ts";
 import { Engine, type HostOperator } from "../../src/engine/engine.ts";
 import type { HostStep, LoopStep, Plan, PlanBuffer, Step } from "../../src/engine/plan.ts";
 import type { Device } from "../../src/gpu/device.ts";

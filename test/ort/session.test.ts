@@ -205,6 +205,7 @@ test("a 64-bit tensor on the GPU has 64-bit elements there", async () => {
   });
   const session = await open(bytes, { preferredOutputLocation: "gpu-buffer" });
   const first = await session.run({ x: new ort.Tensor("int64", [1n, -2n, 3n]) });
+  expect(first.y!.gpuBuffer.size).toBe(24);
   const second = await session.run({ x: first.y! });
   expect(await second.y!.getData()).toEqual(BigInt64Array.of(1n, -2n, 3n));
   expect(await first.y!.getData()).toEqual(BigInt64Array.of(-1n, 2n, -3n));
