@@ -12,10 +12,14 @@ type Where = Device | GPU | DeviceOptions;
 
 async function deviceFrom(where: Where): Promise<Device> {
   if ("fingerprint" in where) return where;
-  if ("requestAdapter" in where) return openDevice(where);
+  return "requestAdapter" in where ? openDevice(where) : openDevice(pageGpu(), where);
+}
+
+/** The page's `GPU`. Error K401 where there is none. */
+export function pageGpu(): GPU {
   const gpu: GPU | undefined = globalThis.navigator?.gpu;
   if (!gpu) throw noAdapter("navigator.gpu", "this browser has no WebGPU, or the page is not served over HTTPS");
-  return openDevice(gpu, where);
+  return gpu;
 }
 
 /** Decodes what the browser does: JPEG, PNG, WebP, GIF, BMP, AVIF. */

@@ -36,6 +36,8 @@ export interface BuildOptions {
   readonly readExternal?: ReadExternal;
   /** Optimization profiles: min, opt and max shape of each input with free dimensions. */
   readonly profiles?: readonly ProfileShapes[];
+  /** Sizes of free dimensions that are to be fixed, by name; one without a name is "input.axis". */
+  readonly sizes?: Readonly<Record<string, number>>;
   /** What inputs will hold, where shapes depend on it. The engine checks it at each run. */
   readonly shapeValues?: Readonly<Record<string, Tensor>>;
   /** Permission to hold activations and weights in f16; sums stay f32. Default false. */
@@ -105,6 +107,7 @@ export class Builder {
     const imported = importModel(onnx, {
       ...(options.file === undefined ? {} : { file: options.file }),
       ...(options.readExternal ? { readExternal: options.readExternal } : {}),
+      ...(options.sizes ? { sizes: options.sizes } : {}),
       ...(options.shapeValues ? { assumed: options.shapeValues } : {}),
     });
     see("import", imported);

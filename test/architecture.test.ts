@@ -26,6 +26,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[] | "anything">> = {
   "runtime.ts": ["engine", "gpu", "ir", "util", "shaders"],
   "api.ts": [...STAGES, "builder.ts", "runtime.ts", "engine", "gpu", "ir", "util"],
   "index.ts": ["api.ts", "browser.ts"],
+  ort: ["builder.ts", "importer", "autotuner", "plan", "engine", "gpu", "ir", "util"],
+  "ort-node.ts": "anything",
+  "ort-browser.ts": "anything",
   "browser.ts": "anything",
   "node.ts": "anything",
   "node-device.ts": "anything",
@@ -33,11 +36,20 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[] | "anything">> = {
   cli: "anything",
 };
 /** Rooms that may name the platform, and install what they like. */
-const RIMS: ReadonlySet<string> = new Set(["browser.ts", "node.ts", "node-device.ts", "node-pictures.ts", "cli"]);
+const RIMS: ReadonlySet<string> = new Set([
+  "browser.ts",
+  "node.ts",
+  "node-device.ts",
+  "node-pictures.ts",
+  "ort-browser.ts",
+  "ort-node.ts",
+  "cli",
+]);
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   importer: ["onnx-proto"],
   engine: ["gl-matrix"],
   util: ["debug"],
+  ort: ["onnxruntime-common"],
 };
 
 interface Import {

@@ -2,7 +2,13 @@
 
 import { type Bindings, type Dim, evaluate, loneSymbol, parseDim } from "../ir/dims.ts";
 import { inconsistentSymbol, inputShapeMismatch, outsideProfile, unboundSymbol } from "../util/errors.ts";
-import type { Plan } from "./plan.ts";
+import type { Plan, PlanInput } from "./plan.ts";
+
+/** What binding needs of a plan. */
+export interface Shaped {
+  readonly inputs: readonly Pick<PlanInput, "name" | "shape">[];
+  readonly profiles: Plan["profiles"];
+}
 
 /** Parses each text once. */
 export class DimensionTable {
@@ -40,7 +46,7 @@ export class DimensionTable {
 
 /** Binds the plan's symbols from input shapes. Errors: K604 rank or size differs, K605 outside the profile, K607 two inputs disagree. */
 export function bindInputs(
-  plan: Plan,
+  plan: Shaped,
   table: DimensionTable,
   shapes: ReadonlyMap<string, readonly number[]>,
 ): Map<string, number> {
@@ -73,7 +79,7 @@ interface Place {
 }
 
 /** One profile must hold all that was bound; the error names the profile that fails in the fewest dimensions. */
-function checkProfiles(plan: Plan, bindings: Bindings, boundBy: ReadonlyMap<string, Place>): void {
+function checkProfiles(plan: Shaped, bindings: Bindings, boundBy: ReadonlyMap<string, Place>): void {
   const failures = plan.profiles.map(({ name, symbols }) =>
     [...boundBy].flatMap(([symbol, { input, axis }]) => {
       const [value, bounds] = [bindings.get(symbol)!, symbols[symbol]];

@@ -488,3 +488,26 @@ export const badScale = (node: { name: string; op: string }, scale: string, elem
   );
 export const badCalibrator = (name: string, known: readonly string[]): KilnError =>
   error("K707", "bad-calibrator", `"${name}"`, "there is no such calibrator", undefined, `expected: ${known.join(", ")}`);
+
+// --- K62x: ONNX Runtime's API ---------------------------------------------------------------------------------------------
+
+export const unsupportedLocation = (place: string, location: string): KilnError =>
+  error(
+    "K620",
+    "tensor-location",
+    place,
+    `its location "${location}" is not supported`,
+    undefined,
+    'use "cpu" or "gpu-buffer"',
+  );
+export const fetchMismatch = (output: string, given: string, result: string): KilnError =>
+  error(
+    "K621",
+    "fetch-mismatch",
+    `output "${output}"`,
+    `the tensor given for it is ${given}, the result is ${result}`,
+    undefined,
+    "give a tensor of the result's type and shape, or null",
+  );
+export const badSessionOption = (option: string, what: string, expected: string): KilnError =>
+  error("K622", "bad-session-option", option, what, undefined, `expected: ${expected}`);
