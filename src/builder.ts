@@ -4,7 +4,7 @@
 import type { TimingCache } from "./autotuner/cache.ts";
 import { type Choices, type Target, type TuneOptions, tune } from "./autotuner/tune.ts";
 import { type Int8Options, quantize, type Runner } from "./calibrator/quantize.ts";
-import { Engine } from "./engine/engine.ts";
+import { Engine, type HostOperators } from "./engine/engine.ts";
 import { serialize } from "./engine/format.ts";
 import type { Plan } from "./engine/plan.ts";
 import { asPortable, type Device } from "./gpu/device.ts";
@@ -16,6 +16,7 @@ import type { ReadExternal } from "./importer/tensors.ts";
 import type { Graph } from "./ir/graph.ts";
 import type { Program } from "./ir/task.ts";
 import type { Tensor } from "./ir/tensor.ts";
+import { doubleNotes } from "./lowering/doubles.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
 import { sumIntegers } from "./lowering/integers.ts";
 import { chooseLayouts } from "./lowering/layout.ts";
@@ -23,7 +24,7 @@ import { lowerGraph } from "./lowering/lower.ts";
 import { lowerToHalf } from "./lowering/precision.ts";
 import { foldScales } from "./lowering/scales.ts";
 import { decideStorage } from "./lowering/storage.ts";
-import { hostOperator } from "./ops/registry.ts";
+import { hostOperator } from "./ops/host.ts";
 import { exposeWeights } from "./passes/expose-weights.ts";
 import { NEWER_OPERATORS, runPasses } from "./passes/index.ts";
 import { type RewriteLog, rewriteLog } from "./passes/rewrite/log.ts";
@@ -77,7 +78,11 @@ export interface BuildProgress {
 }
 
 export class Builder {
-  constructor(readonly device: Device) {}
+  /** `hostOperators`: what runs layers that have no kernel. */
+  constructor(
+    readonly device: Device,
+    private readonly hostOperators: HostOperators = hostOperator,
+  ) {}
 
   /** Compiles a model. Errors: K1xx–K3xx for the model, K4xx for the device, K611 for a refused host layer, K7xx for calibration. */
   async build(onnx: Uint8Array, options: BuildOptions = {}): Promise<Engine> {
@@ -162,7 +167,7 @@ export class Builder {
     const device = options.hardwareCompatibility === "portable" ? asPortable(this.device) : this.device;
     const pipelines = new PipelineCache(device);
     const { plan, weights } = await this.plan(graph, device, { device, pipelines }, options, log, see, said, exposed, change);
-    return Engine.load(device, plan, weights, hostOperator, pipelines);
+    return Engine.load(device, plan, weights, this.hostOperators, pipelines);
   }
 
   /** Graph → Plan for a target, which is measured where it is `here`. */
@@ -196,7 +201,8 @@ export class Builder {
     const symbols = planProfiles(program.inputs, options.profiles ?? []);
     const choices = await tune(program, target, here, optimumOf(symbols), options);
     see("tune", choices);
-    return makePlan(program, choices, { caps, profiles: symbols, notes: [...said, ...notes], weights: exposed });
+    const notesOfAll = [...said, ...doubleNotes(graph), ...notes];
+    return makePlan(program, choices, { caps, profiles: symbols, notes: notesOfAll, weights: exposed });
   }
 
   /** A graph made to run for calibration: a few hundred runs do not pay for tuning. */

@@ -23,7 +23,7 @@ function need(right: boolean, what: string): void {
 }
 
 const isText = (value: unknown): boolean => typeof value === "string";
-const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 const among = <T>(all: readonly T[], value: T, what: string): void => need(all.includes(value), `${what} is ${String(value)}`);
 const texts = (list: readonly unknown[], what: string): void =>
   list.forEach((value) => need(isText(value), `${what} is not text`));
@@ -79,16 +79,14 @@ function checkBuffer({ name, dtype, shape, storage, bytes, home }: PlanBuffer, s
   among(["f32", "f16", "i32", "u32"], storage.item, `the item of buffer "${name}"`);
   among([1, 2, 4], storage.lanes, `the lanes of buffer "${name}"`);
   dims([...shape, bytes]);
-  among(["weight", "activation", "input", "output"], home.kind, `the home of buffer "${name}"`);
+  among(["weight", "activation", "input", "output", "host"], home.kind, `the home of buffer "${name}"`);
   if (home.kind === "activation") {
     pointer(home.slot, slots, "slot");
     dims([home.offset ?? "0"]);
   }
-  if (home.kind === "weight")
-    need(
-      isCount(home.offset) && isCount(home.length) && home.offset + home.length <= weightBytes,
-      `weight "${name}" lies outside of the weights`,
-    );
+  if (home.kind !== "weight" && (home.kind !== "host" || home.offset === undefined)) return;
+  const { offset, length = Number.NaN } = home;
+  need(isCount(offset) && isCount(length) && offset + length <= weightBytes, `weight "${name}" lies outside of the weights`);
 }
 
 function checkSteps(steps: readonly Step[], plan: Plan): void {

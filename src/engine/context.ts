@@ -2,7 +2,7 @@
 
 import { Memory } from "../gpu/buffers.ts";
 import type { Readback } from "../gpu/download.ts";
-import { fromDevice } from "../ir/storage.ts";
+import { fromDevice, toDevice } from "../ir/storage.ts";
 import { disposedContext } from "../util/errors.ts";
 import { Conductor } from "./conductor.ts";
 import {
@@ -82,10 +82,11 @@ export class ExecutionContext {
     this.inFlight = Math.max(1, inFlight);
     this.memory = new Memory(device);
     this.shapes = new InputShapes(plan, table);
-    this.checker = new EndChecker(plan.inputs, plan.outputs, usesOf(plan.steps), this.shapes);
+    this.checker = new EndChecker(plan, usesOf(plan.steps), this.shapes);
     this.places = new Places(plan, engine.weightBuffers, this.memory, table, () => this.stretches.clear(), activations);
     this.stretches = new Stretches(device, plan, engine.pipelines, this.memory, this.places, table);
-    this.conductor = new Conductor(plan, engine.hostOperators, this.memory, this.places, this.stretches, table);
+    const constant: Engine["hostConstant"] = (home, dtype, shape) => engine.hostConstant(home, dtype, shape);
+    this.conductor = new Conductor(plan, engine.hostOperators, constant, this.memory, this.places, this.stretches, table);
     this.scratch = new Scratch(device, this.memory);
   }
 
@@ -237,11 +238,14 @@ export class ExecutionContext {
   /** Encodes an output's way to the host, or finds where it lies on the GPU. */
   private async fetch(output: PlanOutput, run: Run, bindings: Bindings): Promise<Arrival> {
     const { name, dtype, buffer: number } = output;
+    const { storage, home } = this.engine.plan.buffers[number]!;
     const shape = this.places.shapeOf(number, bindings);
+    const hosted = home.kind === "host" ? await this.conductor.download(number, run, bindings) : undefined;
+    if (hosted && !run.ends.has(number)) return async () => [name, { ...hosted, data: hosted.data.slice() }];
     const { buffer, offset } = await this.places.at(number, bindings, run.ends);
+    if (hosted) await this.memory.upload(buffer, toDevice(hosted, storage, `output "${name}"`), offset);
     if (run.ends.has(number)) return async () => [name, { dtype, shape, buffer, offset }];
     const bytes = this.places.bytesOf(number, bindings);
-    const { storage } = this.engine.plan.buffers[number]!;
     const arrive = (data: Uint8Array<ArrayBuffer>) => [name, fromDevice(data, dtype, shape, storage)] as const;
     if (bytes > HELD_BYTES) {
       run.submit();

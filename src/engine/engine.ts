@@ -6,17 +6,22 @@ import type { Fingerprint } from "../gpu/fingerprint.ts";
 import { type CompiledPipeline, PipelineCache } from "../gpu/pipelines.ts";
 import { type Storage, toDevice } from "../ir/storage.ts";
 import type { HostAttributes } from "../ir/task.ts";
-import { sizeOf, type Tensor } from "../ir/tensor.ts";
+import { arrayOfBytes, sizeOf, type Tensor } from "../ir/tensor.ts";
 import type { DType } from "../ir/types.ts";
 import { cannotRefit, disposedEngine, noHostOperator } from "../util/errors.ts";
 import { type ContextOptions, ExecutionContext } from "./context.ts";
 import { contextBytes, type Description, describe, slotBytes } from "./describe.ts";
 import { serialize } from "./format.ts";
 import { dispatchesOf } from "./lifetimes.ts";
-import type { DispatchStep, Plan, PlanOutput } from "./plan.ts";
+import type { DispatchStep, Plan, PlanBuffer, PlanOutput } from "./plan.ts";
+
+type HostHome = Extract<PlanBuffer["home"], { readonly kind: "host" }>;
 
 /** Runs an operator on the host; the runtime is given those that an engine's host layers need. */
-export type HostOperator = (inputs: readonly (Tensor | undefined)[], attrs: HostAttributes) => readonly Tensor[];
+export type HostOperator = (
+  inputs: readonly (Tensor | undefined)[],
+  attrs: HostAttributes,
+) => readonly Tensor[] | Promise<readonly Tensor[]>;
 export type HostOperators = (op: string) => HostOperator | undefined;
 
 type WeightHome = Extract<Plan["buffers"][number]["home"], { kind: "weight" }>;
@@ -98,6 +103,11 @@ export class Engine {
     const context = new ExecutionContext(this, onFree, options);
     this.contexts.add(context);
     return context;
+  }
+
+  /** A constant that only host layers read. */
+  hostConstant({ offset = 0, length = 0 }: HostHome, dtype: DType, shape: readonly number[]): Tensor {
+    return { dtype, shape, data: arrayOfBytes(dtype, this.weights.subarray(offset, offset + length)) };
   }
 
   /**
