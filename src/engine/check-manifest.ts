@@ -5,18 +5,17 @@ import type { Fingerprint } from "../gpu/fingerprint.ts";
 import { parseDim } from "../ir/dims.ts";
 import { DTYPES } from "../ir/types.ts";
 import { limitNames } from "../util/caps.ts";
+import type { Manifest } from "./format.ts";
 import type { Plan, PlanBuffer, Step } from "./plan.ts";
 
 /** The manifest's parts. Throws an Error that says what is wrong with it. */
-export function checkManifest(
-  manifest: unknown,
-  weightBytes: number,
-): { readonly plan: Plan; readonly fingerprint: Fingerprint } {
+export function checkManifest(manifest: unknown, weightBytes: number): Manifest {
   // What is checked is data of unknown form: where it is of another form altogether, a TypeError says so as well.
-  const { plan, fingerprint } = manifest as { plan: Plan; fingerprint: Fingerprint };
+  const { plan, fingerprint, stripped } = manifest as Manifest;
   checkFingerprint(fingerprint);
-  checkPlan(plan, weightBytes);
-  return { plan, fingerprint };
+  if (stripped) need(isCount(stripped.bytes) && isText(stripped.hash), "it does not say which weights it needs");
+  checkPlan(plan, stripped?.bytes ?? weightBytes);
+  return { plan, fingerprint, ...(stripped ? { stripped } : {}) };
 }
 
 function need(right: boolean, what: string): void {
@@ -63,6 +62,13 @@ function checkPlan(plan: Plan, weightBytes: number): void {
     among(DTYPES, dtype, `the type of "${name}"`);
     dims(shape);
     pointer(buffer, plan.buffers.length, "buffer");
+  }
+  for (const { name, dtype, shape, buffer } of plan.refit ?? []) {
+    among(DTYPES, dtype, `the type of weight "${name}"`);
+    need(isText(name) && shape.every(isCount), "a weight to refit has no name or shape");
+    pointer(buffer, plan.buffers.length, "buffer");
+    const { home } = plan.buffers[buffer]!;
+    need(home.kind === "weight", `"${name}" is to be refitted and is no weight`);
   }
   checkSteps(plan.steps, plan);
 }

@@ -17,7 +17,7 @@ import {
 } from "../util/errors.ts";
 import type { Plan, PlanInput } from "./plan.ts";
 import type { Scratch } from "./scratch.ts";
-import type { DimensionTable } from "./shapes.ts";
+import { type InputShapes, isShape } from "./shapes.ts";
 
 /**
  * A tensor in GPU memory, row-major, each element as `Engine.inputs` and `Engine.outputs` say (`storage`): f32, i32 and u32 as
@@ -49,7 +49,7 @@ export interface SourceTarget {
   readonly storage: Storage;
 }
 
-/** An input. Data or a buffer alone where the shape is fixed. */
+/** An input. Data or a buffer alone where the shape is fixed or was set. */
 export type Input = Tensor | TypedArray | GpuTensor | GPUBuffer | Source;
 export type Inputs = Readonly<Record<string, Input>>;
 
@@ -96,7 +96,7 @@ export class EndChecker {
   constructor(
     private readonly plan: Plan,
     private readonly uses: ReadonlyMap<number, number>,
-    private readonly table: DimensionTable,
+    private readonly shapes: InputShapes,
   ) {}
 
   /** Errors: K602, K603, K604, K606, K608, K609, K613. */
@@ -169,7 +169,7 @@ export class EndChecker {
     if (dtype !== undefined && dtype !== input.dtype) throw wrongInputType(input.name, dtype, input.dtype);
     this.checkDevice(input);
     this.checkBuffer(label, input.buffer, buffer, offset);
-    return { label, buffer, offset, shape: this.checkedShape(input, shape ?? this.table.shape(input.shape, new Map())) };
+    return { label, buffer, offset, shape: this.checkedShape(input, shape ?? this.shapes.of(input)) };
   }
 
   /** Throws for an input that only the host sees. */
@@ -201,8 +201,7 @@ export class EndChecker {
   }
 
   private checkedShape(input: PlanInput, shape: readonly number[]): readonly number[] {
-    if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0))
-      throw inputShapeMismatch(input.name, shape, input.shape);
+    if (!isShape(shape)) throw inputShapeMismatch(input.name, shape, input.shape);
     return shape;
   }
 
@@ -215,7 +214,7 @@ export class EndChecker {
     // By its tag: a Node Buffer is a Uint8Array, and so is one of another window.
     if (data?.[Symbol.toStringTag] !== expected)
       throw wrongInputData(input.name, (data as object | undefined)?.constructor.name ?? typeof given, expected, input.dtype);
-    const shape = this.checkedShape(input, bare ? this.table.shape(input.shape, new Map()) : given.shape);
+    const shape = this.checkedShape(input, bare ? this.shapes.of(input) : given.shape);
     if (sizeOf(shape) !== data.length)
       throw wrongInputData(
         input.name,

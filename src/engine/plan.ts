@@ -19,6 +19,15 @@ export interface Plan {
   readonly hostLayers: readonly { readonly node: string; readonly op: string; readonly reason: string }[];
   /** What the build lowered or assumed, in words. */
   readonly notes: readonly string[];
+  /** Weights that `Engine.refit` may change, row-major in their buffers. */
+  readonly refit?: readonly PlanWeight[];
+}
+
+export interface PlanWeight {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly buffer: number;
 }
 
 interface PlanTensor {

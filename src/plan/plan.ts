@@ -24,6 +24,8 @@ export interface PlanOptions {
   readonly caps: Caps;
   readonly profiles: readonly Profile[];
   readonly notes: readonly string[];
+  /** Inputs that are weights to be refitted, and what they hold, by name. */
+  readonly weights?: ReadonlyMap<string, Tensor>;
 }
 
 /** WebGPU's alignment of buffer offsets; weights start at multiples of it. */
@@ -86,7 +88,12 @@ class Planner {
 
   finish(): { plan: Plan; weights: Uint8Array } {
     const { program, options } = this;
-    for (const value of program.inputs) this.place(value, { kind: this.onHost.has(value) ? "host" : "input" });
+    const exposed = options.weights ?? new Map<string, Tensor>();
+    for (const value of program.inputs) {
+      const data = exposed.get(value.name);
+      if (data) this.weight(value, data);
+      else this.place(value, { kind: this.onHost.has(value) ? "host" : "input" });
+    }
     const copies: Step[] = [];
     const outputs = program.outputs.map(({ name, value }) => {
       let buffer = this.numbers.get(value);
@@ -121,7 +128,16 @@ class Planner {
         home: home.kind === "activation" ? activationHome(memory.homes.get(i)!) : home,
       };
     });
-    const inputs = program.inputs.map((value) => {
+    const refit = program.inputs
+      .filter(({ name }) => exposed.has(name))
+      .map((value) => ({
+        name: value.name,
+        dtype: value.dtype,
+        shape: value.shape.map(Number),
+        buffer: this.numbers.get(value)!,
+      }));
+    const given = program.inputs.filter((value) => !exposed.has(value.name));
+    const inputs = given.map((value) => {
       const assumed = program.assumed.get(value.name);
       return {
         name: value.name,
@@ -141,6 +157,7 @@ class Planner {
       profiles: options.profiles,
       hostLayers: this.hostLayers,
       notes: options.notes,
+      ...(refit.length > 0 ? { refit } : {}),
     };
     return { plan, weights: this.weightBlock() };
   }
