@@ -142,8 +142,8 @@ export class Builder {
         ? lowerToHalf(program)
         : ["fp16: this device has no f16, everything stays f32"]
       : [];
-    decideStorage(program.tasks);
     if (options.fusion !== false) chooseLayouts(program);
+    decideStorage(program.tasks);
     see("fuse", program);
     const host = program.tasks.find((task) => task.kind === "host");
     if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
