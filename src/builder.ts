@@ -193,8 +193,8 @@ export class Builder {
     const whole = options.fusion === false ? lowered : sumIntegers(lowered);
     const fused = foldScales(fuse(whole, caps, { enabled: options.fusion ?? true, take: log.take, disable }));
     const notes = options.fp16 ? (caps.f16 ? lowerToHalf(fused) : ["fp16: this device has no f16, everything stays f32"]) : [];
-    decideStorage(fused.tasks);
     if (options.fusion !== false) chooseLayouts(fused);
+    decideStorage(fused.tasks);
     const program = { ...fused, tasks: splitWeights(fused.tasks, caps) };
     see("fuse", program);
     const host = program.tasks.find((task) => task.kind === "host");
