@@ -109,7 +109,7 @@ async function measure(shape: (typeof LAYERS)[number]): Promise<Row> {
   bench.dispose();
   const program = { inputs: [], outputs: [], tasks: [task], assumed: new Map() };
   const level = Number(flags.level) as 3;
-  const choices = await tune(program, device, pipelines, new Map(), {
+  const choices = await tune(program, device, { device, pipelines }, new Map(), {
     optimizationLevel: level,
     timingCache: new TimingCache(),
     maxTuneTime: Number(flags.seconds),

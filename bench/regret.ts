@@ -91,7 +91,7 @@ async function search(
   const program = { inputs: [], outputs: [], tasks: [task], assumed: new Map() };
   const from = performance.now();
   const pipelines = new PipelineCache(device);
-  const choices = await tune(program, device, pipelines, new Map(), {
+  const choices = await tune(program, device, { device, pipelines }, new Map(), {
     optimizationLevel: level,
     timingCache: cache,
     maxTuneTime: Number(flags.seconds),

@@ -21,6 +21,14 @@ import {
 } from "./candidates.ts";
 import { Bench, type Field } from "./measure.ts";
 
+/** What a build is for: a device, or what is known of one that is not here. */
+export type Target = Pick<Device, "caps" | "fingerprint">;
+/** A device that can measure. */
+interface Here {
+  readonly device: Device;
+  readonly pipelines: PipelineCache;
+}
+
 export type Choices = ReadonlyMap<KernelTask, Candidate>;
 
 export interface TuneOptions {
@@ -30,6 +38,8 @@ export interface TuneOptions {
   readonly maxTuneTime?: number;
   /** Ends tuning with an error; what was measured is in the cache. */
   readonly signal?: AbortSignal;
+  /** Told of a task of several candidates of which none has been measured, when no device is there to measure. */
+  readonly onUnmeasured?: (task: KernelTask) => void;
   readonly onProgress?: (progress: {
     readonly stage: "tune";
     readonly done: number;
@@ -69,11 +79,14 @@ interface Search {
   readonly first: readonly Keyed[];
 }
 
-/** Chooses kernels for all tasks of a program. `opt` binds symbols to the sizes to tune at; others count as 16. Errors: K613 interrupted. */
+/**
+ * Chooses kernels for all tasks of a program. `opt` binds symbols to the sizes to tune at; others count as 16. Where the target
+ * is not `here` nothing is measured: what the timing cache knows of it decides. Errors: K613 interrupted.
+ */
 export async function tune(
   program: Program,
-  device: Device,
-  pipelines: PipelineCache,
+  target: Target,
+  here: Here | undefined,
   opt: Bindings,
   options: TuneOptions,
 ): Promise<Choices> {
@@ -81,10 +94,10 @@ export async function tune(
   const tasks = kernelTasksOf(program.tasks);
   const choices = new Map<KernelTask, Candidate>();
   if (level === 0) {
-    for (const task of tasks) choices.set(task, firstOf(task, device));
+    for (const task of tasks) choices.set(task, firstOf(task, target));
     return choices;
   }
-  const tuner = new Tuner(device, pipelines, withDefaults(opt), options.timingCache ?? new TimingCache(), level, options);
+  const tuner = new Tuner(target, here, withDefaults(opt), options.timingCache ?? new TimingCache(), level, options);
   try {
     for (const [done, task] of tasks.entries()) {
       if (options.signal?.aborted) throw interrupted(done, tasks.length);
@@ -98,34 +111,35 @@ export async function tune(
 }
 
 class Tuner {
-  private readonly bench: Bench;
+  /** Undefined where the target is not here. */
+  private readonly bench: Bench | undefined;
   private readonly deviceKey: string;
   private readonly learned: ReadonlyMap<string, number>;
   private readonly deadline: number;
   private readonly searches = new Map<KernelTask, Search>();
 
   constructor(
-    private readonly device: Device,
-    pipelines: PipelineCache,
+    private readonly target: Target,
+    here: Here | undefined,
     private readonly sizes: Bindings,
     private readonly cache: TimingCache,
     private readonly level: 1 | 2 | 3 | 4 | 5,
     private readonly options: TuneOptions,
   ) {
-    this.bench = new Bench(device, pipelines, sizes);
-    this.deviceKey = fingerprintKey(device.fingerprint);
+    this.bench = here && new Bench(here.device, here.pipelines, sizes);
+    this.deviceKey = fingerprintKey(target.fingerprint);
     this.learned = learnedFrom(cache);
     const { maxTuneTime } = options;
     this.deadline = maxTuneTime === undefined ? Number.POSITIVE_INFINITY : performance.now() + maxTuneTime * 1000;
   }
 
   dispose(): void {
-    this.bench.dispose();
+    this.bench?.dispose();
   }
 
   /** Begins to compile what a later task will be searched among. */
   lookAhead(task: KernelTask): void {
-    if (this.searches.has(task) || performance.now() >= this.deadline) return;
+    if (!this.bench || this.searches.has(task) || performance.now() >= this.deadline) return;
     const name = this.nameOf(task);
     if (!this.settled(task, name)) this.searches.set(task, this.begin(task, name));
   }
@@ -142,39 +156,42 @@ class Tuner {
     const now = performance.now();
     const end = Math.min(this.deadline, now + (SHARE * (this.deadline - now)) / (total - done));
     const goOn = (): boolean => !signal?.aborted && performance.now() < end;
-    if (goOn()) await this.search(task, this.searches.get(task) ?? this.begin(task, name), goOn, report);
+    const bench = this.bench;
+    if (bench && goOn()) await this.search(bench, task, this.searches.get(task) ?? this.begin(task, name), goOn, report);
     this.searches.delete(task);
     if (signal?.aborted) throw interrupted(done, total);
     const best = this.cache.bestOf(name);
-    return (best && candidateOf(task, best.tactic, best.config, this.device)) ?? firstOf(task, this.device);
+    if (!bench && !best && take(candidatesOf(task, this.target), 2).length > 1) this.options.onUnmeasured?.(task);
+    return (best && candidateOf(task, best.tactic, best.config, this.target)) ?? firstOf(task, this.target);
   }
 
   private nameOf(task: KernelTask): string {
-    return taskKeyOf(task, this.device, this.deviceKey, this.sizes);
+    return taskKeyOf(task, this.target, this.deviceKey, this.sizes);
   }
 
   /** What an earlier search ended with, unless the tactic has changed since: then the same configuration is another kernel. */
   private settled(task: KernelTask, name: string): Candidate | undefined {
     const decision = this.cache.decision(name, this.level);
-    const candidate = decision && candidateOf(task, decision.entry.tactic, decision.entry.config, this.device);
+    const candidate = decision && candidateOf(task, decision.entry.tactic, decision.entry.config, this.target);
     return candidate && keyOf(candidate.kernel, this.deviceKey, this.sizes) === decision.key ? candidate : undefined;
   }
 
   private begin(task: KernelTask, name: string): Search {
     const { wave, most } = LEVELS[this.level];
-    const rest = candidatesOf(task, this.device, this.learned);
+    const rest = candidatesOf(task, this.target, this.learned);
     return { name, rest, first: this.takeWave(rest, Math.min(wave, most)) };
   }
 
   /** The next candidates; those that were never measured begin to compile. */
   private takeWave(rest: Iterator<Candidate>, size: number): Keyed[] {
     const wave = take(rest, size).map((each) => ({ ...each, key: keyOf(each.kernel, this.deviceKey, this.sizes) }));
-    this.bench.compileAhead(wave.filter(({ key }) => !this.cache.get(key)).map(({ kernel }) => kernel));
+    this.bench?.compileAhead(wave.filter(({ key }) => !this.cache.get(key)).map(({ kernel }) => kernel));
     return wave;
   }
 
   /** Measures waves into the cache until they bring nothing, there are none, or `goOn` says no. */
   private async search(
+    bench: Bench,
     task: KernelTask,
     { name, rest, first }: Search,
     goOn: () => boolean,
@@ -190,7 +207,7 @@ class Tuner {
       while (wave.length > 0) {
         const before: number = best?.ns ?? Number.POSITIVE_INFINITY;
         const unknown = wave.filter(({ key }) => !this.cache.get(key));
-        if (unknown.length > 0) field ??= await this.bench.field(task, plainest(task, this.device));
+        if (unknown.length > 0) field ??= await bench.field(task, plainest(task, this.target));
         await field?.race(unknown, before, goOn, (candidate, measured) => {
           const { tactic, config, key } = candidate;
           this.cache.set(key, { tactic, config, task: name, ...measured });

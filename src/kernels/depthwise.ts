@@ -1,88 +1,90 @@
-// Depthwise convolution: an invocation makes a block of neighbouring results of one channel, so that the inputs their windows
-// share are loaded once, into registers. Small kernels are written out; of large ones a row at a time.
+// Depthwise convolution of bytes: an invocation makes four neighbouring channels of one position, a word of the input and one
+// of the weights a tap.
 
-import { isStatic } from "../ir/dims.ts";
-import { add, type Expr, int, mul, slot, substitute, type Var, variable, variables } from "../ir/expr.ts";
-import type { ConvTask, ReduceTask } from "../ir/task.ts";
-import { reduceThread } from "./reduce.ts";
-import { tactic } from "./tactic.ts";
-import { inputAt, storesAt, tilesOf } from "./tiles.ts";
-import { gridOf } from "./winograd.ts";
+import { product } from "../ir/dims.ts";
+import { type Expr, inMemoryOrder, int, mul, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
+import { asReduce, type ConvTask, mapExpressions, mapStore, parallelVars, type ReduceTask } from "../ir/task.ts";
+import type { Caps } from "../util/caps.ts";
+import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
+import { type Config, type Kernel, tactic } from "./tactic.ts";
+import { type Bytes, byteOperands, byteRun, signed, storeRun, storesWords } from "./words.ts";
+import { Block, Module } from "./writer.ts";
 
-/** Results of an invocation along the last two axes. */
-const BLOCKS = [
-  [2, 4],
-  [1, 4],
-  [4, 4],
-  [1, 8],
-  [2, 2],
-  [4, 1],
-] as const;
-/** Multiplications that are written out at most. */
-const MOST = 800;
+/** The sum over taps alone. */
+const overTaps = (task: ConvTask): ReduceTask => {
+  const reduce = asReduce(task);
+  const one = new Map<Expr, Expr>([[task.ic, int(0)]]);
+  return { ...mapExpressions(reduce, (e) => substitute(e, one)), inner: task.kernel };
+};
 
-const tapsOf = (kernel: readonly Var[]): number => kernel.reduce((count, { extent }) => count * (extent as number), 1);
+function operandsOf({ stages }: ReduceTask): readonly [Bytes, Bytes] | undefined {
+  const { body } = stages[0]!;
+  return body.kind === "binary" && body.fn === "mul" ? byteOperands(body.a, body.b) : undefined;
+}
 
-/** Kernels beyond this many taps are looped over, a row at a time. */
-const MOST_TAPS = 49;
-const isLooped = ({ kernel }: ConvTask): boolean => kernel.length > 1 && tapsOf(kernel) > MOST_TAPS;
-const written = (task: ConvTask): number => tapsOf(isLooped(task) ? task.kernel.slice(1) : task.kernel);
+/** Channels lie last in the input, in the weights and in the results, a multiple of four of them. */
+function applicable(task: ConvTask, caps: Caps): boolean {
+  if (task.acc.type !== "i32" || task.ic.extent !== 1 || task.oc.extent !== task.groups) return false;
+  const operands = operandsOf(overTaps(task));
+  return (
+    operands?.every((bytes) => byteRun(bytes, task.oc, 4, caps)) === true &&
+    storesWords(task, task.oc, caps) &&
+    orderOf(task).at(-1) === task.oc
+  );
+}
+
+const orderOf = (task: ConvTask): readonly Var[] =>
+  inMemoryOrder(parallelVars(task), task.stores[0]!.value, task.stores[0]!.index);
 
 export const convDepthwise = tactic("conv", {
   name: "conv.depthwise",
-  applicable: (task) =>
-    task.acc.type === "f32" &&
-    task.groups > 1 &&
-    task.ic.extent === 1 &&
-    task.oc.extent === task.groups &&
-    task.kernel.length <= 2 &&
-    task.kernel.every(({ extent }) => isStatic(extent)),
-  likelihood: (_task, caps) => (caps.tier === "core" ? 0.55 : 0.85),
-  *candidates(task, caps) {
-    for (const [rows, columns] of BLOCKS) {
-      if (rows * columns * written(task) > MOST || (task.out.length === 1 && rows > 1)) continue;
-      // Rows of results share nothing where rows of the kernel are looped over.
-      if (isLooped(task) && rows > 1) continue;
-      for (const size of [64, 128, 256])
-        if (size <= caps.limits.maxComputeInvocationsPerWorkgroup) yield { rows, columns, size };
-    }
+  applicable,
+  likelihood: () => 0.9,
+  *candidates(_task, caps) {
+    for (const size of [64, 128, 256]) if (size <= caps.limits.maxComputeInvocationsPerWorkgroup) yield { size };
   },
-  emit: (task, { rows, columns, size }, caps) =>
-    reduceThread.emit(blocksOf(task, rows as number, columns as number), { size: size! }, caps),
+  emit: emitDepthwise,
 });
 
-/** The task as one whose points are blocks: a sum, over nothing or over rows of the kernel, for each result of a block. */
-function blocksOf(task: ConvTask, rows: number, columns: number): ReduceTask {
-  const sizes = task.out.length === 1 ? [columns] : [rows, columns];
-  const [b, ...t] = variables("t", tilesOf(task, sizes).shape) as [Var, ...Var[]];
-  const c = variable("c", task.oc.extent);
-  const inner = isLooped(task) ? [variable("row", task.kernel[0]!.extent)] : [];
-  const taps = gridOf((inner.length > 0 ? task.kernel.slice(1) : task.kernel).map(({ extent }) => extent as number)).map(
-    (tap): Expr[] => [...inner, ...tap.map(int)],
-  );
-  const results = gridOf(sizes);
-  const slots = results.map((_, i) => slot(`y${i}`, "f32"));
-  const weight = (tap: readonly Expr[]): Expr =>
-    substitute(
-      task.w,
-      new Map<Expr, Expr>([[task.oc, c], [task.ic, int(0)], ...task.kernel.map((v, axis): [Expr, Expr] => [v, tap[axis]!])]),
-    );
-  const term = (at: readonly number[], tap: readonly Expr[]): Expr => {
-    const from = at.map((o, axis) => add(int(o * task.strides[axis]!), mul(tap[axis]!, int(task.dilations[axis]!))));
-    return mul(inputAt(task, sizes, b, t, c, from), weight(tap));
+function emitDepthwise(task: ConvTask, config: Config, caps: Caps): Kernel {
+  const size = config.size as number;
+  const module = new Module(caps);
+  const block = new Block(module);
+  const vars = orderOf(task);
+  const words = (task.oc.extent as number) / 4;
+  const grid = [...vars.slice(0, -1).map(({ extent }) => extent), words];
+  const total = product(grid);
+  const item = variable("item", total);
+  block.line(`let item = ${WORKGROUP_NUMBER} * ${size} + i32(lane);`);
+  block.line(`if (item >= ${module.dim(total)}) { return; }`);
+  block.bind(item, "item");
+  const index = unflatten(item, grid);
+  const first = variable("channel", task.oc.extent);
+  block.line(`let channel = ${block.value(mul(index.at(-1)!, int(4)))};`);
+  block.bind(first, "channel");
+  const at = new Map<Expr, Expr>(vars.map((v, i) => [v, v === task.oc ? first : index[i]!]));
+  const reduce = mapExpressions(overTaps(task), (e) => substitute(e, at));
+  const operands = operandsOf(reduce)!;
+  const read = (bytes: Bytes): string => {
+    const { load, offset } = byteRun(bytes, first, 4, caps)!;
+    const name = block.fresh();
+    const zero = block.value(bytes.zero);
+    block.line(`var ${name} = vec4<i32>();`);
+    const fetch = (): void => {
+      const word = signed(load, `${module.buffer(load.value, "read")}[${block.value(offset)} >> 2u]`);
+      block.line(`${name} = ${module.call("unpack_bytes", word)} - ${zero};`);
+    };
+    if (bytes.guard) block.nest(`if (${block.value(bytes.guard)})`, fetch, true);
+    else fetch();
+    return name;
   };
-  return {
-    kind: "reduce",
-    name: task.name,
-    origins: task.origins,
-    vars: [b, ...t, c],
-    inner,
-    stages: results.map((at, i) => ({
-      slot: slots[i]!,
-      fn: "sum",
-      body: taps.map((tap) => term(at, tap)).reduce((sum, e) => add(sum, e)),
-    })),
-    each: false,
-    stores: results.flatMap((at, i) => storesAt(task, sizes, b, t, c, at.map(int), slots[i]!)),
-  };
+  block.line("var acc = vec4<i32>();");
+  block.loops(reduce.inner, () => {
+    const [x, w] = operands.map(read);
+    block.line(`acc += ${x} * ${w};`);
+  });
+  const stores = task.stores.map((store) => mapStore(store, (e) => substitute(e, at)));
+  storeRun(block, stores, first, task.acc, ["acc.x", "acc.y", "acc.z", "acc.w"]);
+  module.add(`@compute @workgroup_size(${size})\nfn main(${ENTRY_PARAMETERS}) {\n${block.text()}\n}`);
+  return { steps: [module.step(gridFor(total, size))], scratch: [], packed: [] };
 }

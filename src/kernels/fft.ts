@@ -1,6 +1,7 @@
 // Convolution by Fourier transforms with overlap-save: tiles of T x T inputs give (T - k + 1) valid results along each axis. A
 // workgroup transforms one tile of some channels, rows in registers, then columns; each frequency is then a matrix product of
-// complex channels, as a real one of twice the depth and width; the spectra of the weights are made with the engine.
+// complex channels, as a real one of twice the depth and width; the spectra of the weights are made with the engine. All in f32:
+// sums over a tile would leave the range of f16.
 
 import { type Dim, isStatic, product } from "../ir/dims.ts";
 import { add, type Expr, float, int, load, mul, type Slot, slot, unflatten, type Var, variable } from "../ir/expr.ts";
@@ -11,8 +12,9 @@ import { emitProduct, fitsBuffers, inTurn, productConfigs } from "./chain.ts";
 import { type Complex, transform } from "./fft-terms.ts";
 import { ENTRY_PARAMETERS, gridOf, WORKGROUP_NUMBER } from "./grid.ts";
 import { constantWeights, type Packed, packed } from "./packing.ts";
+import { storesElements } from "./product.ts";
 import { type Kernel, tactic } from "./tactic.ts";
-import { inputAt, isHalf, storesAt, tilesOf } from "./tiles.ts";
+import { inputAt, storesAt, tilesOf } from "./tiles.ts";
 import { Block, Module } from "./writer.ts";
 
 const TILES = [16, 32] as const;
@@ -44,12 +46,13 @@ export const convFft = tactic("conv", {
   name: "conv.fft",
   applicable: (task, caps) =>
     task.acc.type === "f32" &&
+    storesElements(task, caps) &&
     task.groups === 1 &&
     task.kernel.length === 2 &&
     [...task.strides, ...task.dilations].every((step) => step === 1) &&
     constantWeights(task) !== undefined &&
     task.kernel.some(({ extent }) => (extent as number) > 2) &&
-    TILES.some((tile) => fits(task, tile) && fitsBuffers(stepsOf(task, tile, false).values, caps)),
+    TILES.some((tile) => fits(task, tile) && fitsBuffers(stepsOf(task, tile).values, caps)),
   likelihood: (task, caps) => {
     const channels = Math.min(sizeOr(task.ic.extent), sizeOr(task.oc.extent));
     const best = Math.min(...TILES.filter((tile) => fits(task, tile)).map((tile) => savings(task, tile)));
@@ -57,15 +60,13 @@ export const convFft = tactic("conv", {
   },
   *candidates(task, caps) {
     for (const tile of TILES.filter((size) => fits(task, size)).sort((a, b) => savings(task, a) - savings(task, b))) {
-      for (const half of isHalf(task) && caps.f16 ? [false, true] : [false]) {
-        const { gemm, values } = stepsOf(task, tile, half);
-        if (!fitsBuffers(values, caps)) continue;
-        for (const config of productConfigs(gemm, caps, PRODUCTS)) yield { tile, half, ...config };
-      }
+      const { gemm, values } = stepsOf(task, tile);
+      if (!fitsBuffers(values, caps)) continue;
+      for (const config of productConfigs(gemm, caps, PRODUCTS)) yield { tile, ...config };
     }
   },
-  emit: (task, { tile, half, ...config }, caps) => {
-    const steps = stepsOf(task, tile as number, half as boolean);
+  emit: (task, { tile, ...config }, caps) => {
+    const steps = stepsOf(task, tile as number);
     return inTurn(
       [emitForward(task, steps, caps), emitProduct(steps.gemm, config, caps), emitInverse(task, steps, caps)],
       [steps.spectrum, steps.products],
@@ -88,15 +89,14 @@ interface Steps {
   readonly values: readonly Value[];
 }
 
-function stepsOf(task: ConvTask, tile: number, f16: boolean): Steps {
+function stepsOf(task: ConvTask, tile: number): Steps {
   const half = tile / 2 + 1;
   const outputs = task.kernel.map(({ extent }) => tile - (extent as number) + 1);
   const { count } = tilesOf(task, outputs);
   const [ic, oc] = [task.ic.extent as number, task.oc.extent as number];
-  const dtype = f16 ? "f16" : "f32";
-  const spectrum = makeValue(`${task.name}.spectrum`, dtype, [tile * half, count, 2 * ic]);
+  const spectrum = makeValue(`${task.name}.spectrum`, "f32", [tile * half, count, 2 * ic]);
   const products = makeValue(`${task.name}.products`, "f32", [tile * half, count, 2 * oc]);
-  const weights = spectra(task, tile, dtype);
+  const weights = spectra(task, tile);
   const [f, m, n, k] = [
     variable("f", tile * half),
     variable("m", count),
@@ -257,14 +257,14 @@ function emitInverse(task: ConvTask, { tile, half, outputs, products }: Steps, c
  * Conjugate spectra of the weights (a network's convolution is a correlation) over T², so that the inverse transform need not
  * scale, as real matrices [[re, im], [-im, re]]: [frequencies, 2·input channels, 2·output channels].
  */
-function spectra(task: ConvTask, tile: number, dtype: "f32" | "f16"): Packed {
+function spectra(task: ConvTask, tile: number): Packed {
   const { value } = constantWeights(task)!;
   const [oc, ic] = [task.oc.extent as number, task.ic.extent as number];
   const [height, width] = task.kernel.map(({ extent }) => extent as number) as [number, number];
   const half = tile / 2 + 1;
   const cos = Array.from({ length: tile }, (_, i) => Math.cos((2 * Math.PI * i) / tile));
   const sin = Array.from({ length: tile }, (_, i) => Math.sin((2 * Math.PI * i) / tile));
-  return packed(value, `fft${tile}`, dtype, [tile * half, 2 * ic, 2 * oc], (read, target) => {
+  return packed(value, `fft${tile}`, "f32", [tile * half, 2 * ic, 2 * oc], (read, target) => {
     const rows = new Float64Array(2 * height * half);
     for (let o = 0; o < oc; o++) {
       for (let c = 0; c < ic; c++) {

@@ -23,6 +23,7 @@ import { makeValue, type Value } from "../ir/value.ts";
 import { emitProduct, fitsBuffers, inTurn, productConfigs } from "./chain.ts";
 import { mapElement } from "./map.ts";
 import { constantWeights, type Packed, packed } from "./packing.ts";
+import { storesElements } from "./product.ts";
 import { tactic } from "./tactic.ts";
 import { isHalf } from "./tiles.ts";
 
@@ -33,6 +34,7 @@ export const convFirstLayer = tactic("conv", {
   name: "conv.first-layer",
   applicable: (task, caps) =>
     task.acc.type === "f32" &&
+    storesElements(task, caps) &&
     task.groups === 1 &&
     isStatic(task.ic.extent) &&
     task.ic.extent < LANES &&

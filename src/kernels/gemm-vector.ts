@@ -6,7 +6,7 @@ import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
 import { type Expr, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
 import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
-import { asGemm, isContiguous } from "./product.ts";
+import { asGemm, isContiguous, storesElements } from "./product.ts";
 import { specialize } from "./specialize.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { returnFour, vectorLoad } from "./vector.ts";
@@ -27,8 +27,8 @@ const SHAPES = [
 
 const known = (dim: Dim): number => (isStatic(dim) ? dim : 512);
 
-const applicable = (task: GemmTask | ConvTask): boolean =>
-  task.acc.type === "f32" && (task.kind === "gemm" || isStatic(task.oc.extent));
+const applicable = (task: GemmTask | ConvTask, caps: Caps): boolean =>
+  task.acc.type === "f32" && storesElements(task, caps) && (task.kind === "gemm" || isStatic(task.oc.extent));
 
 function* candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
   const { m, n, batch } = asGemm(task);

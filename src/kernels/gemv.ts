@@ -6,6 +6,7 @@ import { type Expr, int, mul, substitute, unflatten, type Var, variable } from "
 import { type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, gridOf, WORKGROUP_NUMBER } from "./grid.ts";
+import { storesElements } from "./product.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { readFour, vectorLoad } from "./vector.ts";
 import { Block, Module } from "./writer.ts";
@@ -19,7 +20,11 @@ const direction = ({ b, n, k }: GemmTask, caps: Caps): "n" | "k" | undefined =>
 export const gemmVectorMatrix = tactic("gemm", {
   name: "gemm.gemv",
   applicable: (task, caps) =>
-    task.acc.type === "f32" && isStatic(task.m.extent) && task.m.extent <= MOST_ROWS && direction(task, caps) !== undefined,
+    task.acc.type === "f32" &&
+    storesElements(task, caps) &&
+    isStatic(task.m.extent) &&
+    task.m.extent <= MOST_ROWS &&
+    direction(task, caps) !== undefined,
   likelihood: (_task, caps) => (caps.tier === "core" ? 0.5 : 0.9),
   *candidates(task, caps) {
     // [invocations, vectors (or columns, along k) a workgroup makes]

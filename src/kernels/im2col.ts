@@ -7,7 +7,7 @@ import type { ConvTask, GemmTask, MapTask } from "../ir/task.ts";
 import { makeValue, type Value } from "../ir/value.ts";
 import { emitProduct, fitsBuffers, inTurn, productConfigs } from "./chain.ts";
 import { mapElement } from "./map.ts";
-import { asGemm } from "./product.ts";
+import { asGemm, storesElements } from "./product.ts";
 import { tactic } from "./tactic.ts";
 import { isHalf } from "./tiles.ts";
 
@@ -17,6 +17,7 @@ export const convIm2col = tactic("conv", {
   name: "conv.im2col",
   applicable: (task, caps) =>
     task.acc.type === "f32" &&
+    storesElements(task, caps) &&
     isStatic(task.oc.extent) &&
     task.kernel.some(({ extent }) => extent !== 1) &&
     fitsBuffers([stepsOf(task).windows], caps),

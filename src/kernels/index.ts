@@ -5,10 +5,13 @@ import type { Caps } from "../util/caps.ts";
 import { attentionDirect, attentionRows } from "./attention.ts";
 import { convBlocked, gemmBlocked } from "./blocked.ts";
 import { convDepthwise } from "./depthwise.ts";
+import { convDepthwiseWindow } from "./depthwise-window.ts";
 import { convDirect, gemmDirect, gemmDot } from "./direct.ts";
 import { convFft } from "./fft.ts";
 import { convFirstLayer } from "./first-layer.ts";
+import { convDot4, gemmDot4 } from "./gemm-dot4.ts";
 import { convMatrix, gemmMatrix } from "./gemm-matrix.ts";
+import { convMatrixBytes, gemmMatrixBytes } from "./gemm-matrix-bytes.ts";
 import { convImplicitGemm, gemmTiled } from "./gemm-tiled.ts";
 import { convVector, gemmVector } from "./gemm-vector.ts";
 import { gemmVectorMatrix } from "./gemv.ts";
@@ -24,19 +27,33 @@ import { convWinogradFused } from "./winograd-fused.ts";
 const TACTICS = {
   map: [mapElement, mapPrivate],
   reduce: [reduceThread, reduceWorkgroup],
-  gemm: [gemmDirect, gemmDot, gemmVectorMatrix, gemmBlocked, gemmTiled, gemmVector, gemmSplitK, gemmMatrix],
+  gemm: [
+    gemmDirect,
+    gemmDot,
+    gemmVectorMatrix,
+    gemmBlocked,
+    gemmTiled,
+    gemmVector,
+    gemmSplitK,
+    gemmMatrix,
+    gemmDot4,
+    gemmMatrixBytes,
+  ],
   conv: [
     convDirect,
     convBlocked,
     convImplicitGemm,
     convVector,
     convMatrix,
+    convDot4,
+    convMatrixBytes,
     convWinograd,
     convWinogradFused,
     convFft,
     convSplitK,
     convIm2col,
     convDepthwise,
+    convDepthwiseWindow,
     convFirstLayer,
   ],
   attention: [attentionDirect, attentionRows],

@@ -7,7 +7,7 @@ import type { ConvTask, GemmTask, ReduceTask } from "../ir/task.ts";
 import { makeValue, type Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
 import { emitProduct, fitsBuffers, inTurn, productConfigs } from "./chain.ts";
-import { asGemm } from "./product.ts";
+import { asGemm, storesElements } from "./product.ts";
 import { reduceThread } from "./reduce.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 
@@ -24,8 +24,11 @@ const slicesOf = (depth: Dim): number[] =>
 const depthOf = (task: GemmTask | ConvTask): Dim =>
   task.kind === "gemm" ? task.k.extent : product([task.ic, ...task.kernel].map(({ extent }) => extent));
 
-const applicable = (task: GemmTask | ConvTask): boolean =>
-  task.acc.type === "f32" && slicesOf(depthOf(task)).length > 0 && (task.kind === "gemm" || isStatic(task.oc.extent));
+const applicable = (task: GemmTask | ConvTask, caps: Caps): boolean =>
+  task.acc.type === "f32" &&
+  storesElements(task, caps) &&
+  slicesOf(depthOf(task)).length > 0 &&
+  (task.kind === "gemm" || isStatic(task.oc.extent));
 
 const likelihood = (task: GemmTask | ConvTask, caps: Caps): number => {
   const { batch, m, n, k } = asGemm(task);

@@ -30,7 +30,7 @@ const sizeOr = (dim: Dim): number => (isStatic(dim) ? dim : 512);
 export const convWinogradFused = tactic("conv", {
   name: "conv.winograd-fused",
   applicable: (task, caps) =>
-    isWinograd(task) &&
+    isWinograd(task, caps) &&
     task.groups === 1 &&
     task.kernel.length === 2 &&
     task.kernel.every(({ extent }) => extent === 3) &&

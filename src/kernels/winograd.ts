@@ -11,6 +11,7 @@ import { emitProduct, fitsBuffers, inTurn, productConfigs } from "./chain.ts";
 import { type Filter, filterOf, MOST_POINTS } from "./cook-toom.ts";
 import { mapElement } from "./map.ts";
 import { constantWeights, type Packed, packed } from "./packing.ts";
+import { storesElements } from "./product.ts";
 import { reduceThread } from "./reduce.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { inputAt, isHalf, storesAt, tilesOf } from "./tiles.ts";
@@ -37,7 +38,8 @@ function fits({ kernel }: ConvTask, outputs: number): boolean {
 }
 
 /** True for what Winograd's algorithm can do: steps of 1, kernels of 2 to 5 taps, weights known when the engine is built. */
-export const isWinograd = (task: ConvTask): boolean =>
+export const isWinograd = (task: ConvTask, caps: Caps): boolean =>
+  storesElements(task, caps) &&
   task.acc.type === "f32" &&
   [...task.strides, ...task.dilations].every((step) => step === 1) &&
   task.kernel.every(({ extent }) => isStatic(extent) && extent <= 5) &&
@@ -59,7 +61,8 @@ export const convWinograd = tactic("conv", {
   *candidates(task, caps) {
     for (const outputs of [4, 2, 6]) {
       if (!fits(task, outputs)) continue;
-      for (const half of isHalf(task) && caps.f16 ? [true, false] : [false]) {
+      // Transforms of larger tiles multiply magnitudes by up to a hundred: f16 would overflow where the layer does not.
+      for (const half of isHalf(task) && caps.f16 && outputs === 2 ? [true, false] : [false]) {
         const { gemm, weights, between } = stepsOf(task, outputs, half);
         if (!fitsBuffers([...between, weights.value], caps)) continue;
         for (const config of productConfigs(gemm, caps, PRODUCTS)) yield { outputs, half, ...config };

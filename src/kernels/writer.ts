@@ -40,7 +40,7 @@ export class Module {
     return this.buffers.get(value)!.name;
   }
 
-  /** A second view of a value that is only read: four f16 or f32 an item. */
+  /** A second view of a value that is only read: four f16 or f32, or sixteen bytes, an item. */
   vectorBuffer(value: Value): string {
     let name = this.vectors.get(value);
     if (!name) this.vectors.set(value, (name = `v${this.vectors.size}`));

@@ -22,7 +22,7 @@ const small = (name: string): KernelTask => gemm(name, "f32", [], 8, 8, 8).task;
 
 async function search(tasks: readonly KernelTask[], options: TuneOptions) {
   const tried: string[] = [];
-  const choices = await tune(programOf(...tasks), device, new PipelineCache(device), new Map(), {
+  const choices = await tune(programOf(...tasks), device, { device, pipelines: new PipelineCache(device) }, new Map(), {
     ...options,
     onProgress: (progress) => {
       if (/ (gemm|conv)\./.test(progress.what)) tried.push(progress.what);

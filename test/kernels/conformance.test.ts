@@ -13,6 +13,7 @@ import { readsOf, writesOf } from "../../src/ir/task.ts";
 import { numbersOf, sizeOf, tensor } from "../../src/ir/tensor.ts";
 import type { Value } from "../../src/ir/value.ts";
 import { tacticsFor } from "../../src/kernels/index.ts";
+import type { Kernel } from "../../src/kernels/tactic.ts";
 import { openNodeDevice } from "../../src/node-device.ts";
 import { conv, gemm, numbers, PROBLEMS, type Problem } from "./problems.ts";
 
@@ -29,8 +30,9 @@ afterAll(() => {
 
 /** Symbols of the problems stand for this. */
 const SIZES = new Map([["N", 3]]);
-/** Candidates of a tactic that are run for one problem. */
-const CANDIDATES = 1;
+/** Candidates of a tactic that are looked at for one problem; the one of the shortest text is run: software drivers compile for seconds. */
+const CANDIDATES = 3;
+const textOf = ({ steps }: Kernel): number => steps.reduce((sum, { wgsl }) => sum + wgsl.length, 0);
 /** What transforms in f16 or over many points may lose beyond a layer's budget: the tuner then drops them. */
 const LOSSY = 10;
 
@@ -54,18 +56,20 @@ async function check({ name, task }: Problem, seed: number): Promise<string[]> {
   try {
     for (const tactic of tacticsFor(task, device.caps)) {
       const candidates = [...tactic.candidates(task, device.caps)];
-      for (let i = 0; i < Math.min(CANDIDATES, candidates.length); i++) {
+      const picked = Array.from({ length: Math.min(CANDIDATES, candidates.length) }, (_, i) => {
         const config = candidates[(seed + Math.floor((i * candidates.length) / CANDIDATES)) % candidates.length]!;
-        const ready = await rig.prepare(tactic.emit(task, config, device.caps));
-        const { rms, peak } = deviationOf(await rig.run(ready), expected);
-        ready.dispose();
-        const label = `${name}: ${tactic.name} ${JSON.stringify(config)} rms ${rms} peak ${peak}`;
-        const lossy = config.half === true || config.outputs === 6;
-        const budget = budgetOf(task) * (lossy ? LOSSY : 1);
-        expect(rms, label).toBeLessThanOrEqual(budget);
-        expect(peak, label).toBeLessThanOrEqual(6 * budget);
-        ran.push(tactic.name);
-      }
+        return { config, kernel: tactic.emit(task, config, device.caps) };
+      });
+      if (picked.length === 0) continue;
+      const { config, kernel } = picked.reduce((a, b) => (textOf(b.kernel) < textOf(a.kernel) ? b : a));
+      const ready = await rig.prepare(kernel);
+      const { rms, peak } = deviationOf(await rig.run(ready), expected);
+      ready.dispose();
+      const label = `${name}: ${tactic.name} ${JSON.stringify(config)} rms ${rms} peak ${peak}`;
+      const budget = budgetOf(task) * (config.half === true || config.outputs === 6 ? LOSSY : 1);
+      expect(rms, label).toBeLessThanOrEqual(budget);
+      expect(peak, label).toBeLessThanOrEqual(6 * budget);
+      ran.push(tactic.name);
     }
   } finally {
     rig.dispose();
@@ -112,7 +116,7 @@ test("random convolutions", { timeout: 600_000 }, async () => {
       const x = [batch, groups * ic, ...spatial];
       await check(conv("random", { x, w: [groups * oc, ic, ...spatial.map(() => kernel)], groups, ...rest }), seed);
     }),
-    { numRuns: 8 },
+    { numRuns: 6 },
   );
 });
 
