@@ -30,11 +30,14 @@ const depthOf = (task: KernelTask): number => {
 
 /**
  * The root mean square error that a kernel of this task may have. Sums of f32 in any order differ by about 1e-7 times the root
- * of their length; results that are f16 were rounded by 2^-11 already, and may lose as much again twice.
+ * of their length; results that are f16 were rounded by 2^-11 already, and may lose as much again twice; bytes may round the
+ * other way.
  */
 export function budgetOf(task: KernelTask): number {
   const sums = 1e-5 + 1e-7 * Math.sqrt(depthOf(task));
-  return writesOf(task).some(({ dtype }) => dtype === "f16" || dtype === "bf16") ? 1e-3 + sums : sums;
+  const types = writesOf(task).map(({ dtype }) => dtype);
+  if (types.some((dtype) => dtype === "i8" || dtype === "u8")) return 5e-3 + sums;
+  return types.some((dtype) => dtype === "f16" || dtype === "bf16") ? 1e-3 + sums : sums;
 }
 
 /** The worse of the values that a task writes. Elements that were not finite before are left out; those that should be and are not count as infinitely wrong. */

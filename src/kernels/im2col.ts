@@ -19,6 +19,7 @@ export const convIm2col = tactic("conv", {
     task.acc.type === "f32" &&
     storesElements(task, caps) &&
     isStatic(task.oc.extent) &&
+    task.oc.extent >= 4 * task.groups &&
     task.kernel.some(({ extent }) => extent !== 1) &&
     fitsBuffers([stepsOf(task).windows], caps),
   likelihood: (task) => ((task.oc.extent as number) / task.groups < 16 ? 0.05 : 0.35),

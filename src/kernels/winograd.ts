@@ -37,10 +37,11 @@ function fits({ kernel }: ConvTask, outputs: number): boolean {
   return sizes.every((size) => size <= MOST_POINTS) && sizes.reduce((a, b) => a * b, 1) <= MOST_TILE;
 }
 
-/** True for what Winograd's algorithm can do: steps of 1, kernels of 2 to 5 taps, weights known when the engine is built. */
+/** True for what Winograd's algorithm can do: steps of 1, kernels of 2 to 5 taps, channels to sum, weights known when the engine is built. */
 export const isWinograd = (task: ConvTask, caps: Caps): boolean =>
-  storesElements(task, caps) &&
   task.acc.type === "f32" &&
+  storesElements(task, caps) &&
+  sizeOr(task.ic.extent) >= 4 &&
   [...task.strides, ...task.dilations].every((step) => step === 1) &&
   task.kernel.every(({ extent }) => isStatic(extent) && extent <= 5) &&
   task.kernel.some(({ extent }) => extent !== 1) &&

@@ -77,11 +77,24 @@ async function check({ name, task }: Problem, seed: number): Promise<string[]> {
   return ran;
 }
 
-const isFloatProduct = ({ task }: Problem): boolean =>
-  (task.kind === "conv" || task.kind === "gemm") && task.acc.type === "f32";
+/** The problems that reach every tactic of products and convolutions in f32 and f16; the others are compiled only. */
+const RUN: ReadonlySet<string> = new Set([
+  "gemm",
+  "gemm f16 odd",
+  "gemm few rows",
+  "gemm deep",
+  "conv 3x3 known",
+  "conv 3x3 known f16",
+  "conv 3x3 known grouped",
+  "conv 1x3 known",
+  "conv 7x7 known",
+  "conv 3 channels known",
+  "conv depthwise large",
+  "conv symbolic known",
+]);
 
 describe("the problems", () => {
-  test.each(PROBLEMS.filter(isFloatProduct).map((problem) => [problem.name, problem] as const))(
+  test.each(PROBLEMS.filter(({ name }) => RUN.has(name)).map((problem) => [problem.name, problem] as const))(
     "%s",
     { timeout: 300_000 },
     async (_, problem) => {
@@ -116,7 +129,7 @@ test("random convolutions", { timeout: 600_000 }, async () => {
       const x = [batch, groups * ic, ...spatial];
       await check(conv("random", { x, w: [groups * oc, ic, ...spatial.map(() => kernel)], groups, ...rest }), seed);
     }),
-    { numRuns: 6 },
+    { numRuns: 4 },
   );
 });
 
@@ -134,6 +147,6 @@ test("random products", { timeout: 600_000 }, async () => {
     fc.asyncProperty(problems, async ({ dtype: type, batch, m, n, k, transposed, seed }) => {
       await check(gemm("random", type, batch, m, n, k, transposed), seed);
     }),
-    { numRuns: 6 },
+    { numRuns: 4 },
   );
 });
