@@ -1,0 +1,36 @@
+// Marks of shader files: filled, written out, insisted on.
+
+import { describe, expect, it } from "vitest";
+import { specialize } from "../../src/kernels/specialize.ts";
+
+const SHADER = `// What a file says of itself stays out.
+const COUNT = 1u;                //# spec
+fn take(i: u32) -> f32 { return 0.0; }   //# hook
+fn main() {
+  for (var i = 0u; i < COUNT; i++) { //# unroll
+    for (var row = 0u; row < 2u; row++) { //# unroll
+      sums[2u * i + row] = take(i);
+    }
+  }
+}`;
+
+describe("a shader's marks", () => {
+  it("are replaced, loops by their turns", () => {
+    const text = specialize("test", SHADER, { specs: { COUNT: 2 }, hooks: { take: "  return 1.0;" } });
+    expect(text.split("\n").map((line) => line.trim())).toEqual([
+      "const COUNT = 2u;",
+      "fn take(i: u32) -> f32 {",
+      "return 1.0;",
+      "}",
+      "fn main() {",
+      ...[0, 1].flatMap((i) => ["{", ...[0, 1].flatMap((row) => ["{", `sums[2u * ${i}u + ${row}u] = take(${i}u);`, "}"]), "}"]),
+      "}",
+    ]);
+  });
+
+  it("must all be filled, and every filling have its mark", () => {
+    const hooks = { take: "" };
+    expect(() => specialize("test", SHADER, { specs: {}, hooks })).toThrow(/COUNT|loop/);
+    expect(() => specialize("test", SHADER, { specs: { COUNT: 1, OTHER: 2 }, hooks })).toThrow(/OTHER/);
+  });
+});
