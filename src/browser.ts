@@ -2,7 +2,8 @@
 
 import { Builder as Compiler } from "./builder.ts";
 import { type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";
-import { hostOperator } from "./ops/registry.ts";
+import { hostOperatorsWith } from "./ops/host.ts";
+import type { Picture } from "./ops/image-decoder.ts";
 import { Runtime as LeanRuntime, type RuntimeOptions } from "./runtime.ts";
 import { noAdapter } from "./util/errors.ts";
 
@@ -21,7 +22,22 @@ export function pageGpu(): GPU {
   return gpu;
 }
 
+/** Decodes what the browser does: JPEG, PNG, WebP, GIF, BMP, AVIF. */
+async function decodePicture(file: Uint8Array): Promise<Picture> {
+  const bitmap = await createImageBitmap(new Blob([file.slice()]), { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  const { width, height } = bitmap;
+  const canvas = new OffscreenCanvas(width, height).getContext("2d")!;
+  canvas.drawImage(bitmap, 0, 0);
+  const { data } = canvas.getImageData(0, 0, width, height);
+  return { width, height, rgba: new Uint8Array(data.buffer) };
+}
+const hostOperators = hostOperatorsWith(decodePicture);
+
 export class Builder extends Compiler {
+  constructor(device: Device) {
+    super(device, hostOperators);
+  }
+
   /** A builder on the page's GPU. Errors: K401 no adapter, K402 the adapter gave no device. */
   static async create(where: Where = {}): Promise<Builder> {
     return new Builder(await deviceFrom(where));
@@ -32,6 +48,6 @@ export class Builder extends Compiler {
 export class Runtime extends LeanRuntime {
   /** A runtime on the page's GPU. Errors: K401 no adapter, K402 the adapter gave no device. */
   static override async create(where: Where = {}, options: RuntimeOptions = {}): Promise<Runtime> {
-    return new Runtime(await deviceFrom(where), { hostOperators: hostOperator, ...options });
+    return new Runtime(await deviceFrom(where), { hostOperators, ...options });
   }
 }

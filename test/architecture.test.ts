@@ -32,10 +32,19 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[] | "anything">> = {
   "browser.ts": "anything",
   "node.ts": "anything",
   "node-device.ts": "anything",
+  "node-pictures.ts": "anything",
   cli: "anything",
 };
 /** Rooms that may name the platform, and install what they like. */
-const RIMS: ReadonlySet<string> = new Set(["browser.ts", "node.ts", "node-device.ts", "ort-browser.ts", "ort-node.ts", "cli"]);
+const RIMS: ReadonlySet<string> = new Set([
+  "browser.ts",
+  "node.ts",
+  "node-device.ts",
+  "node-pictures.ts",
+  "ort-browser.ts",
+  "ort-node.ts",
+  "cli",
+]);
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   importer: ["onnx-proto"],
   engine: ["gl-matrix"],

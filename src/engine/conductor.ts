@@ -3,7 +3,7 @@
 import type { Memory } from "../gpu/buffers.ts";
 import { fromDevice, toDevice } from "../ir/storage.ts";
 import { allocate, numbersOf, sizeOf, type Tensor, writer } from "../ir/tensor.ts";
-import type { HostOperators } from "./engine.ts";
+import type { Engine, HostOperators } from "./engine.ts";
 import type { Bindings, Places } from "./places.ts";
 import type { HostStep, IfStep, LoopStep, Plan, Step } from "./plan.ts";
 import type { Run } from "./run.ts";
@@ -14,6 +14,8 @@ export class Conductor {
   constructor(
     private readonly plan: Plan,
     private readonly hostOperators: HostOperators,
+    /** A constant that stays on the host. */
+    private readonly constant: Engine["hostConstant"],
     private readonly memory: Memory,
     private readonly places: Places,
     private readonly stretches: Stretches,
@@ -38,17 +40,24 @@ export class Conductor {
     }
   }
 
-  /** Moves a tensor into its buffer. `place` names it in errors. */
+  /** Moves a tensor into its buffer, or keeps it where it stays on the host. `place` names it in errors. */
   async upload(number: number, tensor: Tensor, run: Run, bindings: Bindings, place: string): Promise<void> {
-    const bytes = toDevice(tensor, this.plan.buffers[number]!.storage, place);
+    const { home, storage } = this.plan.buffers[number]!;
+    if (home.kind === "host") {
+      run.hosted.set(number, tensor);
+      return;
+    }
+    const bytes = toDevice(tensor, storage, place);
     if (bytes.length === 0) return;
     const { buffer, offset } = await this.places.at(number, bindings, run.ends);
     await this.memory.upload(buffer, bytes, offset);
   }
 
-  private async download(number: number, run: Run, bindings: Bindings): Promise<Tensor> {
-    const { dtype, storage } = this.plan.buffers[number]!;
+  /** A value as the host sees it. */
+  async download(number: number, run: Run, bindings: Bindings): Promise<Tensor> {
+    const { dtype, storage, home } = this.plan.buffers[number]!;
     const shape = this.places.shapeOf(number, bindings);
+    if (home.kind === "host") return run.hosted.get(number) ?? this.constant(home, dtype, shape);
     const bytes = this.places.bytesOf(number, bindings);
     if (bytes === 0) return fromDevice(new Uint8Array(0), dtype, shape, storage);
     const { buffer, offset } = await this.places.at(number, bindings, run.ends);
@@ -83,7 +92,7 @@ export class Conductor {
     const inputs = await Promise.all(
       step.inputs.map((number) => (number === null ? undefined : this.download(number, run, bindings))),
     );
-    const results = operator(inputs, step.attrs);
+    const results = await operator(inputs, step.attrs);
     for (const [i, number] of step.outputs.entries()) {
       this.bindShape(number, results[i]!.shape, bindings);
       await this.upload(number, results[i]!, run, bindings, `output ${i} of host layer "${step.node}"`);

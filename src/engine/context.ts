@@ -2,7 +2,7 @@
 
 import { Memory } from "../gpu/buffers.ts";
 import type { Readback } from "../gpu/download.ts";
-import { fromDevice } from "../ir/storage.ts";
+import { fromDevice, toDevice } from "../ir/storage.ts";
 import { disposedContext } from "../util/errors.ts";
 import { Conductor } from "./conductor.ts";
 import {
@@ -21,7 +21,7 @@ import type { PlanOutput } from "./plan.ts";
 import type { Profiler } from "./profiler.ts";
 import { Run } from "./run.ts";
 import { Scratch } from "./scratch.ts";
-import { bindInputs, DimensionTable } from "./shapes.ts";
+import { bindInputs, DimensionTable, type InferredShapes, InputShapes } from "./shapes.ts";
 import { Stretches } from "./stretches.ts";
 
 export interface ContextOptions {
@@ -30,6 +30,11 @@ export interface ContextOptions {
    * fetched. 1: none begins before its predecessor has ended. Default 3; more only hold more staging memory.
    */
   readonly inFlight?: number;
+  /**
+   * Buffers for activations, each as large as `Engine.activationMemory` says: the context makes none. They stay the caller's, and
+   * several contexts may have the same, as long as their runs do not overlap.
+   */
+  readonly activations?: readonly GPUBuffer[];
 }
 
 /** Larger outputs come down in pieces, so that one is copied out while the next is moved. */
@@ -50,6 +55,7 @@ export class ExecutionContext {
   profiler: Profiler | undefined;
   private readonly memory: Memory;
   private readonly table = new DimensionTable();
+  private readonly shapes: InputShapes;
   private readonly checker: EndChecker;
   private readonly places: Places;
   private readonly stretches: Stretches;
@@ -69,22 +75,34 @@ export class ExecutionContext {
   constructor(
     private readonly engine: Engine,
     private readonly onFree: () => void,
-    { inFlight = 3 }: ContextOptions = {},
+    { inFlight = 3, activations }: ContextOptions = {},
   ) {
     const { device, plan } = engine;
     const { table } = this;
     this.inFlight = Math.max(1, inFlight);
     this.memory = new Memory(device);
-    this.checker = new EndChecker(plan.inputs, plan.outputs, usesOf(plan.steps), table);
-    this.places = new Places(plan, engine.weightBuffers, this.memory, table, () => this.stretches.clear());
+    this.shapes = new InputShapes(plan, table);
+    this.checker = new EndChecker(plan, usesOf(plan.steps), this.shapes);
+    this.places = new Places(plan, engine.weightBuffers, this.memory, table, () => this.stretches.clear(), activations);
     this.stretches = new Stretches(device, plan, engine.pipelines, this.memory, this.places, table);
-    this.conductor = new Conductor(plan, engine.hostOperators, this.memory, this.places, this.stretches, table);
+    const constant: Engine["hostConstant"] = (home, dtype, shape) => engine.hostConstant(home, dtype, shape);
+    this.conductor = new Conductor(plan, engine.hostOperators, constant, this.memory, this.places, this.stretches, table);
     this.scratch = new Scratch(device, this.memory);
   }
 
   /** Bytes of GPU memory that the context holds now. */
   get deviceMemory(): number {
     return this.memory.live;
+  }
+
+  /** The shape of an input whose data are given alone from now on. Errors: K603, K604. */
+  setInputShape(name: string, shape: readonly number[]): void {
+    this.shapes.set(name, shape);
+  }
+
+  /** What the shapes set say of the outputs, and which are missing. Errors: K605, K607. */
+  inferShapes(): InferredShapes {
+    return this.shapes.infer();
   }
 
   /**
@@ -220,11 +238,14 @@ export class ExecutionContext {
   /** Encodes an output's way to the host, or finds where it lies on the GPU. */
   private async fetch(output: PlanOutput, run: Run, bindings: Bindings): Promise<Arrival> {
     const { name, dtype, buffer: number } = output;
+    const { storage, home } = this.engine.plan.buffers[number]!;
     const shape = this.places.shapeOf(number, bindings);
+    const hosted = home.kind === "host" ? await this.conductor.download(number, run, bindings) : undefined;
+    if (hosted && !run.ends.has(number)) return async () => [name, { ...hosted, data: hosted.data.slice() }];
     const { buffer, offset } = await this.places.at(number, bindings, run.ends);
+    if (hosted) await this.memory.upload(buffer, toDevice(hosted, storage, `output "${name}"`), offset);
     if (run.ends.has(number)) return async () => [name, { dtype, shape, buffer, offset }];
     const bytes = this.places.bytesOf(number, bindings);
-    const { storage } = this.engine.plan.buffers[number]!;
     const arrive = (data: Uint8Array<ArrayBuffer>) => [name, fromDevice(data, dtype, shape, storage)] as const;
     if (bytes > HELD_BYTES) {
       run.submit();

@@ -15,9 +15,9 @@ import {
   wrongInputData,
   wrongInputType,
 } from "../util/errors.ts";
-import type { PlanInput, PlanOutput } from "./plan.ts";
+import type { Plan, PlanInput } from "./plan.ts";
 import type { Scratch } from "./scratch.ts";
-import type { DimensionTable } from "./shapes.ts";
+import { type InputShapes, isShape } from "./shapes.ts";
 
 /**
  * A tensor in GPU memory, row-major, each element as `Engine.inputs` and `Engine.outputs` say (`storage`): f32, i32 and u32 as
@@ -49,7 +49,7 @@ export interface SourceTarget {
   readonly storage: Storage;
 }
 
-/** An input. Data or a buffer alone where the shape is fixed. */
+/** An input. Data or a buffer alone where the shape is fixed or was set. */
 export type Input = Tensor | TypedArray | GpuTensor | GPUBuffer | Source;
 export type Inputs = Readonly<Record<string, Input>>;
 
@@ -94,26 +94,25 @@ const typeText = ({ dtype, shape }: PlanInput): string => `${dtype}[${shape.join
 export class EndChecker {
   /** `uses`: what the steps do with each buffer, flags of BufferUsage. */
   constructor(
-    private readonly inputs: readonly PlanInput[],
-    private readonly outputs: readonly PlanOutput[],
+    private readonly plan: Plan,
     private readonly uses: ReadonlyMap<number, number>,
-    private readonly table: DimensionTable,
+    private readonly shapes: InputShapes,
   ) {}
 
   /** Errors: K602, K603, K604, K606, K608, K609, K613. */
   check(inputs: Inputs, destinations: RunOptions["outputs"]): Ends {
-    const names = this.inputs.map(({ name }) => name);
+    const names = this.plan.inputs.map(({ name }) => name);
     const unknown = Object.keys(inputs).filter((name) => !names.includes(name));
     if (unknown.length > 0) throw unknownInputs(unknown, names);
     const tensors: { input: PlanInput; given: Tensor | Source }[] = [];
     const shapes = new Map<string, readonly number[]>();
     const places = new Map<number, End>();
-    for (const input of this.inputs) {
+    for (const input of this.plan.inputs) {
       const given = inputs[input.name];
       if (given == null) throw missingInput(input.name, typeText(input));
       if (typeof given === "object" && !ArrayBuffer.isView(given)) {
         if (isSource(given)) {
-          if (input.assumed) throw this.contentsNeeded(input);
+          this.checkDevice(input);
           tensors.push({ input, given });
           shapes.set(input.name, given.shapeFor(input));
           continue;
@@ -141,7 +140,7 @@ export class EndChecker {
 
   private *destinations(given: RunOptions["outputs"]): Iterable<[number, End]> {
     if (given === undefined || given === "host") return;
-    const known = this.outputs.map(({ name }) => name);
+    const known = this.plan.outputs.map(({ name }) => name);
     const single =
       typeof given === "string" || isBuffer(given) || (isBuffer((given.buffer as object) ?? {}) && !known.includes("buffer"));
     const byName = (single ? Object.fromEntries(known.map((name) => [name, given])) : given) as Readonly<
@@ -149,7 +148,7 @@ export class EndChecker {
     >;
     const unknown = Object.keys(byName).filter((name) => !known.includes(name));
     if (unknown.length > 0) throw unknownOutputs(unknown, known);
-    for (const { name, buffer: number } of this.outputs) {
+    for (const { name, buffer: number } of this.plan.outputs) {
       const to = byName[name];
       if (to === undefined || to === "host") continue;
       const label = `output "${name}"`;
@@ -168,13 +167,19 @@ export class EndChecker {
   private gpuInput(input: PlanInput, { buffer, shape, dtype, offset = 0 }: GpuTensor): End & { shape: readonly number[] } {
     const label = `input "${input.name}"`;
     if (dtype !== undefined && dtype !== input.dtype) throw wrongInputType(input.name, dtype, input.dtype);
-    if (input.assumed) throw this.contentsNeeded(input);
+    this.checkDevice(input);
     this.checkBuffer(label, input.buffer, buffer, offset);
-    return { label, buffer, offset, shape: this.checkedShape(input, shape ?? this.table.shape(input.shape, new Map())) };
+    return { label, buffer, offset, shape: this.checkedShape(input, shape ?? this.shapes.of(input)) };
   }
 
-  private contentsNeeded(input: PlanInput): Error {
-    return wrongBuffer(`input "${input.name}"`, "its contents decide shapes, so the host must know them", "give typed arrays");
+  /** Throws for an input that only the host sees. */
+  private checkDevice({ name, assumed, buffer }: PlanInput): void {
+    const why = assumed
+      ? "its contents decide shapes, so the host must know them"
+      : this.plan.buffers[buffer]!.home.kind === "host"
+        ? "no kernel reads it, so that it stays on the host at full width"
+        : undefined;
+    if (why) throw wrongBuffer(`input "${name}"`, why, "give typed arrays");
   }
 
   private checkBuffer(label: string, number: number, buffer: GPUBuffer, offset: number): void {
@@ -196,8 +201,7 @@ export class EndChecker {
   }
 
   private checkedShape(input: PlanInput, shape: readonly number[]): readonly number[] {
-    if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0))
-      throw inputShapeMismatch(input.name, shape, input.shape);
+    if (!isShape(shape)) throw inputShapeMismatch(input.name, shape, input.shape);
     return shape;
   }
 
@@ -210,7 +214,7 @@ export class EndChecker {
     // By its tag: a Node Buffer is a Uint8Array, and so is one of another window.
     if (data?.[Symbol.toStringTag] !== expected)
       throw wrongInputData(input.name, (data as object | undefined)?.constructor.name ?? typeof given, expected, input.dtype);
-    const shape = this.checkedShape(input, bare ? this.table.shape(input.shape, new Map()) : given.shape);
+    const shape = this.checkedShape(input, bare ? this.shapes.of(input) : given.shape);
     if (sizeOf(shape) !== data.length)
       throw wrongInputData(
         input.name,

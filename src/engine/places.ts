@@ -2,6 +2,7 @@
 // Grows to what shapes need and gives nothing back before it is disposed of.
 
 import type { Memory } from "../gpu/buffers.ts";
+import { BufferUsage } from "../gpu/constants.ts";
 import { wrongBuffer } from "../util/errors.ts";
 import type { End } from "./ends.ts";
 import type { Plan } from "./plan.ts";
@@ -26,7 +27,21 @@ export class Places {
     private readonly memory: Memory,
     private readonly table: DimensionTable,
     private readonly onReplaced: () => void,
-  ) {}
+    /** For the slots, where the caller brings them. Error K613. */
+    private readonly given?: readonly GPUBuffer[],
+  ) {
+    const { STORAGE, COPY_SRC, COPY_DST } = BufferUsage;
+    const needed = STORAGE | COPY_SRC | COPY_DST;
+    plan.slots.forEach((_, slot) => {
+      const buffer = given?.[slot];
+      if (given && (!buffer || (buffer.usage & needed) !== needed))
+        throw wrongBuffer(
+          `activation memory ${slot}`,
+          buffer ? "its buffer lacks a usage" : `${plan.slots.length} buffers are needed, ${given.length} were given`,
+          "make one buffer for each number of Engine.activationMemory, with usage STORAGE | COPY_SRC | COPY_DST",
+        );
+    });
+  }
 
   bytesOf(number: number, bindings: Bindings): number {
     return this.table.evaluate(this.plan.buffers[number]!.bytes, bindings);
@@ -74,6 +89,15 @@ export class Places {
   }
 
   private async bufferOf(place: number, label: string, bytes: number): Promise<GPUBuffer> {
+    const given = place < 0 ? this.given?.[-1 - place] : undefined;
+    if (given) {
+      if (given.size >= bytes) return given;
+      throw wrongBuffer(
+        `activation memory ${-1 - place}`,
+        `its buffer holds ${given.size} bytes, it needs ${bytes}`,
+        "see Engine.activationMemory",
+      );
+    }
     const old = this.buffers.get(place);
     if (old && old.size >= bytes) return old;
     if (old) {

@@ -1,11 +1,14 @@
 // What one run carries: where its ends lie and the commands that are encoded and not submitted yet.
 
 import type { Device } from "../gpu/device.ts";
+import type { Tensor } from "../ir/tensor.ts";
 import { type KilnError, runRefused } from "../util/errors.ts";
 import type { End } from "./ends.ts";
 import type { Profiler } from "./profiler.ts";
 
 export class Run {
+  /** Values that stay on the host, by buffer number. */
+  readonly hosted = new Map<number, Tensor>();
   private encoder: GPUCommandEncoder | undefined;
   private readonly refusals: Promise<KilnError | undefined>[] = [];
 

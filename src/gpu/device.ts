@@ -1,7 +1,7 @@
 // Opens a WebGPU device with all that its adapter offers, or less on request, and reads what it can do.
 // Where the `GPU` object comes from is the business of the rims, node-device.ts and the browser.
 
-import type { Caps } from "../util/caps.ts";
+import { type Caps, coreCaps } from "../util/caps.ts";
 import {
   deviceLost,
   deviceRefused,
@@ -153,6 +153,13 @@ const watch = async (
       device.destroy();
     },
   };
+};
+
+/** The same device, used as if it had WebGPU's core and nothing else (GPU timestamps apart, which no kernel notices). */
+export const asPortable = (device: Device): Device => {
+  const caps: Caps = { ...coreCaps, timestamps: device.caps.timestamps };
+  const fingerprint = fingerprintOf(device.fingerprint, caps, device.fingerprint.toggles, device.fingerprint.implementation);
+  return Object.create(device, { caps: { value: caps }, fingerprint: { value: fingerprint } }) as Device;
 };
 
 /** WebGPU's own error object in Kiln's form. `bytes`: what was asked for, where an out-of-memory error can name it. */

@@ -397,6 +397,48 @@ export const otherDevice = (file: string, built: string, here: string, differenc
 /** The checksum is right, so that not chance but a program wrote it so. */
 export const invalidPlan = (file: string, cause: string): KilnError =>
   error("K506", "invalid-plan", file, "the engine's plan does not hold together", cause, REBUILD);
+export const wrongWeights = (file: string, what: string): KilnError =>
+  error(
+    "K507",
+    "wrong-weights",
+    file,
+    what,
+    undefined,
+    "give the weights that `Engine.weights` held when the engine was written: `runtime.deserialize(bytes, { weights })`",
+  );
+/** `known`: the weights that can be refitted. */
+export const cannotRefit = (weight: string, what: string, known: readonly string[]): KilnError =>
+  error(
+    "K616",
+    "cannot-refit",
+    `weight "${weight}"`,
+    what,
+    known.length === 0
+      ? "the engine was built without `refit: true`: its weights are folded and packed"
+      : `it can refit ${listed(known)}`,
+    known.length === 0
+      ? "build it again with `refit: true`"
+      : "give float weights by their names in the model, with their types and shapes there; constants that decided kernels are fixed",
+  );
+export const refitQuantized = (model: string): KilnError =>
+  error(
+    "K617",
+    "refit-quantized",
+    model,
+    "8-bit weights cannot be refitted: their scales are part of the kernels",
+    undefined,
+    "build with `refit` or with `int8`, not with both",
+  );
+/** `cause`: what the network said. */
+export const cannotFetch = (url: string, cause: string): KilnError =>
+  error(
+    "K509",
+    "cannot-fetch",
+    url,
+    "the engine could not be fetched",
+    cause,
+    "check the address and the server, then try again",
+  );
 export const noHostOperator = (node: string, op: string): KilnError =>
   error(
     "K508",

@@ -38,7 +38,11 @@ const onDevice = (name: string, body: () => Promise<void>): void =>
 const f32 = (...values: number[]): Tensor => tensor("f32", [values.length], values);
 /** A GPU buffer with these floats from byte `offset` on. */
 const onGpu = async (values: readonly number[], offset = 0, usage?: number): Promise<GPUBuffer> => {
-  const made = await memory.create({ label: "given", bytes: offset + values.length * 4, ...(usage ? { usage } : {}) });
+  const made = await memory.create({
+    label: "given",
+    bytes: offset + Math.max(4, values.length * 4),
+    ...(usage ? { usage } : {}),
+  });
   if (values.length > 0 && usage === undefined) memory.write(made, Float32Array.from(values), offset);
   return made;
 };

@@ -11,7 +11,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { BufferUsage } from "../../src/gpu/constants.ts";
 import { decodeModel, encodeModel } from "../../src/importer/proto.ts";
 import { tensor } from "../../src/ir/tensor.ts";
-import { register } from "../../src/ort-node.ts";
+import { type KilnExecutionProvider, register } from "../../src/ort-node.ts";
 import { toHalf } from "../../src/util/f16.ts";
 import { realDevice } from "../gpu/open.ts";
 import { model } from "../support/onnx-model.ts";
@@ -72,13 +72,14 @@ async function script(provider: string, bytes: Uint8Array, feeds: Feeds, options
   return { outputs, inputNames: [...inputNames], outputNames: [...outputNames], inputMetadata: [...inputMetadata] };
 }
 
-const counting = (): { readonly provider: { name: string }; readonly builds: () => number } => {
+/** A provider that counts the engines that it builds. */
+function counting(): { readonly provider: KilnExecutionProvider; readonly builds: () => number } {
   let builds = 0;
-  const onProgress = ({ stage }: { stage: string }): void => {
+  const onProgress: KilnExecutionProvider["onProgress"] = ({ stage }) => {
     if (stage === "import") builds++;
   };
-  return { provider: { name: "kiln", onProgress } as { name: string }, builds: () => builds };
-};
+  return { provider: { name: "kiln", onProgress }, builds: () => builds };
+}
 
 test("gives what wasm gives: names, metadata, types, shapes, values", async () => {
   const [kiln, wasm] = [await script("kiln", rows, { x: rowsOf(4) }), await script("wasm", rows, { x: rowsOf(4) })];
@@ -210,6 +211,37 @@ test("a 64-bit tensor on the GPU has 64-bit elements there", async () => {
   expect(await second.y!.getData()).toEqual(BigInt64Array.of(1n, -2n, 3n));
   expect(await first.y!.getData()).toEqual(BigInt64Array.of(-1n, 2n, -3n));
   await session.release();
+});
+
+test("a state that stays on the GPU from run to run gives what one on the host gives", async () => {
+  const bytes = model({
+    opset: 17,
+    inputs: { x: { dtype: "f32", shape: ["n"] }, state: { dtype: "f32", shape: ["n"] } },
+    outputs: ["next", "seen"],
+    nodes: [
+      { op: "Add", inputs: ["x", "state"], outputs: ["sum"] },
+      { op: "Tanh", inputs: ["sum"], outputs: ["next"] },
+      { op: "ReduceSum", inputs: ["next"], outputs: ["seen"] },
+    ],
+  });
+  const x = new ort.Tensor("float32", Float32Array.of(0.1, -0.2, 0.3, 0.4, -0.5));
+  const told: number[][] = [];
+  for (const location of ["cpu", "gpu-buffer"] as const) {
+    const session = await open(bytes, { preferredOutputLocation: { next: location } });
+    let state: ort.Tensor = new ort.Tensor("float32", new Float32Array(5));
+    const seen: number[] = [];
+    for (let turn = 0; turn < 6; turn++) {
+      const results = await session.run({ x, state });
+      expect(results.next!.location).toBe(location);
+      state.dispose();
+      state = results.next!;
+      seen.push((results.seen!.data as Float32Array)[0]!);
+    }
+    told.push([...seen, ...((await state.getData()) as Float32Array)]);
+    await session.release();
+  }
+  expect(told[0]).toHaveLength(11);
+  expect(told[1]).toEqual(told[0]);
 });
 
 test("models by path and by file address, with external data beside them or listed", async () => {
