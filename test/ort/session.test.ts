@@ -7,7 +7,8 @@ import { pathToFileURL } from "node:url";
 import * as common from "onnxruntime-common";
 import * as ortNode from "onnxruntime-node";
 import * as ort from "onnxruntime-web";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it, vi } from "vitest";
+import { create } from "webgpu";
 import { BufferUsage } from "../../src/gpu/constants.ts";
 import { decodeModel, encodeModel } from "../../src/importer/proto.ts";
 import { tensor } from "../../src/ir/tensor.ts";
@@ -259,6 +260,7 @@ test("models by path and by file address, with external data beside them or list
   const variants: (readonly [string | Uint8Array, Options["externalData"]])[] = [
     [path, undefined],
     [pathToFileURL(path).href, undefined],
+    [`data:application/octet-stream;base64,${Buffer.from(rows).toString("base64")}`, undefined],
     [bytes, [{ path: "./weights.bin", data: weights }]],
     [bytes, [{ path: "weights.bin", data: new Blob([new Uint8Array(weights)]) }]],
     [bytes, [join(folder, "weights.bin")]],
@@ -276,6 +278,35 @@ test("models by path and by file address, with external data beside them or list
   await expect(ort.InferenceSession.create(join(folder, "none.onnx"), { executionProviders: ["kiln"] })).rejects.toThrow(
     "ENOENT",
   );
+});
+
+test("runs on the caller's device, with its buffers", async () => {
+  const dawn = create([]);
+  const gpu = await (await dawn.requestAdapter())!.requestDevice();
+  const session = await open(rows, { executionProviders: [{ name: "kiln", device: gpu }] });
+  const buffer = gpu.createBuffer({ size: 12, usage: BufferUsage.STORAGE | BufferUsage.COPY_DST });
+  gpu.queue.writeBuffer(buffer, 0, Float32Array.of(1, 0, 0));
+  const { y } = await session.run({ x: ort.Tensor.fromGpuBuffer(buffer, { dataType: "float32", dims: [1, 3] }) });
+  expect(Array.from(y!.data as Float32Array, (value) => Number(value.toFixed(4)))).toEqual([1.1, -2.1]);
+  await session.release();
+  const elsewhere = await open(rows);
+  expect(await ort.env.webgpu.device).not.toBe(gpu);
+  await elsewhere.release();
+  gpu.destroy();
+  expect(dawn).toBeDefined(); // Dawn crashes when it is collected before its devices
+});
+
+test("while profiling, a line of times for every run", async () => {
+  const log = vi.spyOn(console, "log").mockImplementation(() => {});
+  const session = await open(rows);
+  session.startProfiling();
+  await session.run({ x: rowsOf(1) });
+  session.endProfiling();
+  await session.run({ x: rowsOf(1) });
+  const lines = log.mock.calls.map(([line]) => String(line));
+  log.mockRestore();
+  expect(lines).toEqual([expect.stringMatching(/^kiln: model: inputs .* ms, enqueue .* ms, gpu .* ms, outputs .* ms$/)]);
+  await session.release();
 });
 
 test("shapes that depend on what an input holds: an engine for the contents", async () => {
@@ -323,6 +354,18 @@ test("runs asked for at once give their own results", async () => {
   const results = await Promise.all(counts.map((count) => session.run({ x: rowsOf(count) })));
   expect(results.map(({ y }) => y!.dims[0])).toEqual(counts);
   await session.release();
+});
+
+test("after its device is lost a session says so, and a new one has a new device", async () => {
+  const session = await open(rows);
+  const lost = await ort.env.webgpu.device;
+  lost.destroy();
+  await lost.lost;
+  await expect(session.run({ x: rowsOf(1) })).rejects.toThrow("K408");
+  const next = await open(rows);
+  expect(await ort.env.webgpu.device).not.toBe(lost);
+  expect((await next.run({ x: rowsOf(1) })).y!.dims).toEqual([1, 2]);
+  await next.release();
 });
 
 test("works with onnxruntime-common alone and with onnxruntime-node", async () => {
