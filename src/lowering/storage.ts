@@ -51,6 +51,7 @@ const LONGEST = 64;
 
 /** True when kernels of the task make neighbours of the value in memory at a time, and can store them as one word. */
 function storesWords(task: KernelTask, { value, index, mode, init, when }: Store): boolean {
+  if (!isNarrow(value)) return true;
   if (mode !== "set" || init || when) return false;
   if (task.kind === "map") {
     const lead = task.stores.find((store) => isNarrow(store.value))!;
