@@ -26,7 +26,7 @@ export function decideStorage(tasks: readonly Task[]): void {
       for (const result of task.results) tied.push([result.then, result.else, result.out]);
     } else if (isKernelTask(task)) {
       for (const store of task.stores) {
-        if (isNarrow(store.value) && !storesWords(task, store)) wide.add(store.value);
+        if (!storesWords(task, store)) wide.add(store.value);
         if (store.init) tied.push([store.value, store.init]);
       }
     }
