@@ -54,9 +54,9 @@ function storesWords(task: KernelTask, { value, index, mode, init, when }: Store
   if (!isNarrow(value)) return true;
   if (mode !== "set" || init || when) return false;
   if (task.kind === "map") {
-    const lead = task.stores.find((store) => isNarrow(store.value))!;
+    const lead = task.stores.find((store) => isNarrow(store.value))?.value ?? value;
     const isAll = index.length === task.vars.length && index.every((e, i) => e === task.vars[i]);
-    return isAll && String(value.layout) === String(lead.value.layout);
+    return isAll && String(value.layout) === String(lead.layout);
   }
   if (task.kind === "attention" || dtypeFacts[value.dtype].bytes !== 1) return false;
   if (task.kind === "reduce") {
