@@ -11,7 +11,7 @@ import { exportModel } from "./importer/export.ts";
 import { importModel } from "./importer/import.ts";
 import type { ReadExternal } from "./importer/tensors.ts";
 import type { Graph } from "./ir/graph.ts";
-import type { Program } from "./ir/task.ts";
+import type { Program, Task } from "./ir/task.ts";
 import type { Tensor } from "./ir/tensor.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
 import { sumIntegers } from "./lowering/integers.ts";
@@ -151,7 +151,9 @@ export class Builder {
     const symbols = planProfiles(program.inputs, options.profiles ?? []);
     const choices = await tune(program, this.device, pipelines, optimumOf(symbols), options);
     see("tune", choices);
-    const { plan, weights } = makePlan(program, choices, { caps, profiles: symbols, notes: [...said, ...notes] });
+    const mayBundle = (task: Task): boolean =>
+      options.fusion !== false && !disable.includes("bundle-kernels") && log.take("bundle-kernels", task.name);
+    const { plan, weights } = makePlan(program, choices, { caps, profiles: symbols, notes: [...said, ...notes], mayBundle });
     return Engine.load(this.device, plan, weights, hostOperator, pipelines);
   }
 
