@@ -82,6 +82,7 @@ async function measure(network: LabelledNetwork): Promise<void> {
   float.dispose();
   // All calibrators look at the same histograms: the data is run once.
   let state: string | undefined;
+  let collected: (() => string) | undefined;
   let report: Int8Report | undefined;
   let names: readonly string[] = [];
   for (const calibrator of flags.calibrators.split(",")) {
@@ -94,8 +95,8 @@ async function measure(network: LabelledNetwork): Promise<void> {
         calibrator,
         calibration: network.calibration(Number(flags.calibration)),
         ...(state === undefined ? {} : { state }),
-        onState: (serialize, done) => {
-          state = done === Number(flags.calibration) ? serialize() : state;
+        onState: (serialize) => {
+          collected = serialize;
         },
         onReport: (made) => {
           report = made;
@@ -105,6 +106,7 @@ async function measure(network: LabelledNetwork): Promise<void> {
         if (stage === "calibrate") calibrated = performance.now();
       },
     });
+    state ??= collected?.();
     names = report!.cache
       .trim()
       .split("\n")

@@ -22,7 +22,10 @@ fn floor_mod(a: i32, b: i32) -> i32 {
   return select(r, r + b, (r != 0) && ((r < 0) != (b < 0)));
 }
 
-fn floor_mod_f(a: f32, b: f32) -> f32 { return a - b * floor(a / b); }
+fn floor_mod_f(a: f32, b: f32) -> f32 {
+  if (is_inf(b) && !is_inf(a)) { return select(b, a, a == 0.0 || (a < 0.0) == (b < 0.0)); }
+  return a - b * floor(a / b);
+}
 
 // Remainder of truncated division, also where the quotient is too large for a float: Kahan's reduction is not needed at
 // the magnitudes that models use.
@@ -103,3 +106,14 @@ fn atanh_f(x: f32) -> f32 {
 
 // Round half to even is what `round` does; halves are exact below 2^23.
 fn round_f(x: f32) -> f32 { return round(x); }
+
+// The four signed bytes of a word.
+fn unpack_bytes(word: u32) -> vec4<i32> {
+  return (vec4<i32>(bitcast<i32>(word)) << vec4<u32>(24u, 16u, 8u, 0u)) >> vec4<u32>(24u);
+}
+
+// dot4I8Packed in plain integers.
+fn dot_words(a: u32, b: u32) -> i32 {
+  let products = unpack_bytes(a) * unpack_bytes(b);
+  return products.x + products.y + products.z + products.w;
+}

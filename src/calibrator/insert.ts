@@ -7,7 +7,7 @@ import { numbersOf, scalarTensor, type Tensor, tensor } from "../ir/tensor.ts";
 import type { DType } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { Draft } from "./draft.ts";
-import { biasOf, type Sites, weightsOf } from "./sites.ts";
+import { biasOf, type Group, type Sites, weightsOf } from "./sites.ts";
 import { quantizeBias, quantizeWeights } from "./weights.ts";
 
 /** The graph with pairs at `sites`; `scales` has that of each quantized value, by name. The given graph stays as it is. */
@@ -25,8 +25,8 @@ class Inserter {
   /** What quantized nodes read in the place of each value. */
   private readonly instead = new Map<Value, Value>();
   /** Scale and zero point of each group, shared by its pairs. */
-  private readonly factors = new Map<readonly Value[], { readonly scale: Value; readonly zero: Value }>();
-  private readonly groupOf = new Map<Value, readonly Value[]>();
+  private readonly factors = new Map<Group, { readonly scale: Value; readonly zero: Value }>();
+  private readonly groupOf = new Map<Value, Group>();
   private readonly weights = new Map<string, Value>();
 
   constructor(
@@ -35,7 +35,7 @@ class Inserter {
     private readonly scales: ReadonlyMap<string, number>,
   ) {
     this.draft = new Draft(graph);
-    for (const group of sites.groups) for (const value of group) this.groupOf.set(value, group);
+    for (const group of sites.groups) for (const value of group.values) this.groupOf.set(value, group);
   }
 
   run(): Graph {
@@ -61,7 +61,7 @@ class Inserter {
     this.instead.set(value, this.draft.node("DequantizeLinear", `${value.name}_dequantized`, [bytes, scale, zero], {}, since));
   }
 
-  private factorsOf(group: readonly Value[], first: Value): { readonly scale: Value; readonly zero: Value } {
+  private factorsOf(group: Group, first: Value): { readonly scale: Value; readonly zero: Value } {
     let factors = this.factors.get(group);
     if (!factors) {
       const scale = this.draft.constant(`${first.name}_scale`, tensor(first.dtype, [], [this.scales.get(first.name)!]));

@@ -69,7 +69,7 @@ function inputsFor(
     [SCALES]: tensor(
       "f32",
       [sites.groups.length],
-      sites.groups.map(([first]) => scaleOf(first!.name)),
+      sites.groups.map(({ values }) => scaleOf(values[0]!.name)),
     ),
     [LAYERS]: tensor(
       "bool",
@@ -86,7 +86,9 @@ function probeGraph(graph: Graph, sites: Sites): Graph {
   const switches = makeValue(LAYERS, "bool", [sites.reads.size]);
   const pick = (from: Value, i: number, name: string): Value =>
     draft.node("Gather", name, [from, draft.constant(`${name}/index`, scalarTensor("i64", i))]);
-  const groupOf = new Map<Value, number>(sites.groups.flatMap((group, i) => group.map((value): [Value, number] => [value, i])));
+  const groupOf = new Map<Value, number>(
+    sites.groups.flatMap(({ values }, i) => values.map((value): [Value, number] => [value, i])),
+  );
   const zero = draft.constant("int8/zero", scalarTensor("i8", 0));
   const instead = new Map<Value, Value>();
 

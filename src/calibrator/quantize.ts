@@ -4,6 +4,7 @@
 import type { Graph } from "../ir/graph.ts";
 import type { Program } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
+import type { Value } from "../ir/value.ts";
 import { noSamples } from "../util/errors.ts";
 import { checkCache, parseCache, writeCache } from "./cache.ts";
 import { Collection, keepFirst, type Sample, type Samples } from "./collect.ts";
@@ -91,14 +92,17 @@ export async function quantize(
     .map((layer) => ({ layer, why: "as was asked" }));
   const report: Int8Report = { ...decision, kept: [...decision.kept, ...asked], layers: [...isLeft] };
   options.onReport?.(report);
-  return { graph: insertPairs(graph, final, sharedScales(final, decision.scales)), notes: notesOf(report) };
+  return {
+    graph: insertPairs(graph, final, sharedScales(final, sharedScales(sites, decision.scales))),
+    notes: notesOf(report),
+  };
 }
 
 /** What the build says of its quantization. */
 function notesOf({ layers, calibrator, samples, kept, error, notes }: Int8Report): string[] {
   const by = calibrator === "cache" ? "scales of a calibration cache" : `${calibrator}, ${samples} samples`;
   return [
-    `int8: ${layers.length} layers (${by})${error === undefined ? "" : `; relative RMS error of the outputs ${error.toPrecision(3)}`}`,
+    `int8: ${layers.length} layer${layers.length === 1 ? "" : "s"} (${by})${error === undefined ? "" : `; relative RMS error of the outputs ${error.toPrecision(3)}`}`,
     ...kept.map(({ layer, why }) => `int8: "${layer}" stays in float: ${why}`),
     ...notes.map((note) => `int8: ${note}`),
   ];
@@ -126,7 +130,7 @@ class Decision {
     private readonly makeRunner: MakeRunner,
     private readonly onProgress: OnProgress,
   ) {
-    this.names = sites.groups.flat().map(({ name }) => name);
+    this.names = measuredOf(sites).map(({ name }) => name);
   }
 
   async make(): Promise<Decided> {
@@ -206,7 +210,7 @@ class Decision {
   /** Counts all samples. */
   private async fill(collection: Collection): Promise<void> {
     const { graph, sites, names, options } = this;
-    const outputs = [...graph.outputs, ...sites.groups.flat().map((value) => ({ name: value.name, value }))];
+    const outputs = [...graph.outputs, ...measuredOf(sites).map((value) => ({ name: value.name, value }))];
     const runner = await this.makeRunner({ ...graph, outputs }, (program) => watchResults(program, names));
     try {
       await collection.add(
@@ -276,12 +280,14 @@ async function firstOf(samples: AsyncIterable<Sample>, count: number): Promise<v
   for await (const _ of samples) if (++seen === count) return;
 }
 
+const measuredOf = ({ groups }: Sites): readonly Value[] => groups.flatMap(({ measured }) => measured);
+
 /** Each group's largest scale for all of the group: nothing saturates that would not by itself. */
 export function sharedScales({ groups }: Sites, scales: ReadonlyMap<string, number>): Map<string, number> {
   return new Map(
-    groups.flatMap((group) => {
-      const largest = Math.max(...group.map(({ name }) => scales.get(name)!));
-      return group.map(({ name }): [string, number] => [name, largest]);
+    groups.flatMap(({ values, measured }) => {
+      const largest = Math.max(...measured.map(({ name }) => scales.get(name)!));
+      return values.map(({ name }): [string, number] => [name, largest]);
     }),
   );
 }

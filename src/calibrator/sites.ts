@@ -15,11 +15,17 @@ export interface SiteOptions {
   readonly lastLayers?: boolean;
 }
 
+/** Values that are quantized by one scale. */
+export interface Group {
+  readonly values: readonly Value[];
+  /** Those of which the scale comes: what a pool leaves out, or a concatenation reads, matters only as it leaves them. */
+  readonly measured: readonly Value[];
+}
+
 export interface Sites {
   /** Convolutions and matrix products that read 8-bit integers. */
   readonly products: readonly GraphNode[];
-  /** Values that are quantized; those of one group share a scale. */
-  readonly groups: readonly (readonly Value[])[];
+  readonly groups: readonly Group[];
   /** Which inputs of a node read a quantized value. */
   readonly reads: ReadonlyMap<GraphNode, ReadonlySet<number>>;
   /** The quantized value that a value is a view of: itself, most of the time. */
@@ -139,9 +145,12 @@ class Finder {
 
   run(): Sites {
     for (const node of [...this.graph.nodes].reverse()) this.look(node);
-    const pairs = [...new Set(this.groups.values())].map((group) => [...group].filter((value) => !this.isView(value)));
+    const groups = [...new Set(this.groups.values())].map((group): Group => {
+      const values = [...group].filter((value) => !this.isView(value));
+      return { values, measured: values.filter((value) => !this.isPassedOn(value)) };
+    });
     const sourceOf = (value: Value): Value => (this.isView(value) ? sourceOf(this.makers.get(value)!.inputs[0]!) : value);
-    return { products: [...this.products], groups: pairs, reads: this.reads, sourceOf };
+    return { products: [...this.products], groups, reads: this.reads, sourceOf };
   }
 
   private look(node: GraphNode): void {
@@ -195,6 +204,16 @@ class Finder {
   /** Whether what comes of a product is, behind this node, still of it. */
   private passes({ op, domain }: GraphNode): boolean {
     return domain === "" && (ACTIVATIONS.has(op) || VIEWS.has(op) || MOVERS.has(op) || op === "Add");
+  }
+
+  /** True when all that read the value quantized make another quantized value of it. */
+  private isPassedOn(value: Value): boolean {
+    return this.readersOf(value).every((node) => {
+      const reads = this.reads.get(node);
+      if (!reads || !node.inputs.some((input, i) => input === value && reads.has(i))) return true;
+      const [out] = node.outputs;
+      return node.op === "MaxPool" || node.op === "Concat" || (VIEWS.has(node.op) && this.isPassedOn(out!));
+    });
   }
 
   /** A view of a quantized value needs no rounding of its own. */

@@ -84,9 +84,9 @@ export function int8OptionsOf(
     cacheFile !== undefined && existsSync(cacheFile) ? cacheFile : calib !== undefined && isFile(calib) ? calib : undefined;
   if (found === undefined && calib === undefined)
     throw badFlag(
-      "--int8",
-      "it needs calibration data",
-      "--calib with a folder of .npy files or pictures, or with a calibration cache",
+      "--calib",
+      "it says where the calibration data is, and is missing",
+      "a folder of .npy files or pictures, or a calibration cache",
     );
   const data =
     calib === undefined || isFile(calib)

@@ -6,7 +6,7 @@ import { add, and, bool, type Expr, int, lt, minimum, mul, substitute, unflatten
 import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
-import { asProduct, isContiguous, storesAlongM } from "./product.ts";
+import { asProduct, isContiguous, storesAlongM, storesElements } from "./product.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { Block, Module } from "./writer.ts";
 
@@ -67,14 +67,14 @@ const termsFirst = (inner: readonly Var[], a: Expr, b: Expr, slices: number): bo
 
 export const gemmBlocked = tactic("gemm", {
   name: "gemm.blocked",
-  applicable: () => true,
+  applicable: storesElements,
   likelihood: () => 0.6,
   candidates: blocks,
   emit: emitBlocked,
 });
 export const convBlocked = tactic("conv", {
   name: "conv.blocked",
-  applicable: (task) => isStatic(task.oc.extent),
+  applicable: (task, caps) => isStatic(task.oc.extent) && storesElements(task, caps),
   likelihood: () => 0.6,
   candidates: blocks,
   emit: emitBlocked,

@@ -1,7 +1,7 @@
 // GEMM and implicit-GEMM convolution on subgroup matrices, for operands that are f16 in memory.
 
 import gemmMatrixShader from "../../shaders/gemm_matrix.wgsl";
-import { ceilDiv, type Dim, isStatic, mod, product } from "../ir/dims.ts";
+import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
 import {
   add,
   type Expr,
@@ -10,13 +10,13 @@ import {
   type Load,
   loadsOf,
   lt,
-  offsetOf,
   select,
   substitute,
   unflatten,
   type Var,
   variable,
 } from "../ir/expr.ts";
+import { runOffset, variesInRun } from "../ir/runs.ts";
 import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps, MatrixConfig } from "../util/caps.ts";
 import { asGemm, isContiguous } from "./product.ts";
@@ -102,7 +102,7 @@ const likelihood = (task: GemmTask | ConvTask): number => {
 export const gemmMatrix = tactic("gemm", { name: "gemm.matrix", applicable, likelihood, candidates, emit: emitMatrix });
 export const convMatrix = tactic("conv", { name: "conv.matrix", applicable, likelihood, candidates, emit: emitMatrix });
 
-/** The operand's load when four neighbours along `v` are one aligned vector in memory: plain, contiguous, a multiple of 4. */
+/** The operand's load when four neighbours along `v` are one aligned vector in memory, under a guard that holds for all or none. */
 function vectorLoad(e: Expr, v: Var): { load: Load; guard: Expr | undefined; offset: Expr } | undefined {
   const plain =
     e.kind === "load"
@@ -110,45 +110,9 @@ function vectorLoad(e: Expr, v: Var): { load: Load; guard: Expr | undefined; off
       : e.kind === "select" && e.a.kind === "load" && e.b.kind === "const" && e.b.value === 0
         ? { load: e.a, guard: e.condition }
         : undefined;
-  if (plain?.load.value.dtype !== "f16" || !isStatic(v.extent) || v.extent % 4 !== 0) return undefined;
-  const offset = offsetOf(plain.load.value, plain.load.index);
-  const terms: readonly (readonly [Expr, Dim])[] = offset.kind === "linear" ? offset.terms : [[offset, 1]];
-  const constant = offset.kind === "linear" ? offset.constant : 0;
-  if (mod(constant, 4) !== 0) return undefined;
-  let along = false;
-  for (const [term, coefficient] of terms) {
-    // v itself, or v modulo a multiple of 4: a group of four never wraps.
-    const isV =
-      term === v ||
-      (term.kind === "binary" && term.fn === "floormod" && term.a === v && term.b.kind === "dim" && mod(term.b.dim, 4) === 0);
-    if (isV && coefficient === 1 && !along) along = true;
-    else if (mod(coefficient, 4) !== 0) return undefined;
-  }
-  // The guard must hold for all four or none: it may depend on v only through quotients by multiples of 4.
-  if (!along || (plain.guard && dependsFinely(plain.guard, v))) return undefined;
-  return { ...plain, offset };
-}
-
-/** True unless `v` occurs only as v / c or (v / c) % d with c a multiple of 4. */
-function dependsFinely(e: Expr, v: Var): boolean {
-  if (e === v) return true;
-  if (e.kind === "binary" && e.fn === "floordiv" && e.a === v && e.b.kind === "dim") return mod(e.b.dim, 4) !== 0;
-  switch (e.kind) {
-    case "linear":
-      return e.terms.some(([term]) => dependsFinely(term, v));
-    case "binary":
-      return dependsFinely(e.a, v) || dependsFinely(e.b, v);
-    case "unary":
-    case "convert":
-      return dependsFinely(e.a, v);
-    case "select":
-      return dependsFinely(e.condition, v) || dependsFinely(e.a, v) || dependsFinely(e.b, v);
-    case "load":
-    case "reduce":
-      return true;
-    default:
-      return false;
-  }
+  if (plain?.load.value.dtype !== "f16" || (plain.guard && variesInRun(plain.guard, v, 4))) return undefined;
+  const offset = runOffset(plain.load.value, plain.load.index, v, 4);
+  return offset && { ...plain, offset };
 }
 
 function emitMatrix(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel {

@@ -6,7 +6,7 @@ import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
 import { type Expr, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
 import { type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
-import { asGemm, isContiguous, storesAlongM } from "./product.ts";
+import { asGemm, isContiguous, storesAlongM, storesElements } from "./product.ts";
 import { specialize } from "./specialize.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { Block, Module } from "./writer.ts";
@@ -47,7 +47,7 @@ const likelihood = (m: number, n: number, caps: Caps): number =>
 
 export const gemmTiled = tactic("gemm", {
   name: "gemm.tiled",
-  applicable: (task) => task.acc.type !== "bool",
+  applicable: (task, caps) => task.acc.type !== "bool" && storesElements(task, caps),
   likelihood: (task, caps) => likelihood(sizeOr(task.m.extent, 512), sizeOr(task.n.extent, 512), caps),
   candidates: (task, caps) => tiles(task.m.extent, task.n.extent, caps),
   emit: emitTiled,
@@ -55,7 +55,7 @@ export const gemmTiled = tactic("gemm", {
 
 export const convImplicitGemm = tactic("conv", {
   name: "conv.implicit-gemm",
-  applicable: (task) => isStatic(task.oc.extent) && task.acc.type !== "bool",
+  applicable: (task, caps) => isStatic(task.oc.extent) && task.acc.type !== "bool" && storesElements(task, caps),
   likelihood: (task, caps) => {
     const { m, n } = asGemm(task);
     return likelihood(sizeOr(m.extent, 512), sizeOr(n.extent, 512), caps);

@@ -4,8 +4,11 @@ import type { KernelTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { attentionDirect, attentionRows } from "./attention.ts";
 import { convBlocked, gemmBlocked } from "./blocked.ts";
+import { convDepthwise } from "./depthwise.ts";
 import { convDirect, gemmDirect, gemmDot } from "./direct.ts";
+import { convDot4, gemmDot4 } from "./gemm-dot4.ts";
 import { convMatrix, gemmMatrix } from "./gemm-matrix.ts";
+import { convMatrixBytes, gemmMatrixBytes } from "./gemm-matrix-bytes.ts";
 import { convImplicitGemm, gemmTiled } from "./gemm-tiled.ts";
 import { mapElement } from "./map.ts";
 import { mapPrivate } from "./private.ts";
@@ -15,8 +18,8 @@ import type { Tactic } from "./tactic.ts";
 const TACTICS = {
   map: [mapElement, mapPrivate],
   reduce: [reduceThread, reduceWorkgroup],
-  gemm: [gemmDirect, gemmDot, gemmBlocked, gemmTiled, gemmMatrix],
-  conv: [convDirect, convBlocked, convImplicitGemm, convMatrix],
+  gemm: [gemmDirect, gemmDot, gemmBlocked, gemmTiled, gemmMatrix, gemmDot4, gemmMatrixBytes],
+  conv: [convDirect, convBlocked, convImplicitGemm, convMatrix, convDot4, convDepthwise, convMatrixBytes],
   attention: [attentionDirect, attentionRows],
 } as const;
 

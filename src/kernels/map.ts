@@ -3,7 +3,7 @@
 import { ceilDiv, product } from "../ir/dims.ts";
 import { add, type Expr, inMemoryOrder, int, mul, substitute, unflatten, variable } from "../ir/expr.ts";
 import { storageOf } from "../ir/storage.ts";
-import { type MapTask, mapExpressions } from "../ir/task.ts";
+import { type MapTask, mapExpressions, type Store } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
@@ -31,16 +31,16 @@ function emitMap(task: MapTask, config: Config, caps: Caps): Kernel {
   block.bind(item, "item");
   if (lanes === 1) {
     block.line(`if (item >= ${module.dim(total)}) { return; }`);
-    const { stores } = at(task, item);
+    const { stores } = at(task, item, task.stores[0]!);
     for (const store of stores) block.store(store);
   } else packedStores(block, task, item, lanes);
   module.add(`@compute @workgroup_size(${size})\nfn main(${ENTRY_PARAMETERS}) {\n${block.text()}\n}`);
   return { steps: [module.step(gridFor(total, size * lanes))], scratch: [], packed: [] };
 }
 
-/** The task's stores at flat element `flat`. */
-const at = (task: MapTask, flat: Expr): MapTask => {
-  const vars = inMemoryOrder(task.vars, task.stores[0]!.value, task.stores[0]!.index);
+/** The task's stores at flat element `flat` of the memory that `lead` stores to. */
+const at = (task: MapTask, flat: Expr, lead: Store): MapTask => {
+  const vars = inMemoryOrder(task.vars, lead.value, lead.index);
   const index = unflatten(
     flat,
     vars.map(({ extent }) => extent),
@@ -64,7 +64,7 @@ function packedStores(block: Block, task: MapTask, word: Expr & { kind: "var" },
     block.line(`let flat = ${block.value(add(mul(word, int(lanes)), laneVar))};`);
     block.line(`if (flat >= ${module.dim(total)}) { break; }`);
     block.bind(flat, "flat");
-    for (const store of at(task, flat).stores) {
+    for (const store of at(task, flat, packed[0]!).stores) {
       const which = packed.findIndex(({ value }) => value === store.value);
       if (which < 0) block.store(store);
       else {

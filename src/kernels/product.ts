@@ -3,7 +3,9 @@
 
 import { type Dim, product } from "../ir/dims.ts";
 import { type Expr, flatten, loadsOf, offsetOf, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
-import { asReduce, type ConvTask, type GemmTask, mapStore, type Store } from "../ir/task.ts";
+import { storageOf } from "../ir/storage.ts";
+import { asReduce, type ConvTask, type GemmTask, type KernelTask, mapStore, type Store } from "../ir/task.ts";
+import type { Caps } from "../util/caps.ts";
 
 export interface Product {
   readonly batch: readonly Var[];
@@ -63,6 +65,10 @@ export function asGemm(task: GemmTask | ConvTask): GemmTask {
   const at = new Map<Expr, Expr>(inner.map((v, i) => [v, index[i]!]));
   return { kind: "gemm", name: task.name, origins: task.origins, ...rest, k, a: substitute(a, at), b: substitute(b, at) };
 }
+
+/** True when results are stored one at a time: none of them shares a word with others. */
+export const storesElements = ({ stores }: Pick<KernelTask, "stores">, caps: Pick<Caps, "f16">): boolean =>
+  stores.every(({ value }) => storageOf(value, caps).lanes === 1);
 
 const sizeOf = (vars: readonly Var[]): Dim => product(vars.map(({ extent }) => extent));
 

@@ -1,10 +1,12 @@
 // Reduce tasks: one invocation a row for short rows, one workgroup a row (shared memory tree) for long ones.
 
-import { type Dim, isStatic, product } from "../ir/dims.ts";
-import { type Expr, inMemoryOrder, substitute, unflatten, variable } from "../ir/expr.ts";
-import { mapExpressions, type ReduceTask, type Stage } from "../ir/task.ts";
+import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
+import { type Expr, inMemoryOrder, int, mul, offsetOf, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
+import { storageOf } from "../ir/storage.ts";
+import { mapExpressions, type ReduceTask, type Stage, type Store } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, gridFor, gridOf, WORKGROUP_NUMBER } from "./grid.ts";
+import { storesElements } from "./product.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { Block, combine, initialOf, Module } from "./writer.ts";
 
@@ -45,31 +47,64 @@ export function emitThread(task: ReduceTask, config: Config, caps: Caps): Kernel
   const module = new Module(caps);
   const block = new Block(module);
   const rows = extentOf(task.vars);
+  const lanes = storesElements(task, caps) ? 1 : 4;
   const row = variable("row", rows);
-  block.line(`let row = ${WORKGROUP_NUMBER} * ${size} + i32(lane);`);
-  block.line(`if (row >= ${module.dim(rows)}) { return; }`);
-  block.bind(row, "row");
-  const { stages, stores, inner } = atRow(task, row);
-  for (const stage of stages)
+  const item = variable("item", ceilDiv(rows, lanes));
+  block.line(`let item = ${WORKGROUP_NUMBER} * ${size} + i32(lane);`);
+  block.line(`if (item >= ${module.dim(item.extent)}) { return; }`);
+  block.bind(item, "item");
+  if (lanes === 1) {
+    block.bind(row, "item");
+    const { stores, inner } = reducedRow(block, atRow(task, row));
+    const write = (): void => {
+      for (const store of stores) block.store(store);
+    };
+    if (task.each) block.loops(inner, write);
+    else write();
+  } else packedRows(block, task, row, item, lanes);
+  module.add(`@compute @workgroup_size(${size})\nfn main(${ENTRY_PARAMETERS}) {\n${block.text()}\n}`);
+  return { steps: [module.step(gridFor(rows, size * lanes))], scratch: [], packed: [] };
+}
+
+/** Writes all stages of a row. */
+function reducedRow(block: Block, task: ReduceTask): ReduceTask {
+  for (const stage of task.stages)
     block.bind(
       stage.slot,
-      serialStage(block, stage, (body) => block.loops(inner, body)),
+      serialStage(block, stage, (body) => block.loops(task.inner, body)),
     );
-  const write = (): void => {
-    for (const store of stores) block.store(store);
-  };
-  if (task.each) block.loops(inner, write);
-  else write();
-  module.add(`@compute @workgroup_size(${size})\nfn main(${ENTRY_PARAMETERS}) {\n${block.text()}\n}`);
-  return { steps: [module.step(gridFor(rows, size))], scratch: [], packed: [] };
+  return task;
+}
+
+/** `lanes` neighbouring rows, the packed results of which are stored as one word. */
+function packedRows(block: Block, task: ReduceTask, row: Var, item: Var, lanes: number): void {
+  const { module } = block;
+  const isPacked = ({ value }: Store): boolean => storageOf(value, module.caps).lanes > 1;
+  const words = task.stores.map(() => block.fresh());
+  for (const word of words) block.line(`var ${word} = 0u;`);
+  block.nest(`for (var part = 0; part < ${lanes}; part++)`, () => {
+    block.line(`let row = item * ${lanes} + part;`);
+    block.bind(row, "row");
+    reducedRow(block, atRow(task, row)).stores.forEach((store, i) => {
+      if (!isPacked(store)) return block.store(store);
+      const text = block.stored(store.value, block.value(store.expr));
+      const bits = 32 / lanes;
+      block.line(`${words[i]} = insertBits(${words[i]}, ${text}, u32(part) * ${bits}u, ${bits}u);`);
+    });
+  });
+  atRow(task, mul(item, int(lanes))).stores.forEach((store, i) => {
+    if (!isPacked(store)) return;
+    const offset = block.value(offsetOf(store.value, store.index));
+    block.line(`${module.buffer(store.value, "write")}[(${offset}) / ${lanes}] = ${words[i]};`);
+  });
 }
 
 /** One workgroup a row: every invocation strides over the row, then a tree in workgroup memory. */
 export const reduceWorkgroup = tactic("reduce", {
   name: "reduce.workgroup",
-  applicable: (task) => {
+  applicable: (task, caps) => {
     const length = extentOf(task.inner);
-    return !isStatic(length) || length >= 64;
+    return (!isStatic(length) || length >= 64) && storesElements(task, caps);
   },
   likelihood: (task) => {
     const rows = extentOf(task.vars);

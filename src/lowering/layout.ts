@@ -1,9 +1,10 @@
 // Layout: activations of convolutions lie channels-last in memory, and so does everything that meets them channel for channel;
-// dense weights lie with output channels last. Indices stay as they are: only offsets change.
+// dense weights lie with output channels last, bytes with what is summed last. Indices stay as they are: only offsets change.
 
 import { type Expr, loadsOf } from "../ir/expr.ts";
 import {
   expressionsOf,
+  type GemmTask,
   isKernelTask,
   type KernelTask,
   type Program,
@@ -36,17 +37,20 @@ export function chooseLayouts(program: Program): void {
       }
   const chosen = new Set<Value>();
   const choose = (value: Value): boolean => {
-    if (value.shape.length < 3 || value.data || fixed.has(value) || chosen.has(value) || !isFloat(value.dtype)) return false;
+    if (value.shape.length < 3 || value.data || fixed.has(value) || chosen.has(value) || !isNumber(value)) return false;
     chosen.add(value);
     return true;
   };
   for (const task of kernels) {
+    if (task.kind === "gemm") layBytesAlongK(task, fixed);
     if (task.kind !== "conv") continue;
     for (const { value, index } of loadsOf([task.x]))
       if (index.length === task.xVars.length && channelOf(index) === task.xVars[1]) choose(value);
     for (const { value, index } of task.stores) if (channelOf(index) === task.oc) choose(value);
     const w = plainLoad(task.w, [task.oc, task.ic, ...task.kernel]);
-    if (w?.value.data) w.value.layout = outputsLast(w.value.shape.length);
+    // Bytes are multiplied in words along the input channels, where a group has more than one.
+    if (w?.value.data)
+      w.value.layout = (isByte(w.value) && task.ic.extent !== 1 ? channelsLast : outputsLast)(w.value.shape.length);
   }
   for (let grown = true; grown; ) {
     grown = false;
@@ -58,6 +62,19 @@ export function chooseLayouts(program: Program): void {
     }
   }
   for (const value of chosen) value.layout = channelsLast(value.shape.length);
+}
+
+const isByte = ({ dtype }: Value): boolean => dtype === "i8" || dtype === "u8";
+const isNumber = (value: Value): boolean => isFloat(value.dtype) || isByte(value);
+
+/** Constant bytes that a product reads lie along the axis of its sum. */
+function layBytesAlongK({ a, b, k, acc }: GemmTask, fixed: ReadonlySet<Value>): void {
+  if (acc.type !== "i32") return;
+  for (const { value, index } of loadsOf([a, b])) {
+    const axis = index.indexOf(k);
+    if (!value.data || !isByte(value) || fixed.has(value) || axis < 0) continue;
+    value.layout = [...value.shape.keys()].filter((other) => other !== axis).concat(axis);
+  }
 }
 
 /** What walks the channels of an access: its second index, whichever slice of the channels that is in. */

@@ -1,11 +1,16 @@
 // Decides which narrow integers and bools lie one to a word: those of which single elements are stored, and whatever is
 // copied from or to them whole.
 
-import { isKernelTask, type Task } from "../ir/task.ts";
+import { isStatic, product } from "../ir/dims.ts";
+import { inMemoryOrder } from "../ir/expr.ts";
+import { runOffset } from "../ir/runs.ts";
+import { isKernelTask, type KernelTask, parallelVars, type Store, type Task } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 
-/** Sets `wide` on values. */
+const isNarrow = ({ dtype }: Value): boolean => dtypeFacts[dtype].bytes < 4 && dtypeFacts[dtype].kind !== "float";
+
+/** Sets `wide` on values; layouts are known. */
 export function decideStorage(tasks: readonly Task[]): void {
   const tied: Value[][] = [];
   const wide = new Set<Value>();
@@ -20,16 +25,9 @@ export function decideStorage(tasks: readonly Task[]): void {
       task.else.forEach(look);
       for (const result of task.results) tied.push([result.then, result.else, result.out]);
     } else if (isKernelTask(task)) {
-      for (const { value, index, mode, init, when } of task.stores) {
-        const whole =
-          task.kind === "map" &&
-          mode === "set" &&
-          !init &&
-          !when &&
-          index.length === task.vars.length &&
-          index.every((e, i) => e === task.vars[i]);
-        if (!whole) wide.add(value);
-        if (init) tied.push([value, init]);
+      for (const store of task.stores) {
+        if (!storesWords(task, store)) wide.add(store.value);
+        if (store.init) tied.push([store.value, store.init]);
       }
     }
   };
@@ -45,6 +43,26 @@ export function decideStorage(tasks: readonly Task[]): void {
       }
     }
   }
-  for (const value of wide)
-    if (dtypeFacts[value.dtype].bytes < 4 && dtypeFacts[value.dtype].kind !== "float") value.wide = true;
+  for (const value of wide) if (isNarrow(value)) value.wide = true;
+}
+
+/** Rows longer than this are reduced by a workgroup each, and their results stored one at a time. */
+const LONGEST = 64;
+
+/** True when kernels of the task make neighbours of the value in memory at a time, and can store them as one word. */
+function storesWords(task: KernelTask, { value, index, mode, init, when }: Store): boolean {
+  if (mode !== "set" || init || when) return false;
+  if (task.kind === "map") {
+    const lead = task.stores.find((store) => isNarrow(store.value))!;
+    const isAll = index.length === task.vars.length && index.every((e, i) => e === task.vars[i]);
+    return isAll && String(value.layout) === String(lead.value.layout);
+  }
+  if (task.kind === "attention" || dtypeFacts[value.dtype].bytes !== 1) return false;
+  if (task.kind === "reduce") {
+    const length = product(task.inner.map(({ extent }) => extent));
+    if (task.each || !isStatic(length) || length >= LONGEST) return false;
+  } else if (task.acc.type !== "i32") return false;
+  const [lead] = task.stores;
+  const last = inMemoryOrder(parallelVars(task), lead!.value, lead!.index).at(-1);
+  return last !== undefined && runOffset(value, index, last, 4) !== undefined;
 }

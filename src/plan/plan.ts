@@ -4,8 +4,9 @@
 import type { DispatchStep, Plan, PlanBuffer, Profile, Step } from "../engine/plan.ts";
 import { type Dim, dimText, symbolsOf } from "../ir/dims.ts";
 import { bytesOf, constantBytes, storageOf } from "../ir/storage.ts";
-import { isKernelTask, type KernelTask, type Program, type Task } from "../ir/task.ts";
-import type { Tensor } from "../ir/tensor.ts";
+import { isKernelTask, type KernelTask, type Program, readsOf, type Task, writesOf } from "../ir/task.ts";
+import { bytesOfArray, type Tensor } from "../ir/tensor.ts";
+import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import type { Config, Kernel, KernelStep } from "../kernels/tactic.ts";
 import type { Caps } from "../util/caps.ts";
@@ -26,6 +27,8 @@ export interface PlanOptions {
   readonly notes: readonly string[];
   /** Asked before a kernel joins another's dispatch; left out, none does. */
   readonly mayBundle?: (task: Task) => boolean;
+  /** Inputs that are weights to be refitted, and what they hold, by name. */
+  readonly weights?: ReadonlyMap<string, Tensor>;
 }
 
 /** WebGPU's alignment of buffer offsets; weights start at multiples of it. */
@@ -57,27 +60,49 @@ function largestSizes({ inputs }: Program, profiles: readonly Profile[]): Readon
   );
 }
 
+/**
+ * Values that no kernel, branch or loop touches: what host layers pass to one another, take from the caller and give back
+ * stays in the host's memory, and so do 64-bit elements on their way through.
+ */
+function hostValues({ inputs, outputs, tasks }: Program): ReadonlySet<Value> {
+  const device = new Set(tasks.flatMap((task) => (task.kind === "host" ? [] : [...readsOf(task), ...writesOf(task)])));
+  const hosts = tasks.filter((task) => task.kind === "host");
+  const seen = hosts.flatMap((task) => [...readsOf(task), ...writesOf(task)]);
+  const passing = [...inputs, ...outputs.map(({ value }) => value)].filter(({ dtype }) => dtypeFacts[dtype].bytes === 8);
+  return new Set([...seen, ...passing].filter((value) => !device.has(value)));
+}
+
 class Planner {
   private readonly numbers = new Map<Value, number>();
   private readonly buffers: { value: Value; home: Home }[] = [];
   private readonly shaders = new Map<string, number>();
   private readonly weights: { offset: number; bytes: Uint8Array }[] = [];
   private readonly hostLayers: { node: string; op: string; reason: string }[] = [];
+  /** Values that only the host sees. */
+  private readonly onHost: ReadonlySet<Value>;
   private weightBytes = 0;
 
   constructor(
     private readonly program: Program,
     private readonly choices: ReadonlyMap<KernelTask, Choice>,
     private readonly options: PlanOptions,
-  ) {}
+  ) {
+    this.onHost = hostValues(program);
+  }
 
   finish(): { plan: Plan; weights: Uint8Array } {
     const { program, options } = this;
-    for (const value of program.inputs) this.place(value, { kind: "input" });
+    const exposed = options.weights ?? new Map<string, Tensor>();
+    for (const value of program.inputs) {
+      const data = exposed.get(value.name);
+      if (data) this.weight(value, data);
+      else this.place(value, { kind: this.onHost.has(value) ? "host" : "input" });
+    }
     const copies: Step[] = [];
     const outputs = program.outputs.map(({ name, value }) => {
       let buffer = this.numbers.get(value);
-      if (value.data || buffer !== undefined) {
+      if (this.onHost.has(value)) buffer = this.buffer(value);
+      else if (value.data || buffer !== undefined) {
         // An input, a constant or a second name of one result: a copy of its own.
         const copy: Value = { name, dtype: value.dtype, shape: value.shape, ...(value.wide ? { wide: true } : {}) };
         const from = this.buffer(value);
@@ -107,7 +132,16 @@ class Planner {
         home: home.kind === "activation" ? activationHome(memory.homes.get(i)!) : home,
       };
     });
-    const inputs = program.inputs.map((value) => {
+    const refit = program.inputs
+      .filter(({ name }) => exposed.has(name))
+      .map((value) => ({
+        name: value.name,
+        dtype: value.dtype,
+        shape: value.shape.map(Number),
+        buffer: this.numbers.get(value)!,
+      }));
+    const given = program.inputs.filter((value) => !exposed.has(value.name));
+    const inputs = given.map((value) => {
       const assumed = program.assumed.get(value.name);
       return {
         name: value.name,
@@ -127,6 +161,7 @@ class Planner {
       profiles: options.profiles,
       hostLayers: this.hostLayers,
       notes: options.notes,
+      ...(refit.length > 0 ? { refit } : {}),
     };
     return { plan, weights: this.weightBlock() };
   }
@@ -148,15 +183,17 @@ class Planner {
   private buffer(value: Value): number {
     const known = this.numbers.get(value);
     if (known !== undefined) return known;
-    return value.data ? this.weight(value, value.data) : this.place(value, { kind: "activation", slot: -1 });
+    if (value.data) return this.weight(value, value.data);
+    return this.place(value, this.onHost.has(value) ? { kind: "host" } : { kind: "activation", slot: -1 });
   }
 
   private weight(value: Value, data: Tensor): number {
-    const bytes = constantBytes(value, data, storageOf(value, this.options.caps));
+    const onHost = this.onHost.has(value);
+    const bytes = onHost ? bytesOfArray(data.data) : constantBytes(value, data, storageOf(value, this.options.caps));
     const offset = Math.ceil(this.weightBytes / ALIGNMENT) * ALIGNMENT;
     this.weights.push({ offset, bytes });
     this.weightBytes = offset + Math.ceil(bytes.length / 4) * 4;
-    return this.place(value, { kind: "weight", offset, length: bytes.length });
+    return this.place(value, { kind: onHost ? "host" : "weight", offset, length: bytes.length });
   }
 
   private steps(tasks: readonly Task[]): Step[] {

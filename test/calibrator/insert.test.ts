@@ -63,8 +63,8 @@ const branches: Network = {
 
 const groupsOf = (onnx: Uint8Array, options: SiteOptions = {}): string[] =>
   findSites(importModel(onnx), options)
-    .groups.map((group) =>
-      group
+    .groups.map(({ values }) =>
+      values
         .map(({ name }) => name)
         .sort()
         .join("+"),
@@ -78,6 +78,15 @@ describe("sites", () => {
 
   it("the parts of a concatenation share its scale through a pool; a view gets no pair", () => {
     expect(groupsOf(network(branches))).toEqual(["a+b+j+p", "x"]);
+  });
+
+  it("calibrates on what leaves pools and concatenations, and on every branch of an addition", () => {
+    const measured = (spec: Network): string[] =>
+      findSites(importModel(network(spec)))
+        .groups.flatMap((group) => group.measured.map(({ name }) => name))
+        .sort();
+    expect(measured(branches)).toEqual(["p", "x"]);
+    expect(measured(residual)).toEqual(["c2", "c3", "p", "r1", "r2", "x"]);
   });
 
   it("leaves out first and last layers, and layers by name", () => {
@@ -112,7 +121,7 @@ describe("sites", () => {
 function quantized(onnx: Uint8Array, options: SiteOptions = {}): { graph: Graph; sites: Sites } {
   const graph = importModel(onnx);
   const sites = findSites(graph, options);
-  const made = insertPairs(graph, sites, new Map(sites.groups.flat().map(({ name }) => [name, 0.05])));
+  const made = insertPairs(graph, sites, new Map(sites.groups.flatMap(({ values }) => values).map(({ name }) => [name, 0.05])));
   verifyGraph(made);
   return { graph: made, sites };
 }
@@ -124,7 +133,7 @@ describe("pairs", () => {
       const onnx = network(spec);
       const { graph, sites } = quantized(onnx);
       const pairs = graph.nodes.filter(({ op }) => op === "QuantizeLinear");
-      expect(pairs.length).toBe(sites.groups.flat().length);
+      expect(pairs.length).toBe(sites.groups.flatMap(({ values }) => values).length);
       expect(new Set(pairs.map(({ inputs }) => inputs[1])).size).toBe(sites.groups.length);
       const given = { x: x() };
       const [exact, rounded] = [runInterpreted(onnx, given), runInterpreted(exportModel(graph), given)].map(({ y }) =>

@@ -9,11 +9,13 @@ import {
   convert,
   div,
   float,
+  int,
   load,
   maximum,
   mul,
   type Slot,
   slot,
+  sub,
   variable,
   variables,
 } from "../../src/ir/expr.ts";
@@ -51,6 +53,42 @@ function gemm(name: string, dtype: DType, batch: readonly Dim[], m: Dim, n: Dim,
     (acc, index) => add(acc, load(bias, [index.at(-1)!])),
   );
   out.wide = true;
+  return { name, task: only(b) };
+}
+
+/** Σ (a − zero)·b of bytes, times a scale, rounded to a byte or left as it is. */
+function bytes(name: string, [m, n, k]: readonly Dim[], dtype: "i8" | "u8", zero: number, rounded: boolean): Problem {
+  const b = new Lowering(name);
+  const left = value("a", dtype, [m!, k!]);
+  const right = value("b", "i8", [n!, k!]);
+  const out = b.gemm(
+    "i32",
+    { batch: [], m: m!, n: n!, k: k! },
+    (_, mm, kk) => sub(convert(load(left, [mm, kk]), "i32"), int(zero)),
+    (_, kk, nn) => load(right, [nn, kk]),
+    (acc) => (rounded ? convert(acc, "i8") : acc),
+  );
+  if (rounded) out.dtype = "i8";
+  return { name, task: only(b) };
+}
+
+/** A convolution of bytes to bytes, channels last. */
+function byteConv(name: string, x: readonly Dim[], w: readonly number[], groups: number, pad: number): Problem {
+  const b = new Lowering(name);
+  const depthwise = w[1] === 1;
+  const input = value("x", "i8", x, [0, 2, 3, 1]);
+  const weights = value("w", "i8", w, depthwise ? [2, 3, 1, 0] : [0, 2, 3, 1]);
+  const out = x.slice(2).map((dim, i) => (dim as number) + 2 * pad - w[i + 2]! + 1);
+  const made = b.conv(
+    "i32",
+    input,
+    weights,
+    { groups, strides: [1, 1], dilations: [1, 1], pads: [pad, pad], out },
+    undefined,
+    (acc) => convert(acc, "i8"),
+  );
+  made.dtype = "i8";
+  made.layout = [0, 2, 3, 1];
   return { name, task: only(b) };
 }
 
@@ -189,5 +227,11 @@ export const PROBLEMS: readonly Problem[] = [
   conv("conv grouped f16", { dtype: "f16", x: [1, 32, 8, 8], w: [32, 16, 3, 3], pad: 1, groups: 2, last: true }),
   conv("conv 1d", { x: [2, 5, 30], w: [7, 5, 5], pad: 2 }),
   conv("conv 3d", { x: [1, 2, 6, 7, 8], w: [4, 2, 3, 3, 3], pad: 1 }),
+  bytes("bytes", [64, 96, 128], "i8", 0, true),
+  bytes("bytes odd", [35, 37, 39], "u8", 3, false),
+  bytes("bytes symbolic", [N, 24, 32], "u8", 128, true),
+  byteConv("conv bytes", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1),
+  byteConv("conv bytes grouped", [2, 24, 7, 7], [16, 12, 3, 3], 2, 1),
+  byteConv("conv bytes depthwise", [1, 12, 11, 13], [12, 1, 3, 3], 12, 1),
   conv("conv symbolic", { x: [N, 8, 9, 9], w: [8, 8, 3, 3], pad: 1 }),
 ];

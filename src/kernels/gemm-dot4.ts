@@ -1,0 +1,126 @@
+// GEMM and implicit-GEMM convolution of bytes, four products at a time: dot4I8Packed, or the same in plain integers where the
+// device lacks it.
+
+import gemmDot4Shader from "../../shaders/gemm_dot4.wgsl";
+import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
+import { type Expr, int, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
+import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
+import type { Caps } from "../util/caps.ts";
+import { asGemm } from "./product.ts";
+import { specialize } from "./specialize.ts";
+import { type Config, type Kernel, tactic } from "./tactic.ts";
+import { type Bytes, byteOperands, isSymmetric, returnWord, storeRun, storesWords } from "./words.ts";
+import { Block, Module } from "./writer.ts";
+
+/** [tile m, tile n, words along k, results an invocation along m, along n]. */
+const SHAPES = [
+  [64, 64, 8, 4, 4],
+  [32, 32, 8, 2, 4],
+  [128, 64, 8, 8, 4],
+  [64, 128, 8, 4, 8],
+  [128, 128, 8, 8, 8],
+  [32, 64, 16, 4, 4],
+  [16, 64, 16, 2, 4],
+  [16, 16, 16, 1, 4],
+  [64, 16, 16, 4, 4],
+] as const;
+
+const known = (dim: Dim): number => (isStatic(dim) ? dim : 512);
+
+const isOfBytes = (task: GemmTask | ConvTask): boolean =>
+  task.acc.type === "i32" && (task.kind === "gemm" || isStatic(task.oc.extent));
+
+export function applicable(task: GemmTask | ConvTask, caps: Caps): boolean {
+  if (!isOfBytes(task)) return false;
+  const gemm = asGemm(task);
+  return byteOperands(gemm.a, gemm.b) !== undefined && storesWords(gemm, gemm.n, caps);
+}
+
+function* candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
+  const { m, n, batch } = asGemm(task);
+  const batches = known(product(batch.map(({ extent }) => extent)));
+  const [rows, columns] = [known(m.extent), known(n.extent)];
+  const score = ([tileM, tileN]: readonly number[]): number => {
+    const groups = Math.ceil(rows / tileM!) * Math.ceil(columns / tileN!) * batches;
+    const padded = (groups * tileM! * tileN!) / (rows * columns * batches);
+    return padded * Math.max(1, 200 / groups) ** 0.6 * (1 + 16 / tileM! + 16 / tileN!);
+  };
+  for (const [tileM, tileN, tileK, threadM, threadN] of [...SHAPES].sort((a, b) => score(a) - score(b))) {
+    const threads = (tileM / threadM) * (tileN / threadN);
+    const bytes = 4 * tileK * (tileM + tileN + 2);
+    if (threads > caps.limits.maxComputeInvocationsPerWorkgroup || bytes > caps.limits.maxComputeWorkgroupStorageSize) continue;
+    yield { tileM, tileN, tileK, threadM, threadN };
+  }
+}
+
+/** Words of four pay where there are four terms, and tiles where there are a few rows and columns. */
+function likelihood(task: GemmTask | ConvTask): number {
+  const { m, n, k } = asGemm(task);
+  return known(k.extent) < 8 || known(n.extent) < 4 ? 0.05 : known(m.extent) < 4 ? 0.5 : 0.85;
+}
+
+export const gemmDot4 = tactic("gemm", { name: "gemm.dot4", applicable, likelihood, candidates, emit: emitDot4 });
+export const convDot4 = tactic("conv", { name: "conv.dot4", applicable, likelihood, candidates, emit: emitDot4 });
+
+function emitDot4(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel {
+  const module = new Module(caps);
+  const gemm = asGemm(task);
+  const { batch, m, n, k, acc } = gemm;
+  const { tileM, tileN } = config as { tileM: number; tileN: number };
+  const batches = product(batch.map(({ extent }) => extent));
+  const flatBatch = variable("batch", batches);
+  const index = unflatten(
+    flatBatch,
+    batch.map(({ extent }) => extent),
+  );
+  const atBatch = new Map<Expr, Expr>(batch.map((v, i) => [v, index[i]!]));
+  const [left, right] = byteOperands(substitute(gemm.a, atBatch), substitute(gemm.b, atBatch))!;
+  const hook = (parameters: readonly (readonly [Var, string])[], write: (block: Block) => void): string => {
+    const block = new Block(module);
+    for (const [v, name] of [[flatBatch, "batch"] as const, ...parameters]) block.bind(v, name);
+    write(block);
+    return block.text();
+  };
+  const operand = (bytes: Bytes, along: Var, name: string): string =>
+    hook(
+      [
+        [along, name],
+        [k, "k"],
+      ],
+      (block) => returnWord(block, bytes, k, `${name} < ${module.dim(along.extent)} && k < ${module.dim(k.extent)}`),
+    );
+  const value = (e: Expr): string => hook([], (block) => block.line(`return ${block.value(e)};`));
+  const text = specialize("gemm_dot4", gemmDot4Shader, {
+    specs: {
+      TILE_M: tileM,
+      TILE_N: tileN,
+      TILE_K: config.tileK!,
+      THREAD_M: config.threadM!,
+      THREAD_N: config.threadN!,
+      SHIFTED_A: !isSymmetric(left),
+      SHIFTED_B: !isSymmetric(right),
+    },
+    hooks: {
+      size_m: value(int(m.extent)),
+      size_n: value(int(n.extent)),
+      size_k: value(int(k.extent)),
+      zero_a: value(left.zero),
+      zero_b: value(right.zero),
+      load_a: operand(left, m, "m"),
+      load_b: operand(right, n, "n"),
+      dot_bytes: `  return ${caps.dot4 ? "dot4I8Packed(a, b)" : module.call("dot_words", "a", "b")};`,
+      store: hook(
+        [
+          [m, "m"],
+          [n, "n"],
+        ],
+        (block) => {
+          const stores = gemm.stores.map((store) => mapStore(store, (e) => substitute(e, atBatch)));
+          storeRun(block, stores, n, acc, ["acc.x", "acc.y", "acc.z", "acc.w"]);
+        },
+      ),
+    },
+  });
+  module.add(text);
+  return { steps: [module.step([ceilDiv(n.extent, tileN), ceilDiv(m.extent, tileM), batches])], scratch: [], packed: [] };
+}
