@@ -14,7 +14,7 @@ import { exportModel } from "./importer/export.ts";
 import { importModel } from "./importer/import.ts";
 import type { ReadExternal } from "./importer/tensors.ts";
 import type { Graph } from "./ir/graph.ts";
-import type { Program } from "./ir/task.ts";
+import type { Program, Task } from "./ir/task.ts";
 import type { Tensor } from "./ir/tensor.ts";
 import { doubleNotes } from "./lowering/doubles.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
@@ -205,7 +205,9 @@ export class Builder {
     const choices = await tune(program, target, here, optimumOf(symbols), options);
     see("tune", choices);
     const notesOfAll = [...said, ...doubleNotes(graph), ...notes];
-    return makePlan(program, choices, { caps, profiles: symbols, notes: notesOfAll, weights: exposed });
+    const mayBundle = (task: Task): boolean =>
+      options.fusion !== false && !disable.includes("bundle-kernels") && log.take("bundle-kernels", task.name);
+    return makePlan(program, choices, { caps, profiles: symbols, notes: notesOfAll, weights: exposed, mayBundle });
   }
 
   /** A graph made to run for calibration: a few hundred runs do not pay for tuning. */

@@ -9,7 +9,7 @@ import { convDepthwiseWindow } from "./depthwise-window.ts";
 import { convDirect, gemmDirect, gemmDot } from "./direct.ts";
 import { convFft } from "./fft.ts";
 import { convFirstLayer } from "./first-layer.ts";
-import { convDot4, gemmDot4 } from "./gemm-dot4.ts";
+import { convDot4, convDot4Blocked, gemmDot4, gemmDot4Blocked } from "./gemm-dot4.ts";
 import { convMatrix, gemmMatrix } from "./gemm-matrix.ts";
 import { convMatrixBytes, gemmMatrixBytes } from "./gemm-matrix-bytes.ts";
 import { convImplicitGemm, gemmTiled } from "./gemm-tiled.ts";
@@ -37,6 +37,7 @@ const TACTICS = {
     gemmSplitK,
     gemmMatrix,
     gemmDot4,
+    gemmDot4Blocked,
     gemmMatrixBytes,
   ],
   conv: [
@@ -46,6 +47,7 @@ const TACTICS = {
     convVector,
     convMatrix,
     convDot4,
+    convDot4Blocked,
     convMatrixBytes,
     convWinograd,
     convWinogradFused,

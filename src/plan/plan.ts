@@ -1,16 +1,17 @@
 // Program + chosen kernels → Plan and weights: numbers every value's buffer, turns tasks into steps, lays constants into
 // one block and lets activations share memory.
 
-import type { Plan, PlanBuffer, Profile, Step } from "../engine/plan.ts";
+import type { DispatchStep, Plan, PlanBuffer, Profile, Step } from "../engine/plan.ts";
 import { type Dim, dimText, symbolsOf } from "../ir/dims.ts";
 import { bytesOf, constantBytes, storageOf } from "../ir/storage.ts";
 import { isKernelTask, type KernelTask, type Program, readsOf, type Task, writesOf } from "../ir/task.ts";
 import { bytesOfArray, type Tensor } from "../ir/tensor.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
-import type { Config, Kernel } from "../kernels/tactic.ts";
+import type { Config, Kernel, KernelStep } from "../kernels/tactic.ts";
 import type { Caps } from "../util/caps.ts";
 import { internal } from "../util/errors.ts";
+import { type Bundle, bundleTasks } from "./bundles.ts";
 import { type Home as Place, planMemory } from "./memory.ts";
 
 /** What the autotuner settled on for a task. */
@@ -24,6 +25,8 @@ export interface PlanOptions {
   readonly caps: Caps;
   readonly profiles: readonly Profile[];
   readonly notes: readonly string[];
+  /** Asked before a kernel joins another's dispatch; left out, none does. */
+  readonly mayBundle?: (task: Task) => boolean;
   /** Inputs that are weights to be refitted, and what they hold, by name. */
   readonly weights?: ReadonlyMap<string, Tensor>;
 }
@@ -41,6 +44,7 @@ export function makePlan(
 }
 
 type Home = PlanBuffer["home"];
+type Dispatch = Pick<DispatchStep, "kind" | "shader" | "bindings" | "params" | "workgroups">;
 
 const activationHome = ({ slot, offset }: Place): Home =>
   offset === 0 ? { kind: "activation", slot } : { kind: "activation", slot, offset: dimText(offset) };
@@ -193,7 +197,13 @@ class Planner {
   }
 
   private steps(tasks: readonly Task[]): Step[] {
-    return tasks.flatMap((task) => this.step(task));
+    const { caps, mayBundle = () => false } = this.options;
+    const stepOf = (task: KernelTask): KernelStep | undefined => {
+      const { steps } = this.choice(task).kernel;
+      return steps.length === 1 ? steps[0] : undefined;
+    };
+    const all = bundleTasks(tasks, { caps, stepOf, may: mayBundle });
+    return all.flatMap((task) => ("members" in task ? this.bundle(task) : this.step(task)));
   }
 
   private step(task: Task): Step[] {
@@ -247,30 +257,53 @@ class Planner {
     }
   }
 
-  private kernel(task: KernelTask): Step[] {
+  private choice(task: KernelTask): Choice {
     const choice = this.choices.get(task);
     if (!choice) throw internal(task.name, "no kernel was chosen");
-    const { tactic, config, kernel } = choice;
+    return choice;
+  }
+
+  private kernel(task: KernelTask): Step[] {
+    const { tactic, config, kernel } = this.choice(task);
     const copies = task.stores.flatMap(({ init, value }): Step[] =>
       init ? [{ kind: "copy", from: this.buffer(init), to: this.buffer(value) }] : [],
     );
-    for (const { value, pack } of kernel.packed) if (!this.numbers.has(value)) this.weight(value, pack());
+    this.pack(kernel);
+    const steps = kernel.steps.map((step, i): Step => {
+      const label = kernel.steps.length === 1 ? task.name : `${task.name} (${i + 1}/${kernel.steps.length})`;
+      return { ...this.dispatch(step), nodes: task.origins, label, tactic, config };
+    });
+    return [...copies, ...steps];
+  }
+
+  private bundle({ members, step }: Bundle): Step[] {
+    const choices = members.map((task) => this.choice(task));
+    for (const { kernel } of choices) this.pack(kernel);
+    const configs = choices.flatMap(({ config }, i) => Object.entries(config).map(([key, value]) => [`${i}.${key}`, value]));
     return [
-      ...copies,
-      ...kernel.steps.map(
-        (step, i): Step => ({
-          kind: "dispatch",
-          nodes: task.origins,
-          label: kernel.steps.length === 1 ? task.name : `${task.name} (${i + 1}/${kernel.steps.length})`,
-          tactic,
-          config,
-          shader: this.shader(step.wgsl),
-          bindings: step.bindings.map(({ value, access }) => ({ buffer: this.buffer(value), access })),
-          params: step.params.map(dimText),
-          workgroups: step.workgroups.map((dim: Dim) => dimText(dim)) as unknown as readonly [string, string, string],
-        }),
-      ),
+      {
+        ...this.dispatch(step),
+        nodes: [...new Set(members.flatMap(({ origins }) => origins))],
+        label: members.map(({ name }) => name).join(" + "),
+        tactic: choices.map(({ tactic }) => tactic).join(" + "),
+        config: Object.fromEntries(configs) as Config,
+      },
     ];
+  }
+
+  /** Gives the constants that a kernel wants in a form of their own their places. */
+  private pack({ packed }: Kernel): void {
+    for (const { value, pack } of packed) if (!this.numbers.has(value)) this.weight(value, pack());
+  }
+
+  private dispatch({ wgsl, bindings, params, workgroups }: KernelStep): Dispatch {
+    return {
+      kind: "dispatch",
+      shader: this.shader(wgsl),
+      bindings: bindings.map(({ value, access }) => ({ buffer: this.buffer(value), access })),
+      params: params.map(dimText),
+      workgroups: workgroups.map((dim: Dim) => dimText(dim)) as unknown as readonly [string, string, string],
+    };
   }
 
   /** Binds as writable what a kernel reads of a slot that it also writes: WebGPU allows one buffer but one use in a dispatch. */
