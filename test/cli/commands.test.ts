@@ -51,7 +51,7 @@ describe("build and run", () => {
     );
     expect(built).toMatchObject({ status: 0 });
     expect(built.stdout).toMatch(/^out\/net\.engine: .* kernels?, no host layer, built in /);
-    expect(readdirSync(file("dump")).sort()).toEqual([...dumped, "kernels"]);
+    expect(readdirSync(file("dump")).sort()).toEqual([...dumped, "kernels", "tasks"]);
     expect(readFileSync(file("dump/1-import.txt"), "utf8")).toContain("/fc/MatMul");
     expect(readdirSync(file("dump/kernels"))[0]).toMatch(/^0000-.*\.wgsl$/);
     expect(json("t.cache")).toHaveProperty("kiln-timing-cache", 1);
