@@ -46,7 +46,7 @@ function tiers(): readonly [string, Caps][] {
 }
 
 describe("every candidate compiles", () => {
-  test.each(PROBLEMS.map(({ name, task }) => [name, task] as const))("%s", async (_, task) => {
+  test.each(PROBLEMS.map(({ name, task }) => [name, task] as const))("%s", { timeout: 240_000 }, async (_, task) => {
     const pipelines = new PipelineCache(device);
     const seen = new Set<string>();
     for (const [tier, caps] of tiers()) {
