@@ -111,12 +111,12 @@ async function timesOf(task: ConvTask, count: number): Promise<Map<string, numbe
   byTactic.delete("conv.direct");
   const times = new Map<string, number>();
   const field = await bench.field(task, plain);
-  for (const [tactic, candidates] of byTactic)
+  for (const candidates of byTactic.values())
     await field.race(
       candidates,
       Number.POSITIVE_INFINITY,
       () => true,
-      (_, { ns }) => times.set(tactic, Math.min(ns / 1000, times.get(tactic) ?? Number.POSITIVE_INFINITY)),
+      ({ tactic }, { ns }) => times.set(tactic, Math.min(times.get(tactic) ?? Number.POSITIVE_INFINITY, ns / 1000)),
     );
   field.dispose();
   return times;

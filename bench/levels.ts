@@ -99,5 +99,5 @@ function relativeRms(actual: Readonly<Record<string, Tensor>>, expected: Readonl
       size += want(i) ** 2;
     }
   }
-  return Math.sqrt(error / size);
+  return Math.sqrt(error / Math.max(size, 1e-30));
 }
