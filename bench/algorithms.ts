@@ -1,7 +1,7 @@
 // Algorithm × layer: the best time of every convolution tactic for every layer, and which one the tuner picks.
 //
 //   node bench/run.mjs algorithms [--layers RE] [--batch 1] [--dtype f32|f16] [--candidates 6] [--level 3] [--shrink N]
-//     [--toggles safe|fast] [--seconds S] [--json FILE] [--svg FILE]
+//     [--toggles safe|fast] [--seconds S a layer] [--json FILE] [--svg FILE]
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -86,7 +86,10 @@ async function measure(shape: (typeof LAYERS)[number]): Promise<Row> {
   const found: Record<string, Measured & { config: Candidate["config"] }> = {};
   const until = performance.now() + 1000 * Number(flags.seconds);
   let least = Number.POSITIVE_INFINITY;
-  for (const tactic of tacticsFor(task, device.caps)) {
+  const tactics = tacticsFor(task, device.caps);
+  for (const [done, tactic] of tactics.entries()) {
+    // An even share of what is left, so that every tactic has its turn.
+    const end = performance.now() + (until - performance.now()) / (tactics.length - done);
     const candidates: Candidate[] = [];
     for (const config of tactic.candidates(task, device.caps)) {
       if (candidates.length >= most) break;
@@ -98,7 +101,7 @@ async function measure(shape: (typeof LAYERS)[number]): Promise<Row> {
     await field.race(
       candidates,
       8 * least,
-      () => performance.now() < until,
+      () => times.size === 0 || performance.now() < end,
       (candidate, measured) => times.set(candidate, measured),
     );
     for (const [{ config }, measured] of times)
