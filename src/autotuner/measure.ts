@@ -10,7 +10,7 @@ import { type Bindings, evaluate } from "../ir/dims.ts";
 import { bytesOf, constantBytes, fromDevice, storageOf } from "../ir/storage.ts";
 import { type KernelTask, writesOf } from "../ir/task.ts";
 import { reader } from "../ir/tensor.ts";
-import { isFloat } from "../ir/types.ts";
+import { dtypeFacts, isFloat } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import type { Kernel, KernelStep } from "../kernels/tactic.ts";
 import { toHalf } from "../util/f16.ts";
@@ -165,6 +165,11 @@ export class Bench {
         buffer,
         Uint16Array.from({ length: bytes / 2 }, () => toHalf(Math.random() - 0.5)),
       );
+    else if (isByte(value)) {
+      const [low, count] = storage.lanes > 1 ? [0, 2 ** 32] : [dtypeFacts[value.dtype].signed ? -128 : 0, 256];
+      const words = Uint32Array.from({ length: bytes / 4 }, () => low + Math.floor(count * Math.random()));
+      await this.memory.upload(buffer, words);
+    }
     return buffer;
   }
 
@@ -172,33 +177,41 @@ export class Bench {
     task: KernelTask,
     encode: (pass: GPUComputePassEncoder, count: number) => void,
     buffers: ReadonlyMap<Value, GPUBuffer>,
-  ): Promise<number[][]> {
+  ): Promise<Result[]> {
     const { device } = this.device;
     const encoder = device.createCommandEncoder();
     const pass = encoder.beginComputePass();
     encode(pass, 1);
     pass.end();
     device.queue.submit([encoder.finish()]);
-    const results: number[][] = [];
+    const results: Result[] = [];
     for (const value of writesOf(task)) {
-      if (!isFloat(value.dtype)) continue;
+      if (!isFloat(value.dtype) && !isByte(value)) continue;
       const storage = storageOf(value, this.device.caps);
       const bytes = Math.min(COMPARED_BYTES, evaluate(bytesOf(value, storage), this.bindings) ?? 0);
       if (bytes === 0) continue;
       const data = await this.memory.download(buffers.get(value)!, 0, bytes);
-      const length = Math.floor(bytes / (storage.item === "f16" ? 2 : 4));
+      const length = Math.floor((bytes * storage.lanes) / (storage.item === "f16" ? 2 : 4));
       const read = reader(fromDevice(data, value.dtype, [length], storage));
-      results.push(Array.from({ length }, (_, i) => read(i)));
+      results.push({ values: Array.from({ length }, (_, i) => read(i)), slack: isByte(value) ? 1 : 1e-6 });
     }
     return results;
   }
 }
 
-function close(actual: readonly (readonly number[])[], expected: readonly (readonly number[])[]): boolean {
-  return expected.every((values, i) => {
+interface Result {
+  readonly values: readonly number[];
+  /** How far equal results may be apart whatever their size: a byte between two integers may be rounded to either. */
+  readonly slack: number;
+}
+
+const isByte = ({ dtype }: Value): boolean => dtype === "i8" || dtype === "u8";
+
+function close(actual: readonly Result[], expected: readonly Result[]): boolean {
+  return expected.every(({ values, slack }, i) => {
     const largest = values.reduce((most, value) => (Number.isFinite(value) ? Math.max(most, Math.abs(value)) : most), 0);
     return values.every(
-      (value, j) => !Number.isFinite(value) || Math.abs(actual[i]![j]! - value) <= TOLERANCE * largest + 1e-6,
+      (value, j) => !Number.isFinite(value) || Math.abs(actual[i]!.values[j]! - value) <= TOLERANCE * largest + slack,
     );
   });
 }
