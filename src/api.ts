@@ -9,18 +9,30 @@ export { divergenceAt, divergences, entropyCut } from "./calibrator/entropy.ts";
 export { Histogram } from "./calibrator/histogram.ts";
 export type { Int8Options, Int8Report } from "./calibrator/quantize.ts";
 export { CALIBRATORS, type Calibrator, calibratorNamed } from "./calibrator/thresholds.ts";
-export { ExecutionContext, type Input, type Inputs, type Outputs } from "./engine/context.ts";
+export { type ContextOptions, ExecutionContext } from "./engine/context.ts";
 export type { Description, KernelDescription, MemoryDescription, Size, TensorDescription } from "./engine/describe.ts";
+export type {
+  Destination,
+  GpuTensor,
+  HostRunOptions,
+  Input,
+  Inputs,
+  MixedOutputs,
+  Outputs,
+  RunOptions,
+} from "./engine/ends.ts";
 export { Engine, type HostOperator, type HostOperators } from "./engine/engine.ts";
+export { type ImageOptions, type ImageSource, image, type Picture, type Pixels } from "./engine/image.ts";
 export type { Plan, PlanInput, PlanOutput, Profile } from "./engine/plan.ts";
 export { Profiler, type RunProfile } from "./engine/profiler.ts";
+export type { InferredShapes } from "./engine/shapes.ts";
 export { type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";
 export type { Fingerprint } from "./gpu/fingerprint.ts";
 export type { ReadExternal } from "./importer/tensors.ts";
 export type { Tensor, TypedArray } from "./ir/tensor.ts";
 export type { DType } from "./ir/types.ts";
 export type { ProfileShapes, ShapeRange } from "./plan/profiles.ts";
-export type { RuntimeOptions } from "./runtime.ts";
+export type { LoadOptions, RuntimeOptions } from "./runtime.ts";
 export type { Caps } from "./util/caps.ts";
 export { KilnError } from "./util/errors.ts";
 export { VERSION } from "./util/version.ts";

@@ -2,7 +2,8 @@
 
 import { Builder as Compiler } from "./builder.ts";
 import { type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";
-import { hostOperator } from "./ops/registry.ts";
+import { hostOperatorsWith } from "./ops/host.ts";
+import type { Picture } from "./ops/image-decoder.ts";
 import { Runtime as LeanRuntime, type RuntimeOptions } from "./runtime.ts";
 import { noAdapter } from "./util/errors.ts";
 
@@ -11,13 +12,32 @@ type Where = Device | GPU | DeviceOptions;
 
 async function deviceFrom(where: Where): Promise<Device> {
   if ("fingerprint" in where) return where;
-  if ("requestAdapter" in where) return openDevice(where);
-  const gpu: GPU | undefined = globalThis.navigator?.gpu;
-  if (!gpu) throw noAdapter("navigator.gpu", "this browser has no WebGPU, or the page is not served over HTTPS");
-  return openDevice(gpu, where);
+  return "requestAdapter" in where ? openDevice(where) : openDevice(pageGpu(), where);
 }
 
+/** The page's `GPU`. Error K401 where there is none. */
+export function pageGpu(): GPU {
+  const gpu: GPU | undefined = globalThis.navigator?.gpu;
+  if (!gpu) throw noAdapter("navigator.gpu", "this browser has no WebGPU, or the page is not served over HTTPS");
+  return gpu;
+}
+
+/** Decodes what the browser does: JPEG, PNG, WebP, GIF, BMP, AVIF. */
+async function decodePicture(file: Uint8Array): Promise<Picture> {
+  const bitmap = await createImageBitmap(new Blob([file.slice()]), { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  const { width, height } = bitmap;
+  const canvas = new OffscreenCanvas(width, height).getContext("2d")!;
+  canvas.drawImage(bitmap, 0, 0);
+  const { data } = canvas.getImageData(0, 0, width, height);
+  return { width, height, rgba: new Uint8Array(data.buffer) };
+}
+const hostOperators = hostOperatorsWith(decodePicture);
+
 export class Builder extends Compiler {
+  constructor(device: Device) {
+    super(device, hostOperators);
+  }
+
   /** A builder on the page's GPU. Errors: K401 no adapter, K402 the adapter gave no device. */
   static async create(where: Where = {}): Promise<Builder> {
     return new Builder(await deviceFrom(where));
@@ -28,6 +48,6 @@ export class Builder extends Compiler {
 export class Runtime extends LeanRuntime {
   /** A runtime on the page's GPU. Errors: K401 no adapter, K402 the adapter gave no device. */
   static override async create(where: Where = {}, options: RuntimeOptions = {}): Promise<Runtime> {
-    return new Runtime(await deviceFrom(where), { hostOperators: hostOperator, ...options });
+    return new Runtime(await deviceFrom(where), { hostOperators, ...options });
   }
 }

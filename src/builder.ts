@@ -2,30 +2,36 @@
 // The only file that knows the order of the stages.
 
 import type { TimingCache } from "./autotuner/cache.ts";
-import { type Choices, tune } from "./autotuner/tune.ts";
+import { type Choices, type Target, type TuneOptions, tune } from "./autotuner/tune.ts";
 import { type Int8Options, quantize, type Runner } from "./calibrator/quantize.ts";
-import { Engine } from "./engine/engine.ts";
-import type { Device } from "./gpu/device.ts";
+import { Engine, type HostOperators } from "./engine/engine.ts";
+import { serialize } from "./engine/format.ts";
+import type { Plan } from "./engine/plan.ts";
+import { asPortable, type Device } from "./gpu/device.ts";
+import { deviceName } from "./gpu/fingerprint.ts";
 import { PipelineCache } from "./gpu/pipelines.ts";
 import { exportModel } from "./importer/export.ts";
 import { importModel } from "./importer/import.ts";
 import type { ReadExternal } from "./importer/tensors.ts";
 import type { Graph } from "./ir/graph.ts";
-import type { Program } from "./ir/task.ts";
+import type { Program, Task } from "./ir/task.ts";
 import type { Tensor } from "./ir/tensor.ts";
+import { doubleNotes } from "./lowering/doubles.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
 import { sumIntegers } from "./lowering/integers.ts";
 import { chooseLayouts } from "./lowering/layout.ts";
 import { lowerGraph } from "./lowering/lower.ts";
 import { lowerToHalf } from "./lowering/precision.ts";
 import { foldScales } from "./lowering/scales.ts";
+import { splitWeights } from "./lowering/split-weights.ts";
 import { decideStorage } from "./lowering/storage.ts";
-import { hostOperator } from "./ops/registry.ts";
+import { hostOperator } from "./ops/host.ts";
+import { exposeWeights } from "./passes/expose-weights.ts";
 import { NEWER_OPERATORS, runPasses } from "./passes/index.ts";
 import { type RewriteLog, rewriteLog } from "./passes/rewrite/log.ts";
 import { makePlan } from "./plan/plan.ts";
 import { optimumOf, type ProfileShapes, planProfiles } from "./plan/profiles.ts";
-import { hostFallbackRefused } from "./util/errors.ts";
+import { hostFallbackRefused, refitQuantized } from "./util/errors.ts";
 
 export interface BuildOptions {
   /** Names the model in messages. */
@@ -34,6 +40,8 @@ export interface BuildOptions {
   readonly readExternal?: ReadExternal;
   /** Optimization profiles: min, opt and max shape of each input with free dimensions. */
   readonly profiles?: readonly ProfileShapes[];
+  /** Sizes of free dimensions that are to be fixed, by name; one without a name is "input.axis". */
+  readonly sizes?: Readonly<Record<string, number>>;
   /** What inputs will hold, where shapes depend on it. The engine checks it at each run. */
   readonly shapeValues?: Readonly<Record<string, Tensor>>;
   /** Permission to hold activations and weights in f16; sums stay f32. Default false. */
@@ -52,6 +60,10 @@ export interface BuildOptions {
   readonly maxRewrites?: number;
   /** Permits 8-bit integers: how to calibrate, or the scales. */
   readonly int8?: Int8Options;
+  /** Keeps float weights as the model has them, so that `Engine.refit` can change them; nothing is folded into or out of them. */
+  readonly refit?: boolean;
+  /** "portable": an engine of WebGPU's core, which loads on every device; slower where the device has more. Default "device". */
+  readonly hardwareCompatibility?: "device" | "portable";
   /** Stops after a stage and throws nothing away: sees every intermediate form. */
   readonly onStage?: (stage: Stage, form: Graph | Program | Choices) => void;
   readonly onProgress?: (progress: BuildProgress) => void;
@@ -69,17 +81,38 @@ export interface BuildProgress {
 }
 
 export class Builder {
-  constructor(readonly device: Device) {}
+  /** `hostOperators`: what runs layers that have no kernel. */
+  constructor(
+    readonly device: Device,
+    private readonly hostOperators: HostOperators = hostOperator,
+  ) {}
 
   /** Compiles a model. Errors: K1xx–K3xx for the model, K4xx for the device, K611 for a refused host layer, K7xx for calibration. */
   async build(onnx: Uint8Array, options: BuildOptions = {}): Promise<Engine> {
-    const see: See = (stage, form) => {
-      options.onProgress?.({ stage });
-      options.onStage?.(stage, form);
-    };
+    const see = seeing(options);
     const log = rewriteLog(options.maxRewrites);
-    const { graph, notes } = await this.prepare(onnx, options, log, see);
-    return this.compile(graph, options, log, see, notes);
+    const { graph, notes, weights } = await this.prepare(onnx, options, log, see);
+    return this.compile(graph, options, log, see, notes, weights);
+  }
+
+  /**
+   * The engine file for a device that is not here, as `kiln devices --json` describes it. Its kernels are chosen by what the
+   * timing cache holds of that device, otherwise by the cost model; the plan's notes say which. Errors as `build`.
+   */
+  async buildFor(target: Target, onnx: Uint8Array, options: BuildOptions = {}): Promise<{ file: Uint8Array; plan: Plan }> {
+    const see = seeing(options);
+    const log = rewriteLog(options.maxRewrites);
+    const { graph, notes, weights: exposed } = await this.prepare(onnx, options, log, see);
+    let unmeasured = 0;
+    const counting = { ...options, onUnmeasured: () => void unmeasured++ };
+    const { plan, weights } = await this.plan(graph, target, undefined, counting, log, see, notes, exposed);
+    const chosen =
+      options.optimizationLevel === 0 || !options.timingCache
+        ? "by the cost model"
+        : `by its timing cache${unmeasured > 0 ? `, ${unmeasured} of them by the cost model` : ""}`;
+    const note = `built for ${deviceName(target.fingerprint)}, which was not there: kernels chosen ${chosen}`;
+    const said: Plan = { ...plan, notes: [...plan.notes, note] };
+    return { file: serialize(said, weights, target.fingerprint), plan: said };
   }
 
   /** A model with 8-bit integers in the words of ONNX: explicit QuantizeLinear and DequantizeLinear. Errors as `build`. */
@@ -95,13 +128,16 @@ export class Builder {
     options: BuildOptions,
     log: RewriteLog,
     see: See,
-  ): Promise<{ graph: Graph; notes: readonly string[] }> {
+  ): Promise<{ graph: Graph; notes: readonly string[]; weights?: Weights }> {
     const imported = importModel(onnx, {
       ...(options.file === undefined ? {} : { file: options.file }),
       ...(options.readExternal ? { readExternal: options.readExternal } : {}),
+      ...(options.sizes ? { sizes: options.sizes } : {}),
       ...(options.shapeValues ? { assumed: options.shapeValues } : {}),
     });
     see("import", imported);
+    if (options.refit && options.int8) throw refitQuantized(options.file ?? imported.name);
+    const weights = options.refit ? { weights: exposeWeights(imported) } : {};
     const known = new Set(
       imported.nodes.flatMap(({ inputs, outputs }) => [...inputs, ...outputs].map((value) => value?.name ?? "")),
     );
@@ -110,7 +146,7 @@ export class Builder {
         ? imported
         : runPasses(imported, { log, disable: (options.disable ?? []).filter((name) => !(name in FUSION_RULES)) });
     see("passes", graph);
-    if (!options.int8) return { graph, notes: [] };
+    if (!options.int8) return { graph, notes: [], ...weights };
     const quantized = await quantize(
       graph,
       options.int8,
@@ -119,7 +155,7 @@ export class Builder {
       options.onProgress,
     );
     see("calibrate", quantized.graph);
-    return quantized;
+    return { ...quantized, ...weights };
   }
 
   /** Compiles a graph; `change` rewrites its program. */
@@ -129,30 +165,47 @@ export class Builder {
     log: RewriteLog,
     see: See,
     said: readonly string[],
-    change: (program: Program) => Program = (program) => program,
+    exposed?: Weights,
+    change?: (program: Program) => Program,
   ): Promise<Engine> {
-    const { caps } = this.device;
+    const device = options.hardwareCompatibility === "portable" ? asPortable(this.device) : this.device;
+    const pipelines = new PipelineCache(device);
+    const { plan, weights } = await this.plan(graph, device, { device, pipelines }, options, log, see, said, exposed, change);
+    return Engine.load(device, plan, weights, this.hostOperators, pipelines);
+  }
+
+  /** Graph → Plan for a target, which is measured where it is `here`. */
+  private async plan(
+    graph: Graph,
+    target: Target,
+    here: Parameters<typeof tune>[2],
+    options: BuildOptions & TuneOptions,
+    log: RewriteLog,
+    see: See,
+    said: readonly string[],
+    exposed: Weights = new Map(),
+    change: (program: Program) => Program = (program) => program,
+  ): Promise<{ plan: Plan; weights: Uint8Array }> {
+    const { caps } = target;
     const disable = options.disable ?? [];
     const lowered = change(lowerGraph(graph));
     see("lower", lowered);
     const whole = options.fusion === false ? lowered : sumIntegers(lowered);
-    const program = foldScales(fuse(whole, caps, { enabled: options.fusion ?? true, take: log.take, disable }));
-    const notes = options.fp16
-      ? caps.f16
-        ? lowerToHalf(program)
-        : ["fp16: this device has no f16, everything stays f32"]
-      : [];
-    if (options.fusion !== false) chooseLayouts(program);
-    decideStorage(program.tasks);
+    const fused = foldScales(fuse(whole, caps, { enabled: options.fusion ?? true, take: log.take, disable }));
+    const notes = options.fp16 ? (caps.f16 ? lowerToHalf(fused) : ["fp16: this device has no f16, everything stays f32"]) : [];
+    if (options.fusion !== false) chooseLayouts(fused);
+    decideStorage(fused.tasks);
+    const program = { ...fused, tasks: splitWeights(fused.tasks, caps) };
     see("fuse", program);
     const host = program.tasks.find((task) => task.kind === "host");
     if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
-    const pipelines = new PipelineCache(this.device);
     const symbols = planProfiles(program.inputs, options.profiles ?? []);
-    const choices = await tune(program, this.device, pipelines, optimumOf(symbols), options);
+    const choices = await tune(program, target, here, optimumOf(symbols), options);
     see("tune", choices);
-    const { plan, weights } = makePlan(program, choices, { caps, profiles: symbols, notes: [...said, ...notes] });
-    return Engine.load(this.device, plan, weights, hostOperator, pipelines);
+    const notesOfAll = [...said, ...doubleNotes(graph), ...notes];
+    const mayBundle = (task: Task): boolean =>
+      options.fusion !== false && !disable.includes("bundle-kernels") && log.take("bundle-kernels", task.name);
+    return makePlan(program, choices, { caps, profiles: symbols, notes: notesOfAll, weights: exposed, mayBundle });
   }
 
   /** A graph made to run for calibration: a few hundred runs do not pay for tuning. */
@@ -163,6 +216,7 @@ export class Builder {
       rewriteLog(),
       () => {},
       [],
+      undefined,
       change,
     );
     const context = engine.createExecutionContext();
@@ -170,4 +224,13 @@ export class Builder {
   }
 }
 
+/** Of a refittable engine: what its weights hold, by name. */
+type Weights = ReadonlyMap<string, Tensor>;
 type See = (stage: Stage, form: Graph | Program | Choices) => void;
+
+const seeing =
+  ({ onProgress, onStage }: BuildOptions): See =>
+  (stage, form) => {
+    onProgress?.({ stage });
+    onStage?.(stage, form);
+  };

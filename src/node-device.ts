@@ -3,7 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";
+import { adoptDevice, type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";
 import { noAdapter } from "./util/errors.ts";
 
 export interface NodeDeviceOptions extends Omit<DeviceOptions, "toggles" | "implementation"> {
@@ -54,6 +54,10 @@ export const openNodeDevice = async (options: NodeDeviceOptions = {}): Promise<D
     throw failure;
   }
 };
+
+/** A device of Dawn that the caller opened and keeps. */
+export const adoptNodeDevice = async (device: GPUDevice): Promise<Device> =>
+  adoptDevice(await createGpu(safe, undefined, undefined), device, { implementation: `dawn.node ${webgpuVersion()}` });
 
 const createGpu = async (toggles: readonly string[], backend: string | undefined, name: string | undefined): Promise<GPU> => {
   const on = toggles.filter((toggle) => !toggle.startsWith("-"));

@@ -9,7 +9,8 @@ import type { Engine } from "./engine/engine.ts";
 import { type Device, openDevice } from "./gpu/device.ts";
 import type { ReadExternal } from "./importer/tensors.ts";
 import { type NodeDeviceOptions, openNodeDevice } from "./node-device.ts";
-import { hostOperator } from "./ops/registry.ts";
+import { decodePicture } from "./node-pictures.ts";
+import { hostOperatorsWith } from "./ops/host.ts";
 import { Runtime as LeanRuntime, type RuntimeOptions } from "./runtime.ts";
 
 export * from "./api.ts";
@@ -21,7 +22,13 @@ type Where = Device | GPU | NodeDeviceOptions;
 const deviceFrom = async (where: Where): Promise<Device> =>
   "fingerprint" in where ? where : "requestAdapter" in where ? openDevice(where) : openNodeDevice(where);
 
+const hostOperators = hostOperatorsWith(decodePicture);
+
 export class Builder extends Compiler {
+  constructor(device: Device) {
+    super(device, hostOperators);
+  }
+
   /** A builder on this machine's GPU. Errors: K401 no adapter, K402 the adapter gave no device. */
   static async create(where: Where = {}): Promise<Builder> {
     return new Builder(await deviceFrom(where));
@@ -37,7 +44,7 @@ export class Builder extends Compiler {
 export class Runtime extends LeanRuntime {
   /** A runtime on this machine's GPU. Errors: K401 no adapter, K402 the adapter gave no device. */
   static override async create(where: Where = {}, options: RuntimeOptions = {}): Promise<Runtime> {
-    return new Runtime(await deviceFrom(where), { hostOperators: hostOperator, ...options });
+    return new Runtime(await deviceFrom(where), { hostOperators, ...options });
   }
 
   /** `deserialize` of an engine file. */

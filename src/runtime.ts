@@ -2,13 +2,34 @@
 // needs this file's bundle and nothing else.
 
 import { Engine, type HostOperators } from "./engine/engine.ts";
-import { checkDevice, parseEngine } from "./engine/format.ts";
+import {
+  checkDevice,
+  checkVersions,
+  checkWeights,
+  HEADER_BYTES,
+  type Manifest,
+  parseEngine,
+  readManifest,
+} from "./engine/format.ts";
+import { Incoming, type OnLoadProgress } from "./engine/incoming.ts";
 import { type Device, openDevice } from "./gpu/device.ts";
 import { PipelineCache } from "./gpu/pipelines.ts";
+import { cannotFetch } from "./util/errors.ts";
 
-export { ExecutionContext, type Input, type Inputs, type Outputs } from "./engine/context.ts";
+export { type ContextOptions, ExecutionContext } from "./engine/context.ts";
 export type { Description, KernelDescription, MemoryDescription } from "./engine/describe.ts";
+export type {
+  Destination,
+  GpuTensor,
+  HostRunOptions,
+  Input,
+  Inputs,
+  MixedOutputs,
+  Outputs,
+  RunOptions,
+} from "./engine/ends.ts";
 export { Engine, type HostOperator, type HostOperators } from "./engine/engine.ts";
+export { type ImageOptions, type ImageSource, image, type Picture, type Pixels } from "./engine/image.ts";
 export { type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";
 export type { Tensor, TypedArray } from "./ir/tensor.ts";
 export type { DType } from "./ir/types.ts";
@@ -20,6 +41,15 @@ export interface RuntimeOptions {
   readonly hostOperators?: HostOperators;
   /** Told when an engine was built with another version of the driver; the console unless told. */
   readonly onWarning?: (message: string) => void;
+}
+
+export interface LoadOptions {
+  /** Names the engine in errors. */
+  readonly file?: string;
+  /** Of a stripped engine. */
+  readonly weights?: Uint8Array;
+  /** Told as the file arrives. */
+  readonly onProgress?: OnLoadProgress;
 }
 
 /** Loads engines onto one device. Engines that share kernels share their compiled form. */
@@ -39,13 +69,69 @@ export class Runtime {
   }
 
   /**
-   * Loads an engine file; `file` names it in errors. The bytes must stay as they are while the engine lives.
-   * Errors: K501–K504 and K506 for the file, K505 built for another device, K508 a host layer without its operator, K404–K408.
+   * Loads an engine file. The bytes must stay as they are while the engine lives.
+   * Errors: K501–K504, K506 and K507 for the file, K505 built for another device, K508 a host layer without its operator,
+   * K404–K408.
    */
-  async deserialize(bytes: Uint8Array | ArrayBuffer, file = "engine"): Promise<Engine> {
-    const { plan, weights, fingerprint } = parseEngine(bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes), file);
+  async deserialize(bytes: Uint8Array | ArrayBuffer, options: string | LoadOptions = {}): Promise<Engine> {
+    const { file = "engine", weights } = typeof options === "string" ? { file: options } : options;
+    const parsed = parseEngine(bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes), file, weights);
+    return this.start(parsed, parsed.weights, file);
+  }
+
+  /**
+   * Loads an engine file from an address, a response or a stream: kernels compile and weights are uploaded while the rest is on
+   * its way. Errors as of `deserialize`, and K509.
+   */
+  async load(source: Source, { file = nameOf(source), weights, onProgress }: LoadOptions = {}): Promise<Engine> {
+    const incoming = await Incoming.open(await streamOf(source, file), file, onProgress);
+    const { header } = incoming;
+    try {
+      checkVersions(incoming.from(0), file);
+      await incoming.upTo(header.weightsAt);
+      const text = incoming.from(HEADER_BYTES).subarray(0, header.manifestBytes);
+      const manifest = readManifest(text, header.length - header.weightsAt, file);
+      const apart = checkWeights(manifest, weights, file);
+      const arrived = apart ? undefined : (bytes: number) => incoming.upTo(header.weightsAt + bytes);
+      const engine = await this.start(manifest, apart ?? incoming.from(header.weightsAt), file, arrived);
+      await incoming.whole().catch((failure: unknown) => {
+        engine.dispose();
+        throw failure;
+      });
+      return engine;
+    } catch (failure) {
+      // What is damaged may look like another version, device or shader: damage comes first.
+      await incoming.whole();
+      throw failure;
+    }
+  }
+
+  private start(
+    { plan, fingerprint }: Manifest,
+    weights: Uint8Array,
+    file: string,
+    arrived?: (bytes: number) => Promise<void>,
+  ): Promise<Engine> {
     const { hostOperators = () => undefined, onWarning = (message) => console.warn(message) } = this.options;
     for (const warning of checkDevice(fingerprint, this.device.fingerprint, file)) onWarning(warning);
-    return Engine.load(this.device, plan, weights, hostOperators, this.pipelines, fingerprint);
+    return Engine.load(this.device, plan, weights, hostOperators, this.pipelines, fingerprint, arrived);
   }
+}
+
+type Source = string | URL | Response | ReadableStream<Uint8Array>;
+const isResponse = (source: Source): source is Response => typeof source === "object" && "body" in source;
+const isAddress = (source: Source): source is string | URL => typeof source === "string" || source instanceof URL;
+const nameOf = (source: Source): string =>
+  isAddress(source) ? String(source) : (isResponse(source) && source.url) || "engine";
+
+async function streamOf(source: Source, file: string): Promise<ReadableStream<Uint8Array>> {
+  if (!isAddress(source) && !isResponse(source)) return source;
+  const response = isResponse(source)
+    ? source
+    : await fetch(source).catch((failure: Error) => {
+        throw cannotFetch(file, String(failure.cause ?? failure.message));
+      });
+  if (!response.ok || !response.body)
+    throw cannotFetch(file, `the server said ${response.status} ${response.statusText}`.trim());
+  return response.body;
 }

@@ -22,7 +22,10 @@ fn floor_mod(a: i32, b: i32) -> i32 {
   return select(r, r + b, (r != 0) && ((r < 0) != (b < 0)));
 }
 
-fn floor_mod_f(a: f32, b: f32) -> f32 { return a - b * floor(a / b); }
+fn floor_mod_f(a: f32, b: f32) -> f32 {
+  if (is_inf(b) && !is_inf(a)) { return select(b, a, a == 0.0 || (a < 0.0) == (b < 0.0)); }
+  return a - b * floor(a / b);
+}
 
 // Remainder of truncated division, also where the quotient is too large for a float: Kahan's reduction is not needed at
 // the magnitudes that models use.

@@ -19,11 +19,15 @@ export interface Candidate {
   readonly kernel: Kernel;
 }
 export type Choices = ReadonlyMap<KernelTask, Candidate>;
+/** What a build is for: a device, or what is known of one that is not here. */
+export type Target = Pick<Device, "caps" | "fingerprint">;
 
 export interface TuneOptions {
   readonly optimizationLevel?: 0 | 1 | 2 | 3 | 4 | 5;
   readonly timingCache?: TimingCache;
   readonly maxTuneTime?: number;
+  /** Told of a task of several candidates of which none has been measured, when no device is there to measure. */
+  readonly onUnmeasured?: (task: KernelTask) => void;
   readonly onProgress?: (progress: {
     readonly stage: "tune";
     readonly done: number;
@@ -51,7 +55,7 @@ export const kernelTasksOf = (tasks: readonly Task[]): readonly KernelTask[] =>
 const DECAY = 0.85;
 
 /** All candidates, the most promising first: a tactic's likelihood, less for each of its configurations that came before. */
-export function* candidatesOf(task: KernelTask, device: Pick<Device, "caps">): Generator<Candidate> {
+export function* candidatesOf(task: KernelTask, device: Pick<Target, "caps">): Generator<Candidate> {
   const { caps } = device;
   const sources = tacticsFor(task, caps).map((tactic) => ({
     tactic,
@@ -67,11 +71,14 @@ export function* candidatesOf(task: KernelTask, device: Pick<Device, "caps">): G
   }
 }
 
-/** Chooses kernels for all tasks of a program. `opt` binds symbols to the sizes to tune at; others count as 16. */
+/**
+ * Chooses kernels for all tasks of a program. `opt` binds symbols to the sizes to tune at; others count as 16. Where the target
+ * is not `here` nothing is measured: what the timing cache knows of it decides.
+ */
 export async function tune(
   program: Program,
-  device: Device,
-  pipelines: PipelineCache,
+  device: Target,
+  here: { readonly device: Device; readonly pipelines: PipelineCache } | undefined,
   opt: Bindings,
   options: TuneOptions,
 ): Promise<Choices> {
@@ -83,7 +90,7 @@ export async function tune(
     return choices;
   }
   const cache = options.timingCache ?? new TimingCache();
-  const bench = new Bench(device, pipelines, withDefaults(opt));
+  const bench = here && new Bench(here.device, here.pipelines, withDefaults(opt));
   const deadline =
     options.maxTuneTime === undefined ? Number.POSITIVE_INFINITY : performance.now() + options.maxTuneTime * 1000;
   const deviceKey = fingerprintKey(device.fingerprint);
@@ -109,19 +116,20 @@ export async function tune(
       for (let next = done + ahead.length; next < Math.min(tasks.length, done + LOOKAHEAD); next++) {
         const candidates = keyed(tasks[next]!);
         ahead.push(candidates);
-        if (inTime()) bench.compileAhead(unknown(candidates).map(({ candidate }) => candidate.kernel));
+        if (bench && inTime()) bench.compileAhead(unknown(candidates).map(({ candidate }) => candidate.kernel));
       }
       const candidates = ahead.shift()!;
       options.onProgress?.({ stage: "tune", done, total: tasks.length, what: `${task.kind} ${task.name}` });
       const missing = unknown(candidates);
-      if (missing.length > 0 && inTime()) {
+      if (!bench && missing.length > 0 && missing.length === candidates.length) options.onUnmeasured?.(task);
+      if (bench && missing.length > 0 && inTime()) {
         for (const { candidate, ns, key } of await bench.compare(task, plainest(task, device), missing))
           cache.set(key, { tactic: candidate.tactic, config: candidate.config, ns });
       }
       choices.set(task, fastest(candidates, cache));
     }
   } finally {
-    bench.dispose();
+    bench?.dispose();
   }
   return choices;
 }
@@ -150,13 +158,13 @@ function fastest(candidates: readonly Keyed<Candidate>[], cache: TimingCache): C
 }
 
 /** The kernel that others are checked against: the first tactic of a kind applies to every task. */
-function plainest(task: KernelTask, { caps }: Device): Kernel {
+function plainest(task: KernelTask, { caps }: Target): Kernel {
   const tactic = tacticsFor(task, caps)[0]!;
   for (const config of tactic.candidates(task, caps)) return tactic.emit(task, config, caps);
   throw internal(task.name, `${tactic.name} has no configuration`);
 }
 
-function firstOf(task: KernelTask, device: Device): Candidate {
+function firstOf(task: KernelTask, device: Target): Candidate {
   for (const candidate of candidatesOf(task, device)) return candidate;
   throw internal(task.name, `no tactic runs a ${task.kind} task`);
 }

@@ -33,6 +33,8 @@ export interface BuildFlags extends Int8Flags {
   readonly maxRewrites?: number;
   readonly disableRewrite?: readonly string[];
   readonly randomWeights?: number;
+  readonly hardwareCompatibility?: "device" | "portable";
+  readonly refit?: boolean;
   readonly quiet?: boolean;
 }
 
@@ -78,6 +80,14 @@ export function addBuildFlags(command: Command, level: number): Command {
     .addOption(option("--maxTuneTime <seconds>", "how long measuring may take", numberOption("--maxTuneTime", 0)))
     .option("--dump <dir>", "write every stage's form and every kernel's WGSL into a folder")
     .addOption(option("--until <stage>", `stop after a stage: ${STAGES.join(", ")}`, choiceOption("--until", STAGES)))
+    .addOption(
+      option(
+        "--hardwareCompatibility <level>",
+        "portable: WebGPU's core only, loads on every device; device (default): all that this one has",
+        choiceOption("--hardwareCompatibility", ["device", "portable"] as const),
+      ),
+    )
+    .option("--refit", "keep float weights as they are, so that the engine can be refitted")
     .option("--no-host-fallback", "refuse a model of which a layer would run on the host")
     .option("--no-fusion", "every operator as its own kernels")
     .addOption(
@@ -110,6 +120,8 @@ export function buildOptionsOf(flags: BuildFlags, file: string, model: ModelProt
     fp16: flags.fp16 ?? false,
     hostFallback: flags.hostFallback,
     fusion: flags.fusion,
+    ...(flags.refit ? { refit: true } : {}),
+    ...(flags.hardwareCompatibility ? { hardwareCompatibility: flags.hardwareCompatibility } : {}),
     ...(flags.int8 ? { int8: int8OptionsOf(flags, declaredInputs(model)) } : {}),
     ...(profile ? { profiles: [profile] } : {}),
     ...(shapeValues ? { shapeValues } : {}),

@@ -4,7 +4,15 @@ import type { BuildOptions, Stage } from "../builder.ts";
 import type { Engine } from "../engine/engine.ts";
 import type { Device } from "../gpu/device.ts";
 import { decodeModel, encodeModel } from "../importer/proto.ts";
-import { Builder, loadTimingCache, openNodeDevice, Runtime, readBeside, saveTimingCache } from "../node.ts";
+import {
+  Builder,
+  loadTimingCache,
+  type NodeDeviceOptions,
+  openNodeDevice,
+  Runtime,
+  readBeside,
+  saveTimingCache,
+} from "../node.ts";
 import { badFlag, cannotWrite } from "../util/errors.ts";
 import { type BuildFlags, buildOptionsOf } from "./build-flags.ts";
 import { dumpKernels, dumpStages } from "./dump.ts";
@@ -29,8 +37,8 @@ export function readNetwork(file: string, flags: Pick<BuildFlags, "randomWeights
 }
 
 /** Runs `work` on a device of its own. */
-export async function withDevice<T>(work: (device: Device) => Promise<T>): Promise<T> {
-  const device = await openNodeDevice();
+export async function withDevice<T>(work: (device: Device) => Promise<T>, options: NodeDeviceOptions = {}): Promise<T> {
+  const device = await openNodeDevice(options);
   try {
     return await work(device);
   } finally {
@@ -53,11 +61,25 @@ class Stopped extends Error {}
 /** Compiles a model as the flags say; undefined when it stopped at --until. `changes` override the flags. */
 export async function compile(
   device: Device,
-  { file, bytes }: NetworkFile,
+  network: NetworkFile,
   flags: BuildFlags,
   level: number,
   changes: BuildOptions = {},
 ): Promise<Engine | undefined> {
+  const engine = await building(network, flags, level, (options) =>
+    new Builder(device).build(network.bytes, { ...options, ...changes }),
+  );
+  if (engine && flags.dump !== undefined) dumpKernels(flags.dump, engine);
+  return engine;
+}
+
+/** What `build` makes with the flags' options; shows progress, keeps the timing cache. Undefined when it stopped at --until. */
+export async function building<T>(
+  { file, bytes }: NetworkFile,
+  flags: BuildFlags,
+  level: number,
+  build: (options: BuildOptions) => Promise<T>,
+): Promise<T | undefined> {
   const timingCache = flags.timingCacheFile === undefined ? undefined : loadTimingCache(flags.timingCacheFile, remark);
   const progress = showProgress(flags.quiet ?? false);
   const dump = flags.dump === undefined ? undefined : dumpStages(flags.dump);
@@ -67,15 +89,7 @@ export async function compile(
   };
   try {
     const options = buildOptionsOf(flags, file, decodeModel(bytes, file), level);
-    const engine = await new Builder(device).build(bytes, {
-      ...options,
-      ...(timingCache ? { timingCache } : {}),
-      onStage,
-      onProgress: progress.report,
-      ...changes,
-    });
-    if (flags.dump !== undefined) dumpKernels(flags.dump, engine);
-    return engine;
+    return await build({ ...options, ...(timingCache ? { timingCache } : {}), onStage, onProgress: progress.report });
   } catch (failure) {
     if (failure instanceof Stopped) return undefined;
     throw failure;
@@ -94,7 +108,7 @@ function saveCache(cache: Parameters<typeof saveTimingCache>[0], file: string): 
 }
 
 /** One line a host layer, with its reason. */
-export function reportHostLayers({ plan }: Engine, say: (line: string) => void = remark): void {
+export function reportHostLayers({ plan }: Pick<Engine, "plan">, say: (line: string) => void = remark): void {
   for (const { node, op, reason } of plan.hostLayers) say(`host layer ${op} "${node}": ${reason}`);
   for (const note of plan.notes) say(`note: ${note}`);
 }

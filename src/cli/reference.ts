@@ -1,12 +1,13 @@
 // The reference that results are compared with: onnxruntime-node on the CPU.
 
 import type { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
-import { encodeModel, type ModelProto, type TensorProto } from "../importer/proto.ts";
+import { decodeModel, encodeModel, type ModelProto, type TensorProto } from "../importer/proto.ts";
 import type { ReadExternal } from "../importer/tensors.ts";
 import { decodeTensor } from "../importer/tensors.ts";
 import { arrayOfBytes, type Tensor } from "../ir/tensor.ts";
 import { DTYPES, type DType, dtypeFacts } from "../ir/types.ts";
 import { noReference, referenceFailed } from "../util/errors.ts";
+import { withPreciseNormalization } from "./precise.ts";
 
 type Ort = typeof import("onnxruntime-node");
 
@@ -24,7 +25,7 @@ export async function runReference(
   const ort = await loadOrt();
   let session: InferenceSession | undefined;
   try {
-    session = await ort.InferenceSession.create(model, {
+    session = await ort.InferenceSession.create(encodeModel(withPreciseNormalization(decodeModel(model, file))), {
       logSeverityLevel: 3,
       executionProviders: ["cpu"],
       graphOptimizationLevel: "disabled",

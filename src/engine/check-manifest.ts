@@ -5,18 +5,17 @@ import type { Fingerprint } from "../gpu/fingerprint.ts";
 import { parseDim } from "../ir/dims.ts";
 import { DTYPES } from "../ir/types.ts";
 import { limitNames } from "../util/caps.ts";
+import type { Manifest } from "./format.ts";
 import type { Plan, PlanBuffer, Step } from "./plan.ts";
 
 /** The manifest's parts. Throws an Error that says what is wrong with it. */
-export function checkManifest(
-  manifest: unknown,
-  weightBytes: number,
-): { readonly plan: Plan; readonly fingerprint: Fingerprint } {
+export function checkManifest(manifest: unknown, weightBytes: number): Manifest {
   // What is checked is data of unknown form: where it is of another form altogether, a TypeError says so as well.
-  const { plan, fingerprint } = manifest as { plan: Plan; fingerprint: Fingerprint };
+  const { plan, fingerprint, stripped } = manifest as Manifest;
   checkFingerprint(fingerprint);
-  checkPlan(plan, weightBytes);
-  return { plan, fingerprint };
+  if (stripped) need(isCount(stripped.bytes) && isText(stripped.hash), "it does not say which weights it needs");
+  checkPlan(plan, stripped?.bytes ?? weightBytes);
+  return { plan, fingerprint, ...(stripped ? { stripped } : {}) };
 }
 
 function need(right: boolean, what: string): void {
@@ -24,7 +23,7 @@ function need(right: boolean, what: string): void {
 }
 
 const isText = (value: unknown): boolean => typeof value === "string";
-const isCount = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
 const among = <T>(all: readonly T[], value: T, what: string): void => need(all.includes(value), `${what} is ${String(value)}`);
 const texts = (list: readonly unknown[], what: string): void =>
   list.forEach((value) => need(isText(value), `${what} is not text`));
@@ -64,6 +63,13 @@ function checkPlan(plan: Plan, weightBytes: number): void {
     dims(shape);
     pointer(buffer, plan.buffers.length, "buffer");
   }
+  for (const { name, dtype, shape, buffer } of plan.refit ?? []) {
+    among(DTYPES, dtype, `the type of weight "${name}"`);
+    need(isText(name) && shape.every(isCount), "a weight to refit has no name or shape");
+    pointer(buffer, plan.buffers.length, "buffer");
+    const { home } = plan.buffers[buffer]!;
+    need(home.kind === "weight", `"${name}" is to be refitted and is no weight`);
+  }
   checkSteps(plan.steps, plan);
 }
 
@@ -73,16 +79,14 @@ function checkBuffer({ name, dtype, shape, storage, bytes, home }: PlanBuffer, s
   among(["f32", "f16", "i32", "u32"], storage.item, `the item of buffer "${name}"`);
   among([1, 2, 4], storage.lanes, `the lanes of buffer "${name}"`);
   dims([...shape, bytes]);
-  among(["weight", "activation", "input", "output"], home.kind, `the home of buffer "${name}"`);
+  among(["weight", "activation", "input", "output", "host"], home.kind, `the home of buffer "${name}"`);
   if (home.kind === "activation") {
     pointer(home.slot, slots, "slot");
     dims([home.offset ?? "0"]);
   }
-  if (home.kind === "weight")
-    need(
-      isCount(home.offset) && isCount(home.length) && home.offset + home.length <= weightBytes,
-      `weight "${name}" lies outside of the weights`,
-    );
+  if (home.kind !== "weight" && (home.kind !== "host" || home.offset === undefined)) return;
+  const { offset, length = Number.NaN } = home;
+  need(isCount(offset) && isCount(length) && offset + length <= weightBytes, `weight "${name}" lies outside of the weights`);
 }
 
 function checkSteps(steps: readonly Step[], plan: Plan): void {

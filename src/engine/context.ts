@@ -1,83 +1,72 @@
-// Runs an engine: binds symbols, allocates what shapes need, replays the steps. Steps whose shapes are known are resolved
-// into a flat list of GPU commands once a shape; host layers, branches and loops on data interrupt it.
+// An execution context: takes runs in order, keeps several in flight on the queue, and hands out what they give.
 
 import { Memory } from "../gpu/buffers.ts";
-import { BufferUsage } from "../gpu/constants.ts";
+import type { Readback } from "../gpu/download.ts";
 import { fromDevice, toDevice } from "../ir/storage.ts";
-import { allocate, numbersOf, sizeOf, type Tensor, type TypedArray, writer } from "../ir/tensor.ts";
+import { disposedContext } from "../util/errors.ts";
+import { Conductor } from "./conductor.ts";
 import {
-  assumptionBroken,
-  disposedContext,
-  inputShapeMismatch,
-  missingInput,
-  unknownInputs,
-  wrongInputData,
-  wrongInputType,
-} from "../util/errors.ts";
+  EndChecker,
+  type Ends,
+  type HostRunOptions,
+  type Inputs,
+  type MixedOutputs,
+  type Outputs,
+  type RunOptions,
+} from "./ends.ts";
 import type { Engine } from "./engine.ts";
-import type { DispatchStep, HostStep, IfStep, LoopStep, PlanBuffer, PlanInput, Step } from "./plan.ts";
+import { usesOf } from "./lifetimes.ts";
+import { type Bindings, Places } from "./places.ts";
+import type { PlanOutput } from "./plan.ts";
 import type { Profiler } from "./profiler.ts";
-import { bindInputs, DimensionTable } from "./shapes.ts";
+import { Run } from "./run.ts";
+import { Scratch } from "./scratch.ts";
+import { bindInputs, DimensionTable, type InferredShapes, InputShapes } from "./shapes.ts";
+import { Stretches } from "./stretches.ts";
 
-/** An input: a tensor, or its data alone where the shape is fixed. */
-export type Input = Tensor | TypedArray;
-export type Inputs = Readonly<Record<string, Input>>;
-export type Outputs = Record<string, Tensor>;
-
-/** Bytes of a GPU buffer, from `offset` on. */
-interface Place {
-  readonly buffer: GPUBuffer;
-  readonly offset: number;
+export interface ContextOptions {
+  /**
+   * Runs that the GPU may have before it at once: while it computes one, the next is prepared and the last one's outputs are
+   * fetched. 1: none begins before its predecessor has ended. Default 3; more only hold more staging memory.
+   */
+  readonly inFlight?: number;
+  /**
+   * Buffers for activations, each as large as `Engine.activationMemory` says: the context makes none. They stay the caller's, and
+   * several contexts may have the same, as long as their runs do not overlap.
+   */
+  readonly activations?: readonly GPUBuffer[];
 }
 
-/** One command of a resolved stretch. */
-type Command =
-  | {
-      readonly kind: "dispatch";
-      readonly step: DispatchStep;
-      readonly pipeline: GPUComputePipeline;
-      readonly group: GPUBindGroup;
-      readonly counts: readonly [number, number, number];
-    }
-  | { readonly kind: "copy"; readonly from: Place; readonly to: Place; readonly bytes: number };
-
-interface Resolved {
-  readonly commands: readonly Command[];
-  readonly params: GPUBuffer | undefined;
-}
-
-type Bindings = Map<string, number>;
-
-/** Commands kept for shapes that may come again; the stretches used longest ago go first. */
-const KEPT_COMMANDS = 8192;
-/** Larger outputs come down in pieces. */
+/** Larger outputs come down in pieces, so that one is copied out while the next is moved. */
 const PIECE_BYTES = 8 << 20;
+/** Larger outputs come down before the next run begins, with less staging. */
+const HELD_BYTES = 64 << 20;
 
-/** Steps that only the run can resolve: host layers, branches, and loops that end on data or carry values that change size. */
-function isDynamic(step: Step, buffers: readonly PlanBuffer[]): step is HostStep | IfStep | LoopStep {
-  if (step.kind === "host" || step.kind === "if") return true;
-  if (step.kind !== "loop") return false;
-  const resizes = step.carried.some(({ init, input }) => buffers[init]!.shape.join() !== buffers[input]!.shape.join());
-  return (
-    resizes ||
-    step.trips !== null ||
-    step.condition !== null ||
-    step.scans.length > 0 ||
-    step.body.some((inner) => isDynamic(inner, buffers))
-  );
+/** A run that the queue has. */
+interface Flight {
+  readonly outputs: Promise<MixedOutputs>;
+  /** Resolves when the GPU has finished it, well or not. */
+  readonly landed: Promise<void>;
 }
+type Arrival = () => Promise<readonly [string, MixedOutputs[string]]>;
 
 export class ExecutionContext {
   /** Times the runs from now on, which then wait between their phases. */
   profiler: Profiler | undefined;
   private readonly memory: Memory;
   private readonly table = new DimensionTable();
-  /** By number those that have a buffer of their own, by -1 - slot those that share one. */
-  private readonly buffers = new Map<number, GPUBuffer>();
-  /** Those used last are at the end. */
-  private readonly resolved = new Map<string, Resolved>();
-  private keptCommands = 0;
-  private running: Promise<unknown> = Promise.resolve();
+  private readonly shapes: InputShapes;
+  private readonly checker: EndChecker;
+  private readonly places: Places;
+  private readonly stretches: Stretches;
+  private readonly conductor: Conductor;
+  private readonly scratch: Scratch;
+  private readonly inFlight: number;
+  /** Resolves when the last run that was asked for is with the queue. */
+  private started: Promise<unknown> = Promise.resolve();
+  /** Resolves when the last run that was asked for has told how it ended. */
+  private settled: Promise<unknown> = Promise.resolve();
+  private readonly flights = new Set<Promise<void>>();
   /** Runs that have been asked for and have not ended. */
   private runs = 0;
   private disposed = false;
@@ -86,8 +75,19 @@ export class ExecutionContext {
   constructor(
     private readonly engine: Engine,
     private readonly onFree: () => void,
+    { inFlight = 3, activations }: ContextOptions = {},
   ) {
-    this.memory = new Memory(engine.device);
+    const { device, plan } = engine;
+    const { table } = this;
+    this.inFlight = Math.max(1, inFlight);
+    this.memory = new Memory(device);
+    this.shapes = new InputShapes(plan, table);
+    this.checker = new EndChecker(plan, usesOf(plan.steps), this.shapes);
+    this.places = new Places(plan, engine.weightBuffers, this.memory, table, () => this.stretches.clear(), activations);
+    this.stretches = new Stretches(device, plan, engine.pipelines, this.memory, this.places, table);
+    const constant: Engine["hostConstant"] = (home, dtype, shape) => engine.hostConstant(home, dtype, shape);
+    this.conductor = new Conductor(plan, engine.hostOperators, constant, this.memory, this.places, this.stretches, table);
+    this.scratch = new Scratch(device, this.memory);
   }
 
   /** Bytes of GPU memory that the context holds now. */
@@ -95,23 +95,40 @@ export class ExecutionContext {
     return this.memory.live;
   }
 
-  /**
-   * Runs the network once. Calls queue up: each starts when the one before has finished.
-   * Errors: K602 missing or K603 unknown inputs, K604–K607 shapes, K608 types, K601 values that the GPU cannot hold, K408 device lost.
-   */
-  execute(inputs: Inputs): Promise<Outputs> {
-    this.runs++;
-    const result = this.running
-      .then(() => this.run(inputs))
-      .finally(() => {
-        this.runs--;
-        if (this.disposed && this.runs === 0) this.free();
-      });
-    this.running = result.catch(() => undefined);
-    return result;
+  /** The shape of an input whose data are given alone from now on. Errors: K603, K604. */
+  setInputShape(name: string, shape: readonly number[]): void {
+    this.shapes.set(name, shape);
   }
 
-  /** Frees the context's memory: at once, or when the run in progress has ended. Runs that wait for it fail with K610. */
+  /** What the shapes set say of the outputs, and which are missing. Errors: K605, K607. */
+  inferShapes(): InferredShapes {
+    return this.shapes.infer();
+  }
+
+  /**
+   * Runs the network once; resolves when the GPU has finished. As `enqueue` otherwise.
+   * Errors: K602, K603 missing or unknown inputs, K604–K607 shapes, K608 types, K601 values that the GPU cannot hold,
+   * K613 and K614 buffers, K404 and K407 memory, K408 device lost, the signal's reason.
+   */
+  execute(inputs: Inputs, options?: HostRunOptions): Promise<Outputs>;
+  execute(inputs: Inputs, options: RunOptions): Promise<MixedOutputs>;
+  execute(inputs: Inputs, options: RunOptions = {}): Promise<MixedOutputs> {
+    return this.run(inputs, options, true);
+  }
+
+  /**
+   * Puts a run on the queue and returns at once. Runs are computed, and their promises settle, in the order of these calls;
+   * several are in flight (see ContextOptions). Inputs must stay as they are until the promise settles. With all outputs in GPU
+   * memory it resolves once the queue has the run: work submitted later sees them. Errors, as of `execute`, reject this run and
+   * no other.
+   */
+  enqueue(inputs: Inputs, options?: HostRunOptions): Promise<Outputs>;
+  enqueue(inputs: Inputs, options: RunOptions): Promise<MixedOutputs>;
+  enqueue(inputs: Inputs, options: RunOptions = {}): Promise<MixedOutputs> {
+    return this.run(inputs, options, false);
+  }
+
+  /** Frees the context's memory when the runs that have begun are over: at once if there is none. Others fail with K610. */
   dispose(): void {
     if (this.disposed) return;
     this.disposed = true;
@@ -119,377 +136,140 @@ export class ExecutionContext {
   }
 
   private free(): void {
+    this.stretches.clear();
+    this.scratch.dispose();
     this.memory.dispose();
-    this.resolved.clear();
     this.onFree();
   }
 
-  private async run(inputs: Inputs): Promise<Outputs> {
+  private run(inputs: Inputs, options: RunOptions, finished: boolean): Promise<MixedOutputs> {
+    this.runs++;
+    const flight = this.started.then(() => this.start(inputs, options, finished));
+    this.started = flight.catch(() => undefined);
+    const over = flight.then(({ landed }) => landed).catch(() => undefined);
+    void over.then(() => {
+      this.runs--;
+      if (this.disposed && this.runs === 0) this.free();
+    });
+    const before = this.settled;
+    const outputs = flight.then((begun) => begun.outputs).finally(() => before);
+    this.settled = outputs.catch(() => undefined);
+    return options.signal ? unlessAborted(outputs, options.signal) : outputs;
+  }
+
+  /** Gives a run to the queue. `finished`: its outputs are to wait for the GPU. */
+  private async start(inputs: Inputs, options: RunOptions, finished: boolean): Promise<Flight> {
+    while (this.flights.size >= this.inFlight) await Promise.race(this.flights);
     if (this.disposed) throw disposedContext();
-    this.engine.device.check();
-    const { plan } = this.engine;
-    const tensors = this.checkedInputs(inputs);
-    const bindings = bindInputs(plan, this.table, new Map([...tensors].map(([name, { shape }]) => [name, shape])));
-    this.profiler?.begin();
-    for (const input of plan.inputs)
-      await this.upload(input.buffer, tensors.get(input.name)!, bindings, `input "${input.name}"`);
-    await this.profiler?.phase();
-    await this.runSteps(plan.steps, bindings, "");
-    await this.profiler?.phase();
-    const { device } = this.engine.device;
-    const encoder = device.createCommandEncoder();
-    const readbacks = [];
-    for (const output of plan.outputs) {
-      const bytes = this.bytesOf(output.buffer, bindings);
-      const { buffer, offset } = await this.place(output.buffer, bindings);
-      if (bytes > PIECE_BYTES) readbacks.push({ read: () => this.memory.download(buffer, offset, bytes) });
-      else readbacks.push(this.memory.readback(encoder, buffer, offset, bytes));
-    }
-    device.queue.submit([encoder.finish()]);
-    const outputs: Outputs = {};
-    for (const [i, output] of plan.outputs.entries()) {
-      const bytes = await readbacks[i]!.read();
-      outputs[output.name] = fromDevice(
-        bytes,
-        output.dtype,
-        this.table.shape(output.shape, bindings),
-        plan.buffers[output.buffer]!.storage,
-      );
-    }
-    await this.profiler?.phase();
-    this.engine.device.check();
-    return outputs;
-  }
-
-  // --- inputs ------------------------------------------------------------------------------------------------------------
-
-  private checkedInputs(inputs: Inputs): Map<string, Tensor> {
-    const { plan } = this.engine;
-    const unknown = Object.keys(inputs).filter((name) => !plan.inputs.some((input) => input.name === name));
-    if (unknown.length > 0)
-      throw unknownInputs(
-        unknown,
-        plan.inputs.map(({ name }) => name),
-      );
-    return new Map(plan.inputs.map((input) => [input.name, this.checkedInput(input, inputs[input.name])]));
-  }
-
-  private checkedInput(input: PlanInput, given: Input | undefined): Tensor {
-    if (given == null) throw missingInput(input.name, `${input.dtype}[${input.shape.join(", ")}]`);
-    const expected = allocate(input.dtype, 0)[Symbol.toStringTag];
-    const bare = ArrayBuffer.isView(given);
-    const data = bare ? given : given.data;
-    if (!bare && given.dtype !== undefined && given.dtype !== input.dtype)
-      throw wrongInputType(input.name, given.dtype, input.dtype);
-    // By its tag: a Node Buffer is a Uint8Array, and so is one of another window.
-    if (data?.[Symbol.toStringTag] !== expected)
-      throw wrongInputData(input.name, (data as object | undefined)?.constructor.name ?? typeof given, expected, input.dtype);
-    const shape = bare ? this.table.shape(input.shape, new Map()) : given.shape;
-    if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0))
-      throw inputShapeMismatch(input.name, shape, input.shape);
-    if (sizeOf(shape) !== data.length)
-      throw wrongInputData(
-        input.name,
-        `${data.length} elements`,
-        `${sizeOf(shape)} for shape [${shape.join(", ")}]`,
-        input.dtype,
-      );
-    const tensor: Tensor = { dtype: input.dtype, shape, data };
-    if (input.assumed && input.assumed.join() !== Array.from(data, String).join())
-      throw assumptionBroken(input.name, input.assumed.join(", "), Array.from(data, String).join(", "));
-    return tensor;
-  }
-
-  private async upload(number: number, tensor: Tensor, bindings: Bindings, place: string): Promise<void> {
-    const bytes = toDevice(tensor, this.engine.plan.buffers[number]!.storage, place);
-    if (bytes.length === 0) return;
-    const { buffer, offset } = await this.place(number, bindings);
-    await this.memory.upload(buffer, bytes, offset);
-  }
-
-  private async download(number: number, bindings: Bindings): Promise<Tensor> {
-    const { dtype, shape, storage } = this.engine.plan.buffers[number]!;
-    const bytes = this.bytesOf(number, bindings);
-    if (bytes === 0) return fromDevice(new Uint8Array(0), dtype, this.table.shape(shape, bindings), storage);
-    const { buffer, offset } = await this.place(number, bindings);
-    return fromDevice(await this.memory.download(buffer, offset, bytes), dtype, this.table.shape(shape, bindings), storage);
-  }
-
-  // --- memory ------------------------------------------------------------------------------------------------------------
-
-  private bytesOf(number: number, bindings: Bindings): number {
-    return this.table.evaluate(this.engine.plan.buffers[number]!.bytes, bindings);
-  }
-
-  /** Where a numbered buffer lies: a GPU buffer large enough for the shapes bound, and the byte at which it begins there. */
-  private async place(number: number, bindings: Bindings): Promise<Place> {
-    const { buffers, slots } = this.engine.plan;
-    const { home, name } = buffers[number]!;
-    if (home.kind === "weight") return { buffer: this.engine.weightBuffers.get(number)!, offset: 0 };
-    const bytes = this.bytesOf(number, bindings);
-    if (home.kind !== "activation") return { buffer: await this.bufferOf(number, name, bytes), offset: 0 };
-    const offset = home.offset === undefined || bytes === 0 ? 0 : this.table.evaluate(home.offset, bindings);
-    const tenants = slots[home.slot]!.bytes.map((text) => this.table.tryEvaluate(text, bindings) ?? 0);
-    return { buffer: await this.bufferOf(-1 - home.slot, name, Math.max(offset + bytes, ...tenants)), offset };
-  }
-
-  private async bufferOf(place: number, label: string, bytes: number): Promise<GPUBuffer> {
-    const old = this.buffers.get(place);
-    if (old && old.size >= bytes) return old;
-    if (old) {
-      // Every resolved stretch may hold the old buffer in a bind group.
-      for (const key of this.resolved.keys()) this.forget(key);
-      this.buffers.delete(place);
-      this.memory.destroy(old);
-    }
-    const made = await this.memory.create({ label, bytes });
-    this.buffers.set(place, made);
-    return made;
-  }
-
-  private forget(key: string): void {
-    const { commands, params } = this.resolved.get(key)!;
-    this.resolved.delete(key);
-    this.keptCommands -= commands.length;
-    if (params) this.memory.destroy(params);
-  }
-
-  // --- steps -------------------------------------------------------------------------------------------------------------
-
-  /** Runs steps: stretches without dynamic steps as one submission each. `path` names the list for the cache. */
-  private async runSteps(steps: readonly Step[], bindings: Bindings, path: string): Promise<void> {
-    let from = 0;
-    for (let i = 0; i <= steps.length; i++) {
-      const step = steps[i];
-      if (step && !isDynamic(step, this.engine.plan.buffers)) continue;
-      if (i > from) await this.runStretch(steps.slice(from, i), bindings, `${path}/${from}`);
-      from = i + 1;
-      if (!step) break;
-      if (step.kind === "host") await this.runHost(step as HostStep, bindings);
-      else if (step.kind === "if") await this.runIf(step as IfStep, bindings, `${path}/${i}`);
-      else await this.runLoop(step as LoopStep, bindings, `${path}/${i}`);
+    options.signal?.throwIfAborted();
+    const { device, plan } = this.engine;
+    if (device.lostBy) throw device.lostBy;
+    const ends = this.checker.check(inputs, options.outputs);
+    const bindings = bindInputs(plan, this.table, ends.shapes);
+    const run = new Run(device, ends.places, options.signal, this.profiler);
+    try {
+      run.profiler?.begin();
+      await this.feed(ends, run, bindings);
+      await run.endPhase();
+      await this.conductor.conduct(plan.steps, run, bindings, "");
+      await run.endPhase();
+      const arrivals: Arrival[] = [];
+      for (const output of plan.outputs) arrivals.push(await this.fetch(output, run, bindings));
+      run.submit();
+      const flight = this.fly(run, arrivals, finished);
+      if (run.profiler) await flight.landed.then(() => run.endPhase());
+      return flight;
+    } catch (failure) {
+      this.abandon(run);
+      throw failure;
     }
   }
 
-  private async runStretch(steps: readonly Step[], bindings: Bindings, path: string): Promise<void> {
-    const key = `${path}?${[...bindings].map(([name, value]) => `${name}=${value}`).join("&")}`;
-    let stretch = this.resolved.get(key);
-    if (stretch) this.resolved.delete(key);
-    else {
-      stretch = await this.resolve(steps, bindings);
-      this.keptCommands += stretch.commands.length;
-    }
-    this.resolved.set(key, stretch);
-    for (const oldest of this.resolved.keys()) {
-      if (this.keptCommands <= KEPT_COMMANDS || oldest === key) break;
-      this.forget(oldest);
-    }
-    const { device } = this.engine.device;
-    const encoder = device.createCommandEncoder();
-    this.profiler?.open(encoder);
-    let pass: GPUComputePassEncoder | undefined;
-    for (const command of stretch.commands) {
-      if (command.kind === "copy") {
-        pass?.end();
-        pass = undefined;
-        encoder.copyBufferToBuffer(
-          command.from.buffer,
-          command.from.offset,
-          command.to.buffer,
-          command.to.offset,
-          command.bytes,
+  /** What becomes of a run that the queue has. */
+  private fly(run: Run, arrivals: readonly Arrival[], finished: boolean): Flight {
+    const { device, plan } = this.engine;
+    const arriving = Promise.allSettled(arrivals.map((arrive) => arrive()));
+    const isAwaited = plan.outputs.some(({ buffer }) => !run.ends.has(buffer));
+    const computed = isAwaited ? arriving : device.queue.onSubmittedWorkDone().catch(() => undefined);
+    const landed = computed.then(() => void this.flights.delete(landed));
+    this.flights.add(landed);
+    const outputs = (async (): Promise<MixedOutputs> => {
+      try {
+        const settled = await arriving;
+        if (finished) await landed;
+        await run.settled();
+        run.signal?.throwIfAborted();
+        return Object.fromEntries(
+          settled.map((arrival) => {
+            if (arrival.status === "rejected") throw arrival.reason;
+            return arrival.value;
+          }),
         );
-      } else {
-        pass ??= encoder.beginComputePass(this.profiler?.pass(command.step));
-        pass.setPipeline(command.pipeline);
-        pass.setBindGroup(0, command.group);
-        pass.dispatchWorkgroups(...command.counts);
-        if (this.profiler?.everyKernel) {
-          pass.end();
-          pass = undefined;
-        }
+      } catch (failure) {
+        this.abandon(run);
+        throw failure;
+      }
+    })();
+    return { outputs, landed };
+  }
+
+  /** Frees the buffers that a run made for its outputs, which nobody is to have now. */
+  private abandon(run: Run): void {
+    for (const { buffer, isNew } of run.ends.values()) if (isNew) buffer!.destroy();
+  }
+
+  private async feed({ tensors }: Ends, run: Run, bindings: Bindings): Promise<void> {
+    for (const { input, given } of tensors) {
+      if ("data" in given) await this.conductor.upload(input.buffer, given, run, bindings, `input "${input.name}"`);
+      else {
+        const place = await this.places.at(input.buffer, bindings, run.ends);
+        const target = {
+          ...place,
+          name: input.name,
+          bytes: this.places.bytesOf(input.buffer, bindings),
+          shape: this.places.shapeOf(input.buffer, bindings),
+          storage: this.engine.plan.buffers[input.buffer]!.storage,
+        };
+        await given.encode(run.commands, target, this.scratch);
       }
     }
-    pass?.end();
-    device.queue.submit([encoder.finish()]);
   }
 
-  /** Turns steps into commands: loops unrolled, sizes evaluated, parameters in one uniform buffer, bind groups made. */
-  private async resolve(steps: readonly Step[], bindings: Bindings): Promise<Resolved> {
-    const { device, pipelines, plan } = this.engine;
-    // All memory first: growing a slot replaces its buffer.
-    const flat = this.unroll(steps, bindings);
-    for (const { step, bindings: at } of flat) {
-      for (const number of step.kind === "copy" ? [step.from, step.to] : step.bindings.map(({ buffer }) => buffer))
-        await this.place(number, at);
+  /** Encodes an output's way to the host, or finds where it lies on the GPU. */
+  private async fetch(output: PlanOutput, run: Run, bindings: Bindings): Promise<Arrival> {
+    const { name, dtype, buffer: number } = output;
+    const { storage, home } = this.engine.plan.buffers[number]!;
+    const shape = this.places.shapeOf(number, bindings);
+    const hosted = home.kind === "host" ? await this.conductor.download(number, run, bindings) : undefined;
+    if (hosted && !run.ends.has(number)) return async () => [name, { ...hosted, data: hosted.data.slice() }];
+    const { buffer, offset } = await this.places.at(number, bindings, run.ends);
+    if (hosted) await this.memory.upload(buffer, toDevice(hosted, storage, `output "${name}"`), offset);
+    if (run.ends.has(number)) return async () => [name, { dtype, shape, buffer, offset }];
+    const bytes = this.places.bytesOf(number, bindings);
+    const arrive = (data: Uint8Array<ArrayBuffer>) => [name, fromDevice(data, dtype, shape, storage)] as const;
+    if (bytes > HELD_BYTES) {
+      run.submit();
+      const data = await this.memory.download(buffer, offset, bytes);
+      return async () => arrive(data);
     }
-    const alignment = device.caps.limits.minUniformBufferOffsetAlignment;
-    const blocks: { offset: number; words: Int32Array }[] = [];
-    let paramBytes = 0;
-    const blockOf = flat.map(({ step, bindings: at }) => {
-      if (step.kind === "copy" || step.params.length === 0) return undefined;
-      const words = Int32Array.from(step.params, (text) => this.table.evaluate(text, at));
-      const block = { offset: paramBytes, words, bytes: Math.ceil(words.length / 4) * 16 };
-      blocks.push(block);
-      paramBytes += Math.ceil(block.bytes / alignment) * alignment;
-      return block;
-    });
-    const params =
-      paramBytes > 0
-        ? await this.memory.create({
-            label: "params",
-            bytes: paramBytes,
-            usage: BufferUsage.UNIFORM | BufferUsage.COPY_DST,
-            boundInParts: true,
-          })
-        : undefined;
-    if (params) {
-      const all = new Int32Array(paramBytes / 4);
-      for (const { offset, words } of blocks) all.set(words, offset / 4);
-      await this.memory.upload(params, all);
+    const pieces: Readback[] = [];
+    for (let at = 0; at < bytes; at += PIECE_BYTES) {
+      if (at > 0) run.submit();
+      pieces.push(this.memory.readback(run.commands, buffer, offset + at, Math.min(PIECE_BYTES, bytes - at)));
     }
-    const commands: Command[] = [];
-    for (const [i, { step, bindings: at }] of flat.entries()) {
-      if (step.kind === "copy") {
-        const bytes = this.bytesOf(step.from, at);
-        if (bytes > 0 && step.from !== step.to)
-          commands.push({ kind: "copy", from: await this.place(step.from, at), to: await this.place(step.to, at), bytes });
-        continue;
-      }
-      const counts = step.workgroups.map((text) => this.table.evaluate(text, at)) as [number, number, number];
-      if (counts.some((count) => count === 0)) continue;
-      const { pipeline, layout } = pipelines.get(step)!;
-      const entries: GPUBindGroupEntry[] = [];
-      for (const [binding, { buffer }] of step.bindings.entries()) {
-        const size = Math.max(4, this.bytesOf(buffer, at));
-        entries.push({
-          binding,
-          resource: {
-            ...(await this.place(buffer, at)),
-            size: plan.buffers[buffer]!.home.kind === "weight" ? Math.ceil(size / 4) * 4 : size,
-          },
-        });
-      }
-      const block = blockOf[i];
-      if (block)
-        entries.push({ binding: entries.length, resource: { buffer: params!, offset: block.offset, size: block.bytes } });
-      commands.push({ kind: "dispatch", step, pipeline, group: device.device.createBindGroup({ layout, entries }), counts });
-    }
-    return { commands, params };
-  }
-
-  /** Dispatches and copies in the order in which they run, each with the symbols that hold there. */
-  private unroll(
-    steps: readonly Step[],
-    bindings: Bindings,
-  ): { step: Exclude<Step, HostStep | IfStep | LoopStep>; bindings: Bindings }[] {
-    return steps.flatMap((step) => {
-      if (step.kind === "dispatch" || step.kind === "copy") return [{ step, bindings }];
-      const { index, count, carried, body } = step as LoopStep;
-      const copy = (from: number, to: number) => ({ step: { kind: "copy", from, to } as const, bindings });
-      const turns = Array.from({ length: this.table.evaluate(count, bindings) }, (_, turn) => {
-        const at = new Map(bindings).set(index, turn);
-        return [
-          ...this.unroll(body, at),
-          ...carried.filter(({ input, output }) => input !== output).map(({ input, output }) => copy(output, input)),
-        ];
-      });
-      return [
-        ...carried.map(({ init, input }) => copy(init, input)),
-        ...turns.flat(),
-        ...carried.map(({ input, final }) => copy(input, final)),
-      ];
-    });
-  }
-
-  private async runHost(step: HostStep, bindings: Bindings): Promise<void> {
-    const operator = this.engine.hostOperators(step.op)!;
-    const inputs = await Promise.all(
-      step.inputs.map((number) => (number === null ? undefined : this.download(number, bindings))),
-    );
-    const results = operator(inputs, step.attrs);
-    for (const [i, number] of step.outputs.entries()) {
-      this.bindShape(number, results[i]!.shape, bindings);
-      await this.upload(number, results[i]!, bindings, `output ${i} of host layer "${step.node}"`);
-    }
-  }
-
-  /** Binds the symbols that only now have a value. */
-  private bindShape(number: number, shape: readonly number[], bindings: Bindings): void {
-    this.engine.plan.buffers[number]!.shape.forEach((text, axis) => {
-      const symbol = this.table.symbolOf(text);
-      if (symbol !== undefined && !bindings.has(symbol)) bindings.set(symbol, shape[axis]!);
-    });
-  }
-
-  private async scalar(number: number, bindings: Bindings): Promise<number> {
-    return numbersOf(await this.download(number, bindings))[0] ?? 0;
-  }
-
-  /** Copies all of one buffer over another; each has its size under its own bindings. */
-  private async copy(from: number, fromBindings: Bindings, to: number, toBindings: Bindings): Promise<void> {
-    const bytes = this.bytesOf(from, fromBindings);
-    if (bytes === 0 || from === to) return;
-    const { device } = this.engine.device;
-    const [source, target] = [await this.place(from, fromBindings), await this.place(to, toBindings)];
-    const encoder = device.createCommandEncoder();
-    encoder.copyBufferToBuffer(source.buffer, source.offset, target.buffer, target.offset, bytes);
-    device.queue.submit([encoder.finish()]);
-  }
-
-  private shapeOf(number: number, bindings: Bindings): number[] {
-    return this.table.shape(this.engine.plan.buffers[number]!.shape, bindings);
-  }
-
-  private async runIf(step: IfStep, bindings: Bindings, path: string): Promise<void> {
-    const taken = (await this.scalar(step.condition, bindings)) !== 0;
-    await this.runSteps(taken ? step.then : step.else, bindings, `${path}/${taken}`);
-    for (const result of step.results) {
-      const from = taken ? result.then : result.else;
-      this.bindShape(result.out, this.shapeOf(from, bindings), bindings);
-      await this.copy(from, bindings, result.out, bindings);
-    }
-  }
-
-  private async runLoop(step: LoopStep, bindings: Bindings, path: string): Promise<void> {
-    const { condition, carried, scans } = step;
-    const trips = step.trips === null ? Number.POSITIVE_INFINITY : await this.scalar(step.trips, bindings);
-    const limit = Math.min(trips, this.table.tryEvaluate(step.count, bindings) ?? Number.POSITIVE_INFINITY);
-    const pieces: Tensor[][] = scans.map(() => []);
-    const turnBindings = (turn: number, shapes: readonly (readonly number[])[]): Bindings => {
-      const at = new Map(bindings).set(step.index, turn);
-      carried.forEach(({ input }, i) => this.bindShape(input, shapes[i]!, at));
-      return at;
+    return async () => {
+      const data = new Uint8Array(bytes);
+      await Promise.all(pieces.map((piece, i) => piece.read(data.subarray(i * PIECE_BYTES, (i + 1) * PIECE_BYTES))));
+      return arrive(data);
     };
-    let shapes = carried.map(({ init }) => this.shapeOf(init, bindings));
-    let at = turnBindings(0, shapes);
-    for (const { init, input } of carried) await this.copy(init, bindings, input, at);
-    let going = condition?.initial == null || (await this.scalar(condition.initial, bindings)) !== 0;
-    for (let turn = 0; going && turn < limit; turn++) {
-      await this.runSteps(step.body, at, path);
-      for (const [i, { piece }] of scans.entries()) pieces[i]!.push(await this.download(piece, at));
-      if (condition) going = (await this.scalar(condition.output, at)) !== 0;
-      shapes = carried.map(({ output }) => this.shapeOf(output, at));
-      const next = turnBindings(turn + 1, shapes);
-      for (const { input, output } of carried) await this.copy(output, at, input, next);
-      at = next;
-    }
-    for (const [i, { input, final }] of carried.entries()) {
-      this.bindShape(final, shapes[i]!, bindings);
-      await this.copy(input, at, final, bindings);
-    }
-    for (const [i, { out }] of scans.entries()) await this.storeScan(out, pieces[i]!, bindings);
-  }
-
-  /** The turns' pieces one after the other along a new first axis. */
-  private async storeScan(out: number, pieces: readonly Tensor[], bindings: Bindings): Promise<void> {
-    const { dtype, shape } = this.engine.plan.buffers[out]!;
-    this.bindShape(out, [pieces.length, ...(pieces[0]?.shape ?? shape.slice(1).map(() => 0))], bindings);
-    const actual = this.shapeOf(out, bindings);
-    const stacked: Tensor = { dtype, shape: actual, data: allocate(dtype, sizeOf(actual)) };
-    const write = writer(stacked);
-    let at = 0;
-    for (const piece of pieces) for (const value of numbersOf(piece)) write(at++, value);
-    await this.upload(out, stacked, bindings, "scan output");
   }
 }
+
+/** The promise's result, or the signal's reason as soon as that is given. */
+const unlessAborted = <T>(promise: Promise<T>, signal: AbortSignal): Promise<T> =>
+  new Promise((resolve, reject) => {
+    const abort = (): void => reject(signal.reason);
+    signal.addEventListener("abort", abort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", abort));
+    if (signal.aborted) abort();
+  });

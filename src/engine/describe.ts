@@ -82,6 +82,16 @@ export function contextBytes(plan: Plan, profile: number): number {
   return (activations as number) + (staging as number);
 }
 
+/** Bytes of each slot that activations share, at the largest shapes of one profile. Error K606 where it does not bound them. */
+export function slotBytes({ slots, profiles }: Plan, profile: number): number[] {
+  const bindings = largestShapes(profiles.slice(profile, profile + 1));
+  return slots.map((slot) => {
+    const size = plain(largest(slot.bytes.map((text) => sizeAt(text, bindings))));
+    if (typeof size === "string") throw unboundSymbol(size);
+    return Math.max(4, size);
+  });
+}
+
 /** Each symbol at its largest value in any profile. */
 function largestShapes(profiles: readonly Profile[]): Bindings {
   const bindings = new Map<string, number>();

@@ -4,18 +4,35 @@ import { Memory } from "../gpu/buffers.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Fingerprint } from "../gpu/fingerprint.ts";
 import { type CompiledPipeline, PipelineCache } from "../gpu/pipelines.ts";
+import { type Storage, toDevice } from "../ir/storage.ts";
 import type { HostAttributes } from "../ir/task.ts";
-import type { Tensor } from "../ir/tensor.ts";
-import { disposedEngine, noHostOperator } from "../util/errors.ts";
-import { ExecutionContext } from "./context.ts";
-import { contextBytes, type Description, describe } from "./describe.ts";
+import { arrayOfBytes, sizeOf, type Tensor } from "../ir/tensor.ts";
+import type { DType } from "../ir/types.ts";
+import { cannotRefit, disposedEngine, noHostOperator } from "../util/errors.ts";
+import { type ContextOptions, ExecutionContext } from "./context.ts";
+import { contextBytes, type Description, describe, slotBytes } from "./describe.ts";
 import { serialize } from "./format.ts";
 import { dispatchesOf } from "./lifetimes.ts";
-import type { DispatchStep, Plan } from "./plan.ts";
+import type { DispatchStep, Plan, PlanBuffer, PlanOutput } from "./plan.ts";
+
+type HostHome = Extract<PlanBuffer["home"], { readonly kind: "host" }>;
 
 /** Runs an operator on the host; the runtime is given those that an engine's host layers need. */
-export type HostOperator = (inputs: readonly (Tensor | undefined)[], attrs: HostAttributes) => readonly Tensor[];
+export type HostOperator = (
+  inputs: readonly (Tensor | undefined)[],
+  attrs: HostAttributes,
+) => readonly Tensor[] | Promise<readonly Tensor[]>;
 export type HostOperators = (op: string) => HostOperator | undefined;
+
+type WeightHome = Extract<Plan["buffers"][number]["home"], { kind: "weight" }>;
+
+/** An input or output; dimensions are numbers or symbols as text. */
+export interface EndDescription {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly string[];
+  readonly storage: Storage;
+}
 
 /** A compiled network on a device. Make it with `Builder.build` or `Runtime.deserialize`. */
 export class Engine {
@@ -25,7 +42,8 @@ export class Engine {
   private constructor(
     readonly device: Device,
     readonly plan: Plan,
-    private readonly weights: Uint8Array,
+    /** As the engine file holds them, in one block. A stripped engine is loaded with them. */
+    public weights: Uint8Array,
     readonly memory: Memory,
     /** One a weight buffer, by buffer number. */
     readonly weightBuffers: ReadonlyMap<number, GPUBuffer>,
@@ -35,7 +53,10 @@ export class Engine {
     private readonly builtFor: Fingerprint,
   ) {}
 
-  /** Uploads weights while pipelines compile. Errors: K404–K408 of the device, K508 for a host layer that this runtime lacks. */
+  /**
+   * Uploads weights while pipelines compile. `arrived` resolves when so many bytes of `weights` are there. Errors: K404–K408 of the device, K508 for a host layer that this runtime
+   * lacks.
+   */
   static async load(
     device: Device,
     plan: Plan,
@@ -43,10 +64,11 @@ export class Engine {
     hostOperators: HostOperators,
     cache: PipelineCache = new PipelineCache(device),
     builtFor: Fingerprint = device.fingerprint,
+    arrived: (bytes: number) => Promise<void> = async () => {},
   ): Promise<Engine> {
     for (const { node, op } of plan.hostLayers) if (!hostOperators(op)) throw noHostOperator(node, op);
     const memory = new Memory(device);
-    const uploading = uploadWeights(memory, plan, weights);
+    const uploading = uploadWeights(memory, plan, weights, arrived);
     try {
       const [pipelines, buffers] = await Promise.all([compileAll(plan, cache), uploading]);
       return new Engine(device, plan, weights, memory, buffers, pipelines, hostOperators, builtFor);
@@ -57,15 +79,35 @@ export class Engine {
     }
   }
 
+  /** Inputs, in the model's order; `storage`: how elements lie in a GPUBuffer. */
+  get inputs(): readonly EndDescription[] {
+    return this.plan.inputs.map((input) => this.describeEnd(input));
+  }
+
+  /** Outputs, likewise. */
+  get outputs(): readonly EndDescription[] {
+    return this.plan.outputs.map((output) => this.describeEnd(output));
+  }
+
+  private describeEnd({ name, dtype, shape, buffer }: PlanOutput): EndDescription {
+    return { name, dtype, shape, storage: this.plan.buffers[buffer]!.storage };
+  }
+
   /** A context of its own memory; several may run at the same time. Error K610 when the engine was disposed of. */
-  createExecutionContext(): ExecutionContext {
+  createExecutionContext(options: ContextOptions = {}): ExecutionContext {
     if (this.disposed) throw disposedEngine();
-    const context = new ExecutionContext(this, () => {
+    const onFree = (): void => {
       this.contexts.delete(context);
       if (this.disposed && this.contexts.size === 0) this.memory.dispose();
-    });
+    };
+    const context = new ExecutionContext(this, onFree, options);
     this.contexts.add(context);
     return context;
+  }
+
+  /** A constant that only host layers read. */
+  hostConstant({ offset = 0, length = 0 }: HostHome, dtype: DType, shape: readonly number[]): Tensor {
+    return { dtype, shape, data: arrayOfBytes(dtype, this.weights.subarray(offset, offset + length)) };
   }
 
   /**
@@ -76,9 +118,39 @@ export class Engine {
     return contextBytes(this.plan, profile);
   }
 
-  /** The engine file's bytes. */
-  serialize(): Uint8Array {
-    return serialize(this.plan, this.weights, this.builtFor);
+  /** Bytes of each buffer that a context needs for activations at the largest shapes of a profile: see ContextOptions. Error K606. */
+  activationMemory(profile = 0): readonly number[] {
+    return slotBytes(this.plan, profile);
+  }
+
+  /**
+   * Changes weights of an engine built with `refit: true` in place, by their names in the model; all of them or, when one does
+   * not fit, none. Runs that are asked for later use them. Errors: K616.
+   */
+  async refit(tensors: Readonly<Record<string, Tensor>>): Promise<void> {
+    if (this.disposed) throw disposedEngine();
+    const known = this.plan.refit ?? [];
+    const changes = Object.entries(tensors).map(([name, tensor]) => {
+      const weight = known.find((one) => one.name === name);
+      const names = known.map((one) => one.name);
+      if (!weight) throw cannotRefit(name, "the engine has no such weight to refit", names);
+      const [given, expected] = [tensor, weight].map(({ dtype, shape }) => `${dtype}[${shape.join(", ")}]`);
+      if (given !== expected || tensor.data.length !== sizeOf(weight.shape))
+        throw cannotRefit(name, `it is ${expected}, ${given} of ${tensor.data.length} elements was given`, names);
+      const { home, storage } = this.plan.buffers[weight.buffer]!;
+      return { buffer: weight.buffer, home: home as WeightHome, bytes: toDevice(tensor, storage, `weight "${name}"`) };
+    });
+    // The block may be the caller's file.
+    this.weights = this.weights.slice();
+    for (const { buffer, home, bytes } of changes) {
+      this.weights.set(bytes, home.offset);
+      await this.memory.upload(this.weightBuffers.get(buffer)!, bytes);
+    }
+  }
+
+  /** The engine file's bytes. `weights: false` leaves the weights out, to be kept apart: see `weights`. */
+  serialize({ weights = true }: { readonly weights?: boolean } = {}): Uint8Array<ArrayBuffer> {
+    return serialize(this.plan, this.weights, this.builtFor, !weights);
   }
 
   /** Kernels, memory, tactics and host layers: what `kiln inspect --json` prints. */
@@ -107,17 +179,21 @@ async function compileAll(plan: Plan, cache: PipelineCache): Promise<Map<Dispatc
   return new Map(compiled);
 }
 
-async function uploadWeights(memory: Memory, plan: Plan, weights: Uint8Array): Promise<Map<number, GPUBuffer>> {
-  const made = plan.buffers.map(({ home, name }) =>
-    home.kind === "weight" ? memory.create({ label: name, bytes: home.length }) : undefined,
+async function uploadWeights(
+  memory: Memory,
+  plan: Plan,
+  weights: Uint8Array,
+  arrived: (bytes: number) => Promise<void>,
+): Promise<Map<number, GPUBuffer>> {
+  const parts = plan.buffers.flatMap(({ home, name }, number) =>
+    home.kind === "weight" ? [{ number, ...home, made: memory.create({ label: name, bytes: home.length }) }] : [],
   );
-  await Promise.allSettled(made);
+  await Promise.allSettled(parts.map(({ made }) => made));
   const buffers = new Map<number, GPUBuffer>();
-  for (const [number, { home }] of plan.buffers.entries()) {
-    if (home.kind !== "weight") continue;
-    const buffer = (await made[number])!;
-    await memory.upload(buffer, weights.subarray(home.offset, home.offset + home.length));
-    buffers.set(number, buffer);
+  for (const { number, offset, length, made } of parts.sort((a, b) => a.offset - b.offset)) {
+    await arrived(offset + length);
+    await memory.upload(await made, weights.subarray(offset, offset + length));
+    buffers.set(number, await made);
   }
   return buffers;
 }

@@ -5,35 +5,64 @@
 
 import { compare, deviceName, type Fingerprint } from "../gpu/fingerprint.ts";
 import { coreCaps, coreLimits, type LimitName, limitNames } from "../util/caps.ts";
-import { damagedEngine, invalidPlan, notEngine, otherDevice, truncatedEngine, wrongEngineVersion } from "../util/errors.ts";
-import { Hasher } from "../util/hash.ts";
+import {
+  damagedEngine,
+  invalidPlan,
+  notEngine,
+  otherDevice,
+  truncatedEngine,
+  wrongEngineVersion,
+  wrongWeights,
+} from "../util/errors.ts";
+import { Hasher, hash } from "../util/hash.ts";
 import { VERSION } from "../util/version.ts";
 import { checkManifest } from "./check-manifest.ts";
 import type { Plan } from "./plan.ts";
 
-export interface EngineFile {
-  readonly plan: Plan;
-  /** A view of the file's bytes. */
+export interface EngineFile extends Manifest {
+  /** A view of the file's bytes, or what was given for a stripped engine. */
   readonly weights: Uint8Array;
+}
+export interface Manifest {
+  readonly plan: Plan;
   /** The device that it was built for. */
   readonly fingerprint: Fingerprint;
+  /** Of an engine whose weights lie elsewhere: their length and hash. */
+  readonly stripped?: { readonly bytes: number; readonly hash: string };
+}
+export interface Header {
+  /** Of the file. */
+  readonly length: number;
+  readonly manifestBytes: number;
+  /** Where the weights begin. */
+  readonly weightsAt: number;
+  readonly checksum: Uint8Array;
 }
 
 /** Rises whenever an engine that older readers accept would not run there as meant. */
 const FORMAT = 1;
 const MAGIC = "KILN";
-const HEADER_BYTES = 64;
-const CHECKSUM = { at: 16, bytes: 16 } as const;
+export const HEADER_BYTES = 64;
+export const CHECKSUM = { at: 16, bytes: 16 } as const;
 const COMPILER = { at: 40, bytes: 24 } as const;
 const ALIGNMENT = 256;
 
 const weightsAt = (manifestBytes: number): number => Math.ceil((HEADER_BYTES + manifestBytes) / ALIGNMENT) * ALIGNMENT;
 
-/** The file for a plan and its weights, built for the device of `fingerprint`. Equal arguments give equal bytes. */
-export function serialize(plan: Plan, weights: Uint8Array, fingerprint: Fingerprint): Uint8Array<ArrayBuffer> {
+/**
+ * The file for a plan and its weights, built for the device of `fingerprint`. Equal arguments give equal bytes. `stripped`: without
+ * the weights, whose hash it carries.
+ */
+export function serialize(
+  plan: Plan,
+  weights: Uint8Array,
+  fingerprint: Fingerprint,
+  stripped = false,
+): Uint8Array<ArrayBuffer> {
   const text = new TextEncoder();
-  const manifest = text.encode(JSON.stringify({ fingerprint, plan }, writeNumber));
-  const file = new Uint8Array(weightsAt(manifest.length) + weights.length);
+  const apart = stripped ? { stripped: { bytes: weights.length, hash: hash(weights) } } : {};
+  const manifest = text.encode(JSON.stringify({ fingerprint, plan, ...apart }, writeNumber));
+  const file = new Uint8Array(weightsAt(manifest.length) + (stripped ? 0 : weights.length));
   const header = new DataView(file.buffer);
   text.encodeInto(MAGIC, file);
   header.setUint32(4, FORMAT, true);
@@ -41,41 +70,63 @@ export function serialize(plan: Plan, weights: Uint8Array, fingerprint: Fingerpr
   header.setBigUint64(32, BigInt(manifest.length), true);
   text.encodeInto(VERSION, file.subarray(COMPILER.at, COMPILER.at + COMPILER.bytes));
   file.set(manifest, HEADER_BYTES);
-  file.set(weights, weightsAt(manifest.length));
+  if (!stripped) file.set(weights, weightsAt(manifest.length));
   file.set(checksumOf(file), CHECKSUM.at);
   return file;
 }
 
 /**
- * Reads what `serialize` wrote; `file` names it in errors. Errors, in the order of the checks: K501 not an engine, K502 cut off,
- * K503 damaged, K504 format or compiler too new or old, K506 a plan that points nowhere.
+ * Reads what `serialize` wrote; `file` names it in errors, `weights` are a stripped engine's. Errors, in the order of the checks:
+ * K501 not an engine, K502 cut off, K503 damaged, K504 format or compiler too new or old, K506 a plan that points nowhere,
+ * K507 weights that are missing or of another engine.
  */
-export function parseEngine(bytes: Uint8Array, file = "engine"): EngineFile {
+export function parseEngine(bytes: Uint8Array, file = "engine", weights?: Uint8Array): EngineFile {
+  const { length, manifestBytes, checksum, weightsAt: at } = readHeader(bytes, file);
+  if (bytes.length < length) throw truncatedEngine(file, bytes.length, length);
+  if (bytes.length > length) throw damagedEngine(file, `it holds ${bytes.length} bytes, its header says ${length}`);
+  checkSum(checksumOf(bytes), checksum, file);
+  checkVersions(bytes, file);
+  const manifest = readManifest(bytes.subarray(HEADER_BYTES, HEADER_BYTES + manifestBytes), Math.max(0, length - at), file);
+  return { ...manifest, weights: checkWeights(manifest, weights, file) ?? bytes.subarray(at) };
+}
+
+/** The first 64 bytes. Errors: K501, K502. */
+export function readHeader(bytes: Uint8Array, file: string): Header {
   checkMagic(bytes, file);
   if (bytes.length < HEADER_BYTES) throw truncatedEngine(file, bytes.length, HEADER_BYTES);
   const header = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const length = Number(header.getBigUint64(8, true));
-  if (bytes.length < length) throw truncatedEngine(file, bytes.length, length);
-  if (bytes.length > length) throw damagedEngine(file, `it holds ${bytes.length} bytes, its header says ${length}`);
-  const said = bytes.subarray(CHECKSUM.at, CHECKSUM.at + CHECKSUM.bytes);
-  if (checksumOf(bytes).some((byte, i) => byte !== said[i]))
-    throw damagedEngine(file, "its checksum does not match its contents");
-  checkVersions(
-    header.getUint32(4, true),
-    latin(bytes.subarray(COMPILER.at, COMPILER.at + COMPILER.bytes)).replace(/\0+$/, ""),
-    file,
-  );
+  const manifestBytes = Number(header.getBigUint64(32, true));
+  return {
+    length: Number(header.getBigUint64(8, true)),
+    manifestBytes,
+    weightsAt: weightsAt(manifestBytes),
+    checksum: bytes.slice(CHECKSUM.at, CHECKSUM.at + CHECKSUM.bytes),
+  };
+}
+
+/** The manifest's text; `weightBytes`: of the file. Error K506. */
+export function readManifest(bytes: Uint8Array, weightBytes: number, file: string): Manifest {
   try {
-    const manifestBytes = Number(header.getBigUint64(32, true));
-    const manifest: unknown = JSON.parse(
-      new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(HEADER_BYTES, HEADER_BYTES + manifestBytes)),
-      readNumber,
-    );
-    const weights = bytes.subarray(weightsAt(manifestBytes));
-    return { ...checkManifest(manifest, weights.length), weights };
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    return checkManifest(JSON.parse(text, readNumber) as unknown, weightBytes);
   } catch (cause) {
     throw invalidPlan(file, cause instanceof Error ? cause.message : String(cause));
   }
+}
+
+/** The weights given for a stripped engine; undefined for one that has its own. Error K507. */
+export function checkWeights({ stripped }: Manifest, given: Uint8Array | undefined, file: string): Uint8Array | undefined {
+  if (!stripped) return undefined;
+  if (!given) throw wrongWeights(file, "its weights lie elsewhere, and were not given");
+  if (given.length !== stripped.bytes)
+    throw wrongWeights(file, `it needs ${stripped.bytes} bytes of weights, ${given.length} were given`);
+  if (hash(given) !== stripped.hash) throw wrongWeights(file, "the weights given are those of another engine");
+  return given;
+}
+
+/** Error K503 unless both are the same. */
+export function checkSum(found: Uint8Array, said: Uint8Array, file: string): void {
+  if (found.some((byte, i) => byte !== said[i])) throw damagedEngine(file, "its checksum does not match its contents");
 }
 
 /**
@@ -138,7 +189,10 @@ function checkMagic(bytes: Uint8Array, file: string): void {
 const isOnnx = ([first, version, next]: Uint8Array): boolean =>
   first === 8 && version! <= 32 && [0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42].includes(next!);
 
-function checkVersions(format: number, compiler: string, file: string): void {
+/** Error K504 for a header of a format or compiler that is not this one's. */
+export function checkVersions(bytes: Uint8Array, file: string): void {
+  const format = new DataView(bytes.buffer, bytes.byteOffset).getUint32(4, true);
+  const compiler = latin(bytes.subarray(COMPILER.at, COMPILER.at + COMPILER.bytes)).replace(/\0+$/, "");
   if (format !== FORMAT) throw wrongEngineVersion(file, "format", String(format), String(FORMAT), format > FORMAT);
   const order = compareVersions(compiler, VERSION);
   if (order !== 0) throw wrongEngineVersion(file, "compiler", compiler, `${series(VERSION).join(".")}.x`, order > 0);
@@ -157,12 +211,17 @@ const compareVersions = (a: string, b: string): number => {
 
 /** Of everything but the checksum's own place. */
 function checksumOf(file: Uint8Array): Uint8Array {
-  const digest = new Hasher()
-    .update(file.subarray(0, CHECKSUM.at))
-    .update(file.subarray(CHECKSUM.at + CHECKSUM.bytes))
-    .digest();
-  return Uint8Array.from(digest.match(/../g)!, (pair) => Number.parseInt(pair, 16));
+  return bytesOfHash(
+    new Hasher()
+      .update(file.subarray(0, CHECKSUM.at))
+      .update(file.subarray(CHECKSUM.at + CHECKSUM.bytes))
+      .digest(),
+  );
 }
+
+/** The 16 bytes that hex digits stand for. */
+export const bytesOfHash = (digest: string): Uint8Array =>
+  Uint8Array.from(digest.match(/../g)!, (pair) => Number.parseInt(pair, 16));
 
 // --- JSON with all numbers -----------------------------------------------------------------------------------------------
 

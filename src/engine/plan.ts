@@ -19,6 +19,15 @@ export interface Plan {
   readonly hostLayers: readonly { readonly node: string; readonly op: string; readonly reason: string }[];
   /** What the build lowered or assumed, in words. */
   readonly notes: readonly string[];
+  /** Weights that `Engine.refit` may change, row-major in their buffers. */
+  readonly refit?: readonly PlanWeight[];
+}
+
+export interface PlanWeight {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly buffer: number;
 }
 
 interface PlanTensor {
@@ -39,11 +48,15 @@ export interface PlanBuffer {
   readonly shape: readonly string[];
   readonly storage: Storage;
   readonly bytes: string;
-  /** `weight`: at `offset` in the weights; `activation`: in slot `slot`, `offset` bytes from its start; `input` and `output`: the context's own. */
+  /**
+   * `weight`: at `offset` in the weights; `activation`: in slot `slot`, `offset` bytes from its start; `input` and `output`: the
+   * context's own; `host`: only the host sees it, which holds it in full width; a constant's bytes are at `offset` in the weights.
+   */
   readonly home:
     | { readonly kind: "weight"; readonly offset: number; readonly length: number }
     | { readonly kind: "activation"; readonly slot: number; readonly offset?: string }
-    | { readonly kind: "input" | "output" };
+    | { readonly kind: "input" | "output" }
+    | { readonly kind: "host"; readonly offset?: number; readonly length?: number };
 }
 
 /** Bounds of each symbol, from the optimization profile. */

@@ -1,8 +1,14 @@
 // Shapes at run time: binds an engine's symbols from the shapes of its inputs and checks them against the profile.
 
 import { type Bindings, type Dim, evaluate, loneSymbol, parseDim } from "../ir/dims.ts";
-import { inconsistentSymbol, inputShapeMismatch, outsideProfile, unboundSymbol } from "../util/errors.ts";
-import type { Plan } from "./plan.ts";
+import { inconsistentSymbol, inputShapeMismatch, outsideProfile, unboundSymbol, unknownInputs } from "../util/errors.ts";
+import type { Plan, PlanInput } from "./plan.ts";
+
+/** What binding needs of a plan. */
+export interface Shaped {
+  readonly inputs: readonly Pick<PlanInput, "name" | "shape">[];
+  readonly profiles: Plan["profiles"];
+}
 
 /** Parses each text once. */
 export class DimensionTable {
@@ -40,7 +46,7 @@ export class DimensionTable {
 
 /** Binds the plan's symbols from input shapes. Errors: K604 rank or size differs, K605 outside the profile, K607 two inputs disagree. */
 export function bindInputs(
-  plan: Plan,
+  plan: Shaped,
   table: DimensionTable,
   shapes: ReadonlyMap<string, readonly number[]>,
 ): Map<string, number> {
@@ -73,7 +79,7 @@ interface Place {
 }
 
 /** One profile must hold all that was bound; the error names the profile that fails in the fewest dimensions. */
-function checkProfiles(plan: Plan, bindings: Bindings, boundBy: ReadonlyMap<string, Place>): void {
+function checkProfiles(plan: Shaped, bindings: Bindings, boundBy: ReadonlyMap<string, Place>): void {
   const failures = plan.profiles.map(({ name, symbols }) =>
     [...boundBy].flatMap(([symbol, { input, axis }]) => {
       const [value, bounds] = [bindings.get(symbol)!, symbols[symbol]];
@@ -85,3 +91,59 @@ function checkProfiles(plan: Plan, bindings: Bindings, boundBy: ReadonlyMap<stri
   const [fewest] = failures.sort((a, b) => a.length - b.length);
   if (fewest?.[0]) throw fewest[0];
 }
+
+/** What is known of the shapes that a run would have. */
+export interface InferredShapes {
+  /** Inputs whose shapes are free and not set. */
+  readonly missing: readonly string[];
+  /** Of each output; undefined where inputs are missing, or where only the data decide. */
+  readonly outputs: Readonly<Record<string, readonly number[] | undefined>>;
+}
+
+/** Shapes of inputs that are given as data or buffers alone. */
+export class InputShapes {
+  private readonly given = new Map<string, readonly number[]>();
+
+  constructor(
+    private readonly plan: Plan,
+    private readonly table: DimensionTable,
+  ) {}
+
+  /** Errors: K603 no such input, K604 the shape does not fit. */
+  set(name: string, shape: readonly number[]): void {
+    const input = this.plan.inputs.find((one) => one.name === name);
+    if (!input) {
+      const known = this.plan.inputs.map((one) => one.name);
+      throw unknownInputs([name], known);
+    }
+    const fits = input.shape.every((text, axis) => (this.table.tryEvaluate(text, NONE) ?? shape[axis]) === shape[axis]);
+    if (shape.length !== input.shape.length || !fits || !isShape(shape)) throw inputShapeMismatch(name, shape, input.shape);
+    this.given.set(name, [...shape]);
+  }
+
+  /** The shape that was set, or the fixed one. Error K606 where there is neither. */
+  of({ name, shape }: Pick<PlanInput, "name" | "shape">): readonly number[] {
+    return this.given.get(name) ?? this.table.shape(shape, NONE);
+  }
+
+  /** Errors: K605 outside the profile, K607 two inputs disagree. */
+  infer(): InferredShapes {
+    const { inputs, outputs } = this.plan;
+    const isKnown = ({ name, shape }: PlanInput): boolean =>
+      this.given.has(name) || shape.every((text) => this.table.tryEvaluate(text, NONE) !== undefined);
+    const missing = inputs.filter((input) => !isKnown(input)).map(({ name }) => name);
+    const bindings =
+      missing.length === 0
+        ? bindInputs(this.plan, this.table, new Map(inputs.map((input) => [input.name, this.of(input)])))
+        : NONE;
+    const shapeOf = (shape: readonly string[]): readonly number[] | undefined => {
+      const sizes = shape.map((text) => this.table.tryEvaluate(text, bindings));
+      return sizes.every((size) => size !== undefined) ? sizes : undefined;
+    };
+    return { missing, outputs: Object.fromEntries(outputs.map(({ name, shape }) => [name, shapeOf(shape)])) };
+  }
+}
+
+const NONE: Bindings = new Map();
+/** True for dimensions that a tensor can have. */
+export const isShape = (shape: readonly number[]): boolean => shape.every((size) => Number.isSafeInteger(size) && size >= 0);

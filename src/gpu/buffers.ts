@@ -74,9 +74,14 @@ export class Memory {
 
   /** Frees a buffer made here. Once is enough, twice does no harm. */
   destroy(buffer: GPUBuffer): void {
+    this.release(buffer);
+    buffer.destroy();
+  }
+
+  /** Gives up a buffer made here: whoever has it destroys it. */
+  release(buffer: GPUBuffer): void {
     this.bytes -= this.buffers.get(buffer) ?? 0;
     this.buffers.delete(buffer);
-    buffer.destroy();
   }
 
   /**

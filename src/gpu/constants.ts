@@ -12,6 +12,8 @@ export const BufferUsage = {
   QUERY_RESOLVE: 0x0200,
 } as const;
 
+export const TextureUsage = { COPY_SRC: 0x01, COPY_DST: 0x02, RENDER_ATTACHMENT: 0x10 } as const;
+
 export const MapMode = { READ: 1, WRITE: 2 } as const;
 
 export const ShaderStage = { COMPUTE: 4 } as const;

@@ -1,7 +1,7 @@
 // Opens a WebGPU device with all that its adapter offers, or less on request, and reads what it can do.
 // Where the `GPU` object comes from is the business of the rims, node-device.ts and the browser.
 
-import type { Caps } from "../util/caps.ts";
+import { type Caps, coreCaps } from "../util/caps.ts";
 import {
   deviceLost,
   deviceRefused,
@@ -57,8 +57,12 @@ export const openDevice = async (gpu: GPU, options: DeviceOptions = {}): Promise
   const adapter = await requestAdapter(gpu, options, place);
   const features = chooseFeatures(adapter, options, place);
   const device = await requestDevice(adapter, features, options, place);
-  return watch(gpu, adapter, device, options, place);
+  return watch(gpu, adapter.info, device, options, place);
 };
+
+/** A device that was opened elsewhere, with what it was opened with; `gpu` tells the features of its WGSL. */
+export const adoptDevice = (gpu: GPU, device: GPUDevice, options: DeviceOptions = {}): Promise<Device> =>
+  watch(gpu, device.adapterInfo, device, options, options.label ?? "WebGPU");
 
 const requestAdapter = async (gpu: GPU, options: DeviceOptions, place: string): Promise<GPUAdapter> => {
   let cause: string | undefined;
@@ -110,7 +114,7 @@ const requestDevice = async (
 
 const watch = async (
   gpu: GPU,
-  adapter: GPUAdapter,
+  info: GPUAdapterInfo,
   device: GPUDevice,
   options: DeviceOptions,
   place: string,
@@ -126,8 +130,8 @@ const watch = async (
     firstError ??= error;
     options.onUncapturedError?.(error);
   });
-  const caps = await readCaps(gpu, adapter.info, device, options.portable ?? false);
-  const fingerprint = fingerprintOf(adapter.info, caps, options.toggles ?? [], options.implementation ?? "");
+  const caps = await readCaps(gpu, info, device, options.portable ?? false);
+  const fingerprint = fingerprintOf(info, caps, options.toggles ?? [], options.implementation ?? "");
   return {
     device,
     queue: device.queue,
@@ -149,6 +153,13 @@ const watch = async (
       device.destroy();
     },
   };
+};
+
+/** The same device, used as if it had WebGPU's core and nothing else (GPU timestamps apart, which no kernel notices). */
+export const asPortable = (device: Device): Device => {
+  const caps: Caps = { ...coreCaps, timestamps: device.caps.timestamps };
+  const fingerprint = fingerprintOf(device.fingerprint, caps, device.fingerprint.toggles, device.fingerprint.implementation);
+  return Object.create(device, { caps: { value: caps }, fingerprint: { value: fingerprint } }) as Device;
 };
 
 /** WebGPU's own error object in Kiln's form. `bytes`: what was asked for, where an out-of-memory error can name it. */

@@ -1,7 +1,6 @@
 // ONNX → Graph: values by name, initializers as constants, local functions and subgraphs, nodes in topological order,
 // types inferred. Lists every operator that is not supported before it fails.
 
-import { type Dim, symbol } from "../ir/dims.ts";
 import { type Attribute, capturesOf, type Graph, type GraphNode, subgraphsOf } from "../ir/graph.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import { ONNX_TYPE_NAMES } from "../ir/types.ts";
@@ -19,14 +18,15 @@ import {
   toNumber,
   type ValueInfoProto,
 } from "./proto.ts";
+import { declaredShape, type Sizes } from "./signature.ts";
 import { decodeTensor, dtypeOf, type ReadExternal } from "./tensors.ts";
 
 export interface ImportOptions {
   /** Names the model in messages. */
   readonly file?: string;
   readonly readExternal?: ReadExternal;
-  /** Fixed shapes by input name: override what the model declares; -1 keeps a dimension. */
-  readonly shapes?: Readonly<Record<string, readonly Dim[]>>;
+  /** Sizes of free dimensions that are to be fixed. */
+  readonly sizes?: Sizes;
   /** What inputs will hold, by name, so that shapes may depend on it. */
   readonly assumed?: Readonly<Record<string, Tensor>>;
 }
@@ -112,11 +112,7 @@ class GraphReader {
       throw unsupportedType(`input "${name}"`, kind);
     }
     const dtype = dtypeOf(type.elemType ?? 0, `input "${name}"`);
-    const declared = (type.shape?.dim ?? []).map((dim, axis): Dim => {
-      if (dim.dimParam) return symbol(dim.dimParam);
-      return dim.dimValue == null ? symbol(`${name}.${axis}`) : toNumber(dim.dimValue);
-    });
-    const value = makeValue(name, dtype, nested ? declared : (this.options.shapes?.[name] ?? declared));
+    const value = makeValue(name, dtype, declaredShape(info, nested ? {} : this.options.sizes));
     const assumed = nested ? undefined : this.options.assumed?.[name];
     if (assumed) value.assumed = assumed;
     return value;

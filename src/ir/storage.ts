@@ -62,7 +62,7 @@ export const constantBytes = (
 ): Uint8Array => toDevice(value.layout ? layOut(data, value.layout) : data, storage, `constant "${value.name}"`);
 
 /** True when the host's array is already what the buffer holds. */
-function isSame(dtype: DType, { item, lanes }: Storage): boolean {
+export function isHostLayout(dtype: DType, { item, lanes }: Storage): boolean {
   if (dtype === "f32" || dtype === "i32" || dtype === "u32") return true;
   if (dtype === "f16") return item === "f16";
   return lanes > 1;
@@ -70,7 +70,7 @@ function isSame(dtype: DType, { item, lanes }: Storage): boolean {
 
 /** A tensor's bytes as its buffer holds them. `place` names it should a 64-bit element not fit in 32 bits. */
 export function toDevice({ dtype, data }: Pick<Tensor, "dtype" | "data">, storage: Storage, place: string): Uint8Array {
-  if (isSame(dtype, storage)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  if (isHostLayout(dtype, storage)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   const target: TypedArray =
     storage.item === "f32"
       ? new Float32Array(data.length)
@@ -95,7 +95,7 @@ export function toDevice({ dtype, data }: Pick<Tensor, "dtype" | "data">, storag
 export function fromDevice(bytes: Uint8Array<ArrayBuffer>, dtype: DType, shape: readonly number[], storage: Storage): Tensor {
   const length = sizeOf(shape);
   const data = allocate(dtype, length);
-  if (isSame(dtype, storage)) {
+  if (isHostLayout(dtype, storage)) {
     new Uint8Array(data.buffer).set(bytes.subarray(0, data.byteLength));
     return { dtype, shape, data };
   }

@@ -50,6 +50,10 @@ export function arrayOfBytes(dtype: DType, bytes: Uint8Array): TypedArray {
   return new ARRAYS[dtype](aligned.buffer as ArrayBuffer, aligned.byteOffset, Math.floor(aligned.byteLength / width));
 }
 
+/** The bytes of a typed array, without a copy. */
+export const bytesOfArray = ({ buffer, byteOffset, byteLength }: TypedArray): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, byteLength);
+
 /** A function that reads element i as a number (64-bit integers beyond 2^53 round). */
 export function reader({ dtype, data }: Pick<Tensor, "dtype" | "data">): (i: number) => number {
   if (dtype === "f16") return (i) => fromHalf(data[i] as number);

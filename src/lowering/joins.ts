@@ -49,8 +49,9 @@ function split(graph: TaskGraph, at: number): void {
   const join = graph.at(at);
   const cuts = join?.kind === "map" ? cutsOf(join) : undefined;
   if (join?.kind !== "map" || !cuts || !storesSingly(join.stores[0]!.value)) return;
-  const taken = new Set<Value>();
-  const fates = piecesOf(join, cuts).map((piece) => fateOf(graph, at, piece, taken));
+  const pieces = piecesOf(join, cuts);
+  const once = onceRead(pieces);
+  const fates = pieces.map((piece) => fateOf(graph, at, piece, once));
   // Pieces that stay are copies of their own: worth it as long as there are no more of them than copies saved.
   const rest = fates.filter(({ kind }) => kind === "rest").length;
   if (rest > 1 && rest > fates.length - rest) return;
@@ -71,12 +72,19 @@ function split(graph: TaskGraph, at: number): void {
 /** True for elements that a kernel can store one at a time without widening them. */
 const storesSingly = ({ dtype }: Value): boolean => dtypeFacts[dtype].bytes >= 4 || dtypeFacts[dtype].kind === "float";
 
-function fateOf(graph: TaskGraph, join: number, piece: MapTask, taken: Set<Value>): Fate {
+/** Values that one piece alone reads: what goes to several places cannot lie in one of them. */
+function onceRead(pieces: readonly MapTask[]): ReadonlySet<Value> {
+  const counts = new Map<Value, number>();
+  for (const value of pieces.flatMap(readsOf)) counts.set(value, (counts.get(value) ?? 0) + 1);
+  return new Set([...counts.keys()].filter((value) => counts.get(value) === 1));
+}
+
+/** `once`: values that no other piece reads. */
+function fateOf(graph: TaskGraph, join: number, piece: MapTask, once: ReadonlySet<Value>): Fate {
   const { expr, value, index } = piece.stores[0]!;
-  if (expr.kind === "load" && expr.value.dtype === value.dtype && !taken.has(expr.value) && canMove(graph, expr.value)) {
+  if (expr.kind === "load" && expr.value.dtype === value.dtype && once.has(expr.value) && canMove(graph, expr.value)) {
     const [part, source] = [expr.value, expr];
-    if (solve(source, piece.vars, piece.vars)) {
-      taken.add(part);
+    if (solve(source, piece.vars, source.index)) {
       const place = (at: readonly Expr[]): readonly Expr[] => {
         const points = solve(source, piece.vars, at)!;
         return index.map((e) => substitute(e, points));
@@ -84,7 +92,7 @@ function fateOf(graph: TaskGraph, join: number, piece: MapTask, taken: Set<Value
       return { kind: "move", piece, part, place };
     }
   }
-  const fused = epilogueFor(graph, join, piece);
+  const fused = epilogueFor(graph, join, piece, once);
   return fused ? { kind: "epilogue", piece, ...fused } : { kind: "rest", piece };
 }
 
@@ -101,8 +109,10 @@ function epilogueFor(
   graph: TaskGraph,
   join: number,
   piece: MapTask,
+  once: ReadonlySet<Value>,
 ): { readonly maker: number; readonly fused: KernelTask } | undefined {
   for (const value of readsOf(piece)) {
+    if (!once.has(value)) continue;
     const maker = graph.maker(value);
     if (maker === undefined || [...graph.readersOf(value)].some((reader) => reader !== join)) continue;
     const fused = withEpilogue(graph.at(maker) as KernelTask, piece);
@@ -163,7 +173,7 @@ function absorbJoin(graph: TaskGraph, at: number): void {
       !cuts ||
       !load ||
       more ||
-      !solve(load, map.vars, map.vars) ||
+      !solve(load, map.vars, load.index) ||
       !piecesOf(join, cuts).every((piece) => isMadeFor(graph, maker, piece))
     )
       continue;

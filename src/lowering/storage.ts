@@ -26,7 +26,7 @@ export function decideStorage(tasks: readonly Task[]): void {
       for (const result of task.results) tied.push([result.then, result.else, result.out]);
     } else if (isKernelTask(task)) {
       for (const store of task.stores) {
-        if (!storesWords(task, store)) wide.add(store.value);
+        if (isNarrow(store.value) && !storesWords(task, store)) wide.add(store.value);
         if (store.init) tied.push([store.value, store.init]);
       }
     }
@@ -49,8 +49,9 @@ export function decideStorage(tasks: readonly Task[]): void {
 /** Rows longer than this are reduced by a workgroup each, and their results stored one at a time. */
 const LONGEST = 64;
 
-/** True when kernels of the task make neighbours of the value in memory at a time, and can store them as one word. */
+/** True when kernels of the task make neighbours of a narrow value in memory at a time, and can store them as one word. */
 function storesWords(task: KernelTask, { value, index, mode, init, when }: Store): boolean {
+  if (!isNarrow(value)) return true;
   if (mode !== "set" || init || when) return false;
   if (task.kind === "map") {
     const lead = task.stores.find((store) => isNarrow(store.value))?.value ?? value;

@@ -151,7 +151,8 @@ function entry(table: Map<Value, Set<number>>, value: Value): Set<number> {
   return found;
 }
 
-const buffersOf = (task: KernelTask): number => new Set([...readsOf(task), ...writesOf(task)]).size;
+/** Bindings that a task needs, parameters left out. */
+export const buffersOf = (task: KernelTask): number => new Set([...readsOf(task), ...writesOf(task)]).size;
 
 function sizeOf(task: KernelTask): number {
   let size = 0;

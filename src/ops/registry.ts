@@ -12,6 +12,7 @@ import { einsums } from "./einsum.ts";
 import { elementwise } from "./elementwise.ts";
 import { gathers } from "./gather.ts";
 import { gridSamples } from "./gridsample.ts";
+import { imageDecoder } from "./image-decoder.ts";
 import { linearAlgebra } from "./linalg.ts";
 import { losses } from "./losses.ts";
 import { matrixProducts } from "./matmul.ts";
@@ -67,7 +68,7 @@ const FAMILIES: readonly (readonly [keyof typeof FUSION, readonly (readonly Oper
       signals,
     ],
   ],
-  ["mixed", [regionOps, gridSamples, deformables, col2ims, recurrents, resizes, selections, sorting, tfidf]],
+  ["mixed", [regionOps, gridSamples, deformables, col2ims, recurrents, resizes, selections, sorting, tfidf, [imageDecoder]]],
 ];
 
 export const OPERATORS: readonly Operator[] = FAMILIES.flatMap(([, families]) => families.flat());
@@ -97,7 +98,3 @@ export function refusalOf(domain: string, name: string): string {
   if (domain !== "" && domain !== "com.microsoft") return `the domain ${domain} is not known`;
   return REFUSED.find(([pattern]) => pattern.test(name))?.[1] ?? "no implementation";
 }
-
-/** The host implementation behind `b.host(op, …)`, for host layers and constant folding. */
-export const hostOperator = (op: string): Operator["reference"] =>
-  (findOperator("", op) ?? findOperator("com.microsoft", op))?.reference;

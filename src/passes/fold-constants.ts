@@ -8,6 +8,7 @@ import { asReduce, type HostTask, isKernelTask, type Task } from "../ir/task.ts"
 import { sizeOf, type Tensor, tensor } from "../ir/tensor.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
+import { hostOperator } from "../ops/host.ts";
 import { inferNode, lowerNode } from "../ops/infer.ts";
 import { findOperator } from "../ops/registry.ts";
 import { internal, KilnError } from "../util/errors.ts";
@@ -157,11 +158,9 @@ function evaluate(node: GraphNode, budget: number): Made | undefined {
 const bytesOf = ({ dtype, shape }: Value): number => (isStaticShape(shape) ? sizeOf(shape) * dtypeFacts[dtype].bytes : 0);
 
 function runHost(node: GraphNode, task: HostTask, inputs: readonly (Tensor | undefined)[]): readonly Tensor[] {
-  for (const domain of [node.domain, "", "com.microsoft"]) {
-    const reference = findOperator(domain, task.op)?.reference;
-    if (reference) return reference(inputs, task.attrs);
-  }
-  throw internal(node.name, `operator ${task.op} has no reference`);
+  const operator = hostOperator(task.op);
+  if (!operator) throw internal(node.name, `operator ${task.op} has no reference`);
+  return operator(inputs, task.attrs);
 }
 
 /** Iterations of a task's innermost loop; sizes that only the run knows count as 1. */

@@ -1,15 +1,17 @@
 // Program + chosen kernels → Plan and weights: numbers every value's buffer, turns tasks into steps, lays constants into
 // one block and lets activations share memory.
 
-import type { Plan, PlanBuffer, Profile, Step } from "../engine/plan.ts";
+import type { DispatchStep, Plan, PlanBuffer, Profile, Step } from "../engine/plan.ts";
 import { type Dim, dimText, symbolsOf } from "../ir/dims.ts";
 import { bytesOf, constantBytes, storageOf } from "../ir/storage.ts";
-import { isKernelTask, type KernelTask, type Program, type Task } from "../ir/task.ts";
-import type { Tensor } from "../ir/tensor.ts";
+import { isKernelTask, type KernelTask, type Program, readsOf, type Task, writesOf } from "../ir/task.ts";
+import { bytesOfArray, type Tensor } from "../ir/tensor.ts";
+import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
-import type { Config, Kernel } from "../kernels/tactic.ts";
+import type { Config, Kernel, KernelStep } from "../kernels/tactic.ts";
 import type { Caps } from "../util/caps.ts";
 import { internal } from "../util/errors.ts";
+import { type Bundle, bundleTasks } from "./bundles.ts";
 import { type Home as Place, planMemory } from "./memory.ts";
 
 /** What the autotuner settled on for a task. */
@@ -23,6 +25,10 @@ export interface PlanOptions {
   readonly caps: Caps;
   readonly profiles: readonly Profile[];
   readonly notes: readonly string[];
+  /** Asked before a kernel joins another's dispatch; left out, none does. */
+  readonly mayBundle?: (task: Task) => boolean;
+  /** Inputs that are weights to be refitted, and what they hold, by name. */
+  readonly weights?: ReadonlyMap<string, Tensor>;
 }
 
 /** WebGPU's alignment of buffer offsets; weights start at multiples of it. */
@@ -38,6 +44,7 @@ export function makePlan(
 }
 
 type Home = PlanBuffer["home"];
+type Dispatch = Pick<DispatchStep, "kind" | "shader" | "bindings" | "params" | "workgroups">;
 
 const activationHome = ({ slot, offset }: Place): Home =>
   offset === 0 ? { kind: "activation", slot } : { kind: "activation", slot, offset: dimText(offset) };
@@ -53,27 +60,49 @@ function largestSizes({ inputs }: Program, profiles: readonly Profile[]): Readon
   );
 }
 
+/**
+ * Values that no kernel, branch or loop touches: what host layers pass to one another, take from the caller and give back
+ * stays in the host's memory, and so do 64-bit elements on their way through.
+ */
+function hostValues({ inputs, outputs, tasks }: Program): ReadonlySet<Value> {
+  const device = new Set(tasks.flatMap((task) => (task.kind === "host" ? [] : [...readsOf(task), ...writesOf(task)])));
+  const hosts = tasks.filter((task) => task.kind === "host");
+  const seen = hosts.flatMap((task) => [...readsOf(task), ...writesOf(task)]);
+  const passing = [...inputs, ...outputs.map(({ value }) => value)].filter(({ dtype }) => dtypeFacts[dtype].bytes === 8);
+  return new Set([...seen, ...passing].filter((value) => !device.has(value)));
+}
+
 class Planner {
   private readonly numbers = new Map<Value, number>();
   private readonly buffers: { value: Value; home: Home }[] = [];
   private readonly shaders = new Map<string, number>();
   private readonly weights: { offset: number; bytes: Uint8Array }[] = [];
   private readonly hostLayers: { node: string; op: string; reason: string }[] = [];
+  /** Values that only the host sees. */
+  private readonly onHost: ReadonlySet<Value>;
   private weightBytes = 0;
 
   constructor(
     private readonly program: Program,
     private readonly choices: ReadonlyMap<KernelTask, Choice>,
     private readonly options: PlanOptions,
-  ) {}
+  ) {
+    this.onHost = hostValues(program);
+  }
 
   finish(): { plan: Plan; weights: Uint8Array } {
     const { program, options } = this;
-    for (const value of program.inputs) this.place(value, { kind: "input" });
+    const exposed = options.weights ?? new Map<string, Tensor>();
+    for (const value of program.inputs) {
+      const data = exposed.get(value.name);
+      if (data) this.weight(value, data);
+      else this.place(value, { kind: this.onHost.has(value) ? "host" : "input" });
+    }
     const copies: Step[] = [];
     const outputs = program.outputs.map(({ name, value }) => {
       let buffer = this.numbers.get(value);
-      if (value.data || buffer !== undefined) {
+      if (this.onHost.has(value)) buffer = this.buffer(value);
+      else if (value.data || buffer !== undefined) {
         // An input, a constant or a second name of one result: a copy of its own.
         const copy: Value = { name, dtype: value.dtype, shape: value.shape, ...(value.wide ? { wide: true } : {}) };
         const from = this.buffer(value);
@@ -103,7 +132,16 @@ class Planner {
         home: home.kind === "activation" ? activationHome(memory.homes.get(i)!) : home,
       };
     });
-    const inputs = program.inputs.map((value) => {
+    const refit = program.inputs
+      .filter(({ name }) => exposed.has(name))
+      .map((value) => ({
+        name: value.name,
+        dtype: value.dtype,
+        shape: value.shape.map(Number),
+        buffer: this.numbers.get(value)!,
+      }));
+    const given = program.inputs.filter((value) => !exposed.has(value.name));
+    const inputs = given.map((value) => {
       const assumed = program.assumed.get(value.name);
       return {
         name: value.name,
@@ -123,6 +161,7 @@ class Planner {
       profiles: options.profiles,
       hostLayers: this.hostLayers,
       notes: options.notes,
+      ...(refit.length > 0 ? { refit } : {}),
     };
     return { plan, weights: this.weightBlock() };
   }
@@ -144,19 +183,27 @@ class Planner {
   private buffer(value: Value): number {
     const known = this.numbers.get(value);
     if (known !== undefined) return known;
-    return value.data ? this.weight(value, value.data) : this.place(value, { kind: "activation", slot: -1 });
+    if (value.data) return this.weight(value, value.data);
+    return this.place(value, this.onHost.has(value) ? { kind: "host" } : { kind: "activation", slot: -1 });
   }
 
   private weight(value: Value, data: Tensor): number {
-    const bytes = constantBytes(value, data, storageOf(value, this.options.caps));
+    const onHost = this.onHost.has(value);
+    const bytes = onHost ? bytesOfArray(data.data) : constantBytes(value, data, storageOf(value, this.options.caps));
     const offset = Math.ceil(this.weightBytes / ALIGNMENT) * ALIGNMENT;
     this.weights.push({ offset, bytes });
     this.weightBytes = offset + Math.ceil(bytes.length / 4) * 4;
-    return this.place(value, { kind: "weight", offset, length: bytes.length });
+    return this.place(value, { kind: onHost ? "host" : "weight", offset, length: bytes.length });
   }
 
   private steps(tasks: readonly Task[]): Step[] {
-    return tasks.flatMap((task) => this.step(task));
+    const { caps, mayBundle = () => false } = this.options;
+    const stepOf = (task: KernelTask): KernelStep | undefined => {
+      const { steps } = this.choice(task).kernel;
+      return steps.length === 1 ? steps[0] : undefined;
+    };
+    const all = bundleTasks(tasks, { caps, stepOf, may: mayBundle });
+    return all.flatMap((task) => ("members" in task ? this.bundle(task) : this.step(task)));
   }
 
   private step(task: Task): Step[] {
@@ -210,30 +257,53 @@ class Planner {
     }
   }
 
-  private kernel(task: KernelTask): Step[] {
+  private choice(task: KernelTask): Choice {
     const choice = this.choices.get(task);
     if (!choice) throw internal(task.name, "no kernel was chosen");
-    const { tactic, config, kernel } = choice;
+    return choice;
+  }
+
+  private kernel(task: KernelTask): Step[] {
+    const { tactic, config, kernel } = this.choice(task);
     const copies = task.stores.flatMap(({ init, value }): Step[] =>
       init ? [{ kind: "copy", from: this.buffer(init), to: this.buffer(value) }] : [],
     );
-    for (const { value, pack } of kernel.packed) if (!this.numbers.has(value)) this.weight(value, pack());
+    this.pack(kernel);
+    const steps = kernel.steps.map((step, i): Step => {
+      const label = kernel.steps.length === 1 ? task.name : `${task.name} (${i + 1}/${kernel.steps.length})`;
+      return { ...this.dispatch(step), nodes: task.origins, label, tactic, config };
+    });
+    return [...copies, ...steps];
+  }
+
+  private bundle({ members, step }: Bundle): Step[] {
+    const choices = members.map((task) => this.choice(task));
+    for (const { kernel } of choices) this.pack(kernel);
+    const configs = choices.flatMap(({ config }, i) => Object.entries(config).map(([key, value]) => [`${i}.${key}`, value]));
     return [
-      ...copies,
-      ...kernel.steps.map(
-        (step, i): Step => ({
-          kind: "dispatch",
-          nodes: task.origins,
-          label: kernel.steps.length === 1 ? task.name : `${task.name} (${i + 1}/${kernel.steps.length})`,
-          tactic,
-          config,
-          shader: this.shader(step.wgsl),
-          bindings: step.bindings.map(({ value, access }) => ({ buffer: this.buffer(value), access })),
-          params: step.params.map(dimText),
-          workgroups: step.workgroups.map((dim: Dim) => dimText(dim)) as unknown as readonly [string, string, string],
-        }),
-      ),
+      {
+        ...this.dispatch(step),
+        nodes: [...new Set(members.flatMap(({ origins }) => origins))],
+        label: members.map(({ name }) => name).join(" + "),
+        tactic: choices.map(({ tactic }) => tactic).join(" + "),
+        config: Object.fromEntries(configs) as Config,
+      },
     ];
+  }
+
+  /** Gives the constants that a kernel wants in a form of their own their places. */
+  private pack({ packed }: Kernel): void {
+    for (const { value, pack } of packed) if (!this.numbers.has(value)) this.weight(value, pack());
+  }
+
+  private dispatch({ wgsl, bindings, params, workgroups }: KernelStep): Dispatch {
+    return {
+      kind: "dispatch",
+      shader: this.shader(wgsl),
+      bindings: bindings.map(({ value, access }) => ({ buffer: this.buffer(value), access })),
+      params: params.map(dimText),
+      workgroups: workgroups.map((dim: Dim) => dimText(dim)) as unknown as readonly [string, string, string],
+    };
   }
 
   /** Binds as writable what a kernel reads of a slot that it also writes: WebGPU allows one buffer but one use in a dispatch. */

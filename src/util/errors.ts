@@ -397,6 +397,48 @@ export const otherDevice = (file: string, built: string, here: string, differenc
 /** The checksum is right, so that not chance but a program wrote it so. */
 export const invalidPlan = (file: string, cause: string): KilnError =>
   error("K506", "invalid-plan", file, "the engine's plan does not hold together", cause, REBUILD);
+export const wrongWeights = (file: string, what: string): KilnError =>
+  error(
+    "K507",
+    "wrong-weights",
+    file,
+    what,
+    undefined,
+    "give the weights that `Engine.weights` held when the engine was written: `runtime.deserialize(bytes, { weights })`",
+  );
+/** `known`: the weights that can be refitted. */
+export const cannotRefit = (weight: string, what: string, known: readonly string[]): KilnError =>
+  error(
+    "K616",
+    "cannot-refit",
+    `weight "${weight}"`,
+    what,
+    known.length === 0
+      ? "the engine was built without `refit: true`: its weights are folded and packed"
+      : `it can refit ${listed(known)}`,
+    known.length === 0
+      ? "build it again with `refit: true`"
+      : "give float weights by their names in the model, with their types and shapes there; constants that decided kernels are fixed",
+  );
+export const refitQuantized = (model: string): KilnError =>
+  error(
+    "K617",
+    "refit-quantized",
+    model,
+    "8-bit weights cannot be refitted: their scales are part of the kernels",
+    undefined,
+    "build with `refit` or with `int8`, not with both",
+  );
+/** `cause`: what the network said. */
+export const cannotFetch = (url: string, cause: string): KilnError =>
+  error(
+    "K509",
+    "cannot-fetch",
+    url,
+    "the engine could not be fetched",
+    cause,
+    "check the address and the server, then try again",
+  );
 export const noHostOperator = (node: string, op: string): KilnError =>
   error(
     "K508",
@@ -414,6 +456,27 @@ export const hostFallbackRefused = (node: string, op: string, reason: string): K
     "this layer would run on the host",
     reason,
     "allow it (drop --no-host-fallback), or export the model without it",
+  );
+export const unknownOutputs = (names: readonly string[], known: readonly string[]): KilnError =>
+  error(
+    "K603",
+    "unknown-output",
+    names.map((name) => `"${name}"`).join(", "),
+    "the engine has no such output",
+    `its outputs are ${known.map((name) => `"${name}"`).join(", ")}`,
+  );
+export const wrongBuffer = (end: string, what: string, hint?: string): KilnError =>
+  error("K613", "wrong-buffer", end, what, undefined, hint);
+export const badImage = (place: string, what: string, hint?: string): KilnError =>
+  error("K615", "bad-image", place, what, undefined, hint);
+export const runRefused = (cause: string): KilnError =>
+  error(
+    "K614",
+    "run-refused",
+    "this run",
+    "WebGPU refused its commands",
+    cause.trim(),
+    "buffers given to a run must be of the engine's device and live until it has ended; if none was given, please report this",
   );
 export const badProfile = (profile: string, input: string, what: string, cause?: string): KilnError =>
   error("K612", "bad-profile", `${profile}, input "${input}"`, what, cause);
@@ -467,3 +530,26 @@ export const badScale = (node: { name: string; op: string }, scale: string, elem
   );
 export const badCalibrator = (name: string, known: readonly string[]): KilnError =>
   error("K707", "bad-calibrator", `"${name}"`, "there is no such calibrator", undefined, `expected: ${known.join(", ")}`);
+
+// --- K62x: ONNX Runtime's API ---------------------------------------------------------------------------------------------
+
+export const unsupportedLocation = (place: string, location: string): KilnError =>
+  error(
+    "K620",
+    "tensor-location",
+    place,
+    `its location "${location}" is not supported`,
+    undefined,
+    'use "cpu" or "gpu-buffer"',
+  );
+export const fetchMismatch = (output: string, given: string, result: string): KilnError =>
+  error(
+    "K621",
+    "fetch-mismatch",
+    `output "${output}"`,
+    `the tensor given for it is ${given}, the result is ${result}`,
+    undefined,
+    "give a tensor of the result's type and shape, or null",
+  );
+export const badSessionOption = (option: string, what: string, expected: string): KilnError =>
+  error("K622", "bad-session-option", option, what, undefined, `expected: ${expected}`);

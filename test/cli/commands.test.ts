@@ -333,3 +333,22 @@ describe("conformance", () => {
     });
   });
 });
+
+describe("build --target", () => {
+  it("builds for a device that is not here, and says how", async () => {
+    const { stdout } = await kiln("devices", "--json");
+    const [device] = JSON.parse(stdout) as [{ name: string; fingerprint: object }];
+    const absent = { ...device, fingerprint: { ...device.fingerprint, device: "Voodoo 2" } };
+    write("voodoo.json", JSON.stringify([absent]));
+    write("target.onnx", perceptron());
+    const built = await kiln("build", "target.onnx", "-o", "voodoo.engine", "--target", "voodoo.json");
+    expect(built.stdout).toContain("note: built for Voodoo 2, which was not there: kernels chosen by the cost model");
+    expect(built.status).toBe(0);
+    const refused = await kiln("run", "voodoo.engine");
+    expect(refused.status).toBe(1);
+    expect(refused.stderr).toContain("K505 other-device");
+    expect(refused.stderr).toContain('device: built for "Voodoo 2"');
+    const wrong = await kiln("build", "target.onnx", "-o", "x.engine", "--target", "target.onnx");
+    expect(wrong.stderr).toContain("K003 cannot-read  target.onnx: it is not JSON");
+  });
+});

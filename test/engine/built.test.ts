@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Builder } from "../../src/builder.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { type Tensor, tensor } from "../../src/ir/tensor.ts";
-import { hostOperator } from "../../src/ops/registry.ts";
+import { hostOperator } from "../../src/ops/host.ts";
 import { Runtime } from "../../src/runtime.ts";
 import { realDevice, rejection } from "../gpu/open.ts";
 import { model } from "../support/onnx-model.ts";
@@ -34,6 +34,56 @@ const classifier = model({
   initializers: { w: wave([20, 7]) },
 });
 const profiles = [{ x: { min: [1, 20], opt: [4, 20], max: [64, 20] } }];
+
+describe("what 32 bits cannot hold", () => {
+  it("stays on the host at full width, constants and file included, and is said", async (task) => {
+    if (!device) return task.skip();
+    const doubles = (...values: number[]): Tensor => tensor("f64", [values.length], values);
+    const bytes = model({
+      opset: 17,
+      inputs: { x: { dtype: "f64", shape: ["n"] }, id: { dtype: "i64", shape: [2] }, z: { dtype: "f32", shape: [1] } },
+      outputs: ["y", "id", "sum"],
+      nodes: [
+        { op: "Mul", inputs: ["x", "c"], outputs: ["p"], name: "/scale" },
+        { op: "Add", inputs: ["p", "x"], outputs: ["y"], name: "/shift" },
+        { op: "Cast", inputs: ["x"], outputs: ["single"], name: "/cast", attributes: { to: 1 } },
+        { op: "Add", inputs: ["single", "z"], outputs: ["sum"], name: "/sum" },
+      ],
+      initializers: { c: doubles(1e200) },
+    });
+    const built = await new Builder(device).build(bytes, { optimizationLevel: 0 });
+    expect(built.plan.hostLayers.map(({ op }) => op)).toEqual(["Mul", "Add", "Cast"]);
+    const loaded = await new Runtime(device, { hostOperators: hostOperator }).deserialize(built.serialize());
+    const id: Tensor = { dtype: "i64", shape: [2], data: BigInt64Array.of(2n ** 62n, -1n) };
+    for (const engine of [built, loaded]) {
+      const x = doubles(1.5, -0.1, 2 ** -40);
+      const outputs = await engine.createExecutionContext().execute({ x, id, z: tensor("f32", [1], [1]) });
+      expect(outputs.y!.data).toEqual(Float64Array.of(1.5e200 + 1.5, -0.1 * 1e200 - 0.1, 2 ** -40 * 1e200 + 2 ** -40));
+      expect(outputs.id).toEqual(id);
+      expect(outputs.sum!.data).toEqual(Float32Array.of(2.5, 1 + Math.fround(-0.1), 1));
+      engine.dispose();
+    }
+  });
+
+  it("says where doubles within a model are computed as f32", async (task) => {
+    if (!device) return task.skip();
+    const bytes = model({
+      opset: 17,
+      inputs: { x: { dtype: "f32", shape: [2] } },
+      outputs: ["y"],
+      nodes: [
+        { op: "Cast", inputs: ["x"], outputs: ["wide"], name: "/up", attributes: { to: 11 } },
+        { op: "Exp", inputs: ["wide"], outputs: ["e"], name: "/exp" },
+        { op: "Cast", inputs: ["e"], outputs: ["y"], name: "/down", attributes: { to: 1 } },
+      ],
+      initializers: {},
+    });
+    const engine = await new Builder(device).build(bytes, { optimizationLevel: 0, fusion: false });
+    expect(engine.plan.notes).toEqual(["float64: computed as float32 in /up, /exp, /down"]);
+    expect(engine.plan.hostLayers).toEqual([]);
+    engine.dispose();
+  });
+});
 
 describe("a built engine", () => {
   it("runs the same once it was written and loaded by the lean runtime", async (task) => {

@@ -1,9 +1,10 @@
 // Execution contexts on the machine's adapter: shapes, loops, branches, host layers, wrong inputs, many contexts, the end.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Inputs } from "../../src/engine/context.ts";
+import type { Inputs } from "../../src/engine/ends.ts";
 import { Engine, type HostOperator } from "../../src/engine/engine.ts";
 import type { HostStep, LoopStep, Plan, PlanBuffer, Step } from "../../src/engine/plan.ts";
+import { Memory } from "../../src/gpu/buffers.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { numbersOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { realDevice, rejection } from "../gpu/open.ts";
@@ -580,6 +581,71 @@ describe("lifetimes", () => {
     const unbounded = await load({ ...chain, profiles: [] });
     expect(() => unbounded.deviceMemory()).toThrow("K606");
     unbounded.dispose();
+  });
+
+  onDevice("activations may lie in the caller's buffers, shared by contexts that take turns", async () => {
+    const chain = makePlan(
+      [buffer("x", ["N"], "input"), buffer("a", ["N"], 0), buffer("b", ["N", "2"], 1), buffer("y", ["N"], "output")],
+      [mapShader("x0[i % arrayLength(&x0)] + 1", 1)],
+      [dispatch(0, [0], 1, "N"), dispatch(0, [1], 2, "N*2"), dispatch(0, [2], 3, "N")],
+      { profiles: [{ name: "profile 0", symbols: { N: { min: 1, opt: 2, max: 10 } } }] },
+    );
+    const engine = await load(chain);
+    expect(engine.activationMemory()).toEqual([40, 80]);
+    const memory = new Memory(device);
+    const activations = await Promise.all(engine.activationMemory().map((bytes) => memory.create({ label: "shared", bytes })));
+    const contexts = [0, 1].map(() => engine.createExecutionContext({ activations }));
+    for (const n of [3, 10, 1]) {
+      for (const context of contexts) {
+        const { y } = await context.execute({ x: f32([n], Array(n).fill(n)) });
+        expect(numbersOf(y!)).toEqual(Array(n).fill(n + 3));
+      }
+    }
+    expect(contexts[0]!.deviceMemory).toBe(80);
+    expect(() => engine.createExecutionContext({ activations: activations.slice(1) })).toThrow(
+      "2 buffers are needed, 1 were given",
+    );
+    const swapped = engine.createExecutionContext({ activations: [...activations].reverse() });
+    const error = await rejection(swapped.execute({ x: f32([10], Array(10).fill(0)) }));
+    expect(error.message).toBe("K613 wrong-buffer  activation memory 1: its buffer holds 40 bytes, it needs 80");
+    engine.dispose();
+    expect(memory.live).toBe(120);
+    memory.dispose();
+  });
+
+  onDevice("shapes may be set ahead, and say what is missing and what comes out", async () => {
+    const plan = makePlan(
+      [
+        buffer("a", ["N", "3"], "input"),
+        buffer("b", ["N"], "input"),
+        buffer("y", ["N*2"], "output"),
+        buffer("z", ["Z"], "output"),
+      ],
+      [mapShader("x0[0]", 1)],
+      [dispatch(0, [1], 2, "N*2"), host("Positive", [1], [3])],
+      {
+        hostLayers: [{ node: "/Positive", op: "Positive", reason: "a test" }],
+        profiles: [{ name: "profile 0", symbols: { N: { min: 1, opt: 2, max: 4 } } }],
+      },
+    );
+    const engine = await load(plan);
+    const context = engine.createExecutionContext();
+    expect(context.inferShapes()).toEqual({ missing: ["a", "b"], outputs: { y: undefined, z: undefined } });
+    context.setInputShape("a", [2, 3]);
+    expect(context.inferShapes().missing).toEqual(["b"]);
+    expect((await rejection(context.execute({ a: new Float32Array(6), b: new Float32Array(2) }))).code).toBe("K606");
+    context.setInputShape("b", [2]);
+    expect(context.inferShapes()).toEqual({ missing: [], outputs: { y: [4], z: undefined } });
+    const { y } = await context.execute({ a: new Float32Array(6), b: Float32Array.of(7, -1) });
+    expect(numbersOf(y!)).toEqual([7, 7, 7, 7]);
+    expect(() => context.setInputShape("a", [2, 4])).toThrow('K604 input-shape  input "a": shape [2, 4] does not fit [N, 3]');
+    expect(() => context.setInputShape("q", [2])).toThrow("K603");
+    context.setInputShape("b", [3]);
+    expect(() => context.inferShapes()).toThrow("K607");
+    context.setInputShape("a", [5, 3]);
+    context.setInputShape("b", [5]);
+    expect(() => context.inferShapes()).toThrow("K605");
+    engine.dispose();
   });
 
   onDevice("a disposed context says so, and its memory is free", async () => {

@@ -4,8 +4,10 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { InferenceSession, Tensor as OrtTensor } from "onnxruntime-node";
 import { Builder, type BuildOptions } from "../../src/builder.ts";
+import { withPreciseNormalization } from "../../src/cli/precise.ts";
 import type { Plan } from "../../src/engine/plan.ts";
 import type { Device } from "../../src/gpu/device.ts";
+import { decodeModel, encodeModel } from "../../src/importer/proto.ts";
 import { arrayOfBytes, type Tensor } from "../../src/ir/tensor.ts";
 import { DTYPES, type DType, dtypeFacts } from "../../src/ir/types.ts";
 
@@ -41,7 +43,8 @@ const DTYPE_OF: ReadonlyMap<string, DType> = new Map(DTYPES.map((dtype) => [ortN
 
 /** A session of ONNX Runtime; `optimized` lets it fuse operators. */
 export async function openReference(bytes: Uint8Array, optimized = false): Promise<Network> {
-  const session = await InferenceSession.create(bytes, {
+  const precise = encodeModel(withPreciseNormalization(decodeModel(bytes, "the reference")));
+  const session = await InferenceSession.create(precise, {
     logSeverityLevel: 4,
     graphOptimizationLevel: optimized ? "all" : "disabled",
   });

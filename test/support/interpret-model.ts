@@ -5,7 +5,7 @@ import { bindShape, interpret } from "../../src/ir/interpret.ts";
 import type { Tensor } from "../../src/ir/tensor.ts";
 import type { Value } from "../../src/ir/value.ts";
 import { lowerGraph } from "../../src/lowering/lower.ts";
-import { findOperator } from "../../src/ops/registry.ts";
+import { hostOperator } from "../../src/ops/host.ts";
 
 /** Outputs by name. `options.assumed` fixes inputs whose values decide shapes. */
 export function runInterpreted(
@@ -23,9 +23,9 @@ export function runInterpreted(
     tensors.set(value, given);
   }
   interpret(program.tasks, tensors, bindings, ({ op, attrs }, read) => {
-    const operator = findOperator("", op) ?? findOperator("com.microsoft", op);
-    if (!operator?.reference) throw new Error(`${op} has no reference`);
-    return operator.reference(read, attrs);
+    const operator = hostOperator(op);
+    if (!operator) throw new Error(`${op} has no reference`);
+    return operator(read, attrs);
   });
   return Object.fromEntries(program.outputs.map(({ name, value }) => [name, (tensors.get(value) ?? value.data)!]));
 }

@@ -1,0 +1,66 @@
+// What one run carries: where its ends lie and the commands that are encoded and not submitted yet.
+
+import type { Device } from "../gpu/device.ts";
+import type { Tensor } from "../ir/tensor.ts";
+import { type KilnError, runRefused } from "../util/errors.ts";
+import type { End } from "./ends.ts";
+import type { Profiler } from "./profiler.ts";
+
+export class Run {
+  /** Values that stay on the host, by buffer number. */
+  readonly hosted = new Map<number, Tensor>();
+  private encoder: GPUCommandEncoder | undefined;
+  private readonly refusals: Promise<KilnError | undefined>[] = [];
+
+  constructor(
+    private readonly device: Device,
+    /** Ends that are not the context's own, by buffer number. */
+    readonly ends: Map<number, End>,
+    readonly signal: AbortSignal | undefined,
+    readonly profiler: Profiler | undefined,
+  ) {}
+
+  get commands(): GPUCommandEncoder {
+    this.encoder ??= this.device.device.createCommandEncoder();
+    return this.encoder;
+  }
+
+  /** Submits what is encoded; a refusal is this run's own (see `settled`). */
+  submit(): void {
+    const { encoder } = this;
+    if (!encoder) return;
+    this.encoder = undefined;
+    this.guard(() => this.device.queue.submit([encoder.finish()]));
+  }
+
+  /** Ends a phase of a run that is timed. */
+  async endPhase(): Promise<void> {
+    if (!this.profiler) return;
+    this.submit();
+    await this.profiler.phase();
+  }
+
+  /** Does WebGPU calls, none of which may wait, so that what WebGPU says against them fails this run and no other. */
+  guard<T>(calls: () => T): T {
+    const { device } = this.device;
+    device.pushErrorScope("validation");
+    device.pushErrorScope("out-of-memory");
+    try {
+      return calls();
+    } finally {
+      for (let scope = 0; scope < 2; scope++)
+        this.refusals.push(
+          device.popErrorScope().then(
+            (error) => (error ? runRefused(error.message) : undefined),
+            () => this.device.lostBy,
+          ),
+        );
+    }
+  }
+
+  /** Resolves when WebGPU has accepted all that was submitted. Throws its first refusal, or the device's loss. */
+  async settled(): Promise<void> {
+    for (const refusal of await Promise.all(this.refusals)) if (refusal) throw refusal;
+    if (this.device.lostBy) throw this.device.lostBy;
+  }
+}

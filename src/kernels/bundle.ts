@@ -1,0 +1,219 @@
+// Several kernels as one dispatch: each gets a range of the workgroups, and its names, bindings and entry point are renamed.
+// What a bundle costs is the registers and the workgroup memory of its most demanding member; what it saves is launches.
+
+import type { Value } from "../ir/value.ts";
+import type { Caps } from "../util/caps.ts";
+import { ENTRY_PARAMETERS, gridFor } from "./grid.ts";
+import type { KernelStep } from "./tactic.ts";
+
+/** Workgroups of a bundle beyond which a launch no longer matters beside the work. */
+const MOST_WORKGROUPS = 8192;
+
+/** The kernels as one step, or undefined where they cannot be. They must not depend on each other. */
+export function bundle(steps: readonly KernelStep[], caps: Caps): KernelStep | undefined {
+  const members: Member[] = [];
+  for (const step of steps) {
+    const member = memberOf(step);
+    if (!member) return undefined;
+    members.push(member);
+  }
+  const size = Math.max(...members.map((member) => member.size));
+  if (!members.every((member) => member.size === size || (member.isLoose && size % member.size === 0))) return undefined;
+  const counts = members.map(({ step, size: own }) => Math.ceil((product(step.workgroups as Grid) * own) / size));
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  if (total > MOST_WORKGROUPS) return undefined;
+
+  const buffers = new Buffers();
+  const memory = new SharedMemory();
+  const texts = members.map((member, i) => renamed(member, i, buffers, memory));
+  if (buffers.clash || buffers.list.length > caps.limits.maxStorageBuffersPerShaderStage) return undefined;
+  if (!(memory.bytes <= caps.limits.maxComputeWorkgroupStorageSize)) return undefined;
+  const directives = new Set(members.flatMap((member) => member.directives));
+  const wgsl = [...directives, ...buffers.declarations, ...memory.declarations, ...texts, entryPoint(members, counts, size)];
+  return {
+    wgsl: `${wgsl.join("\n")}\n`,
+    bindings: buffers.list.map(({ value, access }) => ({ value, access })),
+    params: [],
+    workgroups: gridFor(total, 1),
+  };
+}
+
+type Grid = readonly [number, number, number];
+const product = ([x, y, z]: Grid): number => x * y * z;
+
+// --- taking a kernel apart ------------------------------------------------------------------------------------------------
+
+interface Member {
+  readonly step: KernelStep;
+  /** `enable f16;` and the like. */
+  readonly directives: readonly string[];
+  /** All else but bindings and workgroup memory. */
+  readonly text: string;
+  /** Names of the bindings with their element types, in order. */
+  readonly bindings: readonly { readonly name: string; readonly type: string }[];
+  readonly arrays: readonly { readonly name: string; readonly type: string; readonly length: number }[];
+  /** Built-in values that the entry point wants, in order. */
+  readonly wants: readonly (keyof typeof ARGUMENTS)[];
+  /** Invocations a workgroup. */
+  readonly size: number;
+  /** True when its invocations know nothing of each other. */
+  readonly isLoose: boolean;
+}
+
+const DIRECTIVE = /^(?:enable|diagnostic).*;$/;
+const BINDING = /^@group\(0\) @binding\(\d+\) var<storage, \w+> (\w+): array<(.*)>;$/;
+const ARRAY = /^var<workgroup> (\w+): array<(.*), ([^,]*)>;$/;
+const CONSTANT = /^const (\w+) = (.*);$/;
+const ALIAS = /^alias (\w+) = (\w+);$/;
+const ENTRY = /@compute @workgroup_size\((.*)\)\nfn main\((.*)\) \{/;
+
+/** Undefined for kernels over sizes that only a run knows, and for text that is not of the usual form. */
+function memberOf(step: KernelStep): Member | undefined {
+  const entry = ENTRY.exec(step.wgsl);
+  if (!entry || step.params.length > 0 || !step.workgroups.every((count) => typeof count === "number" && count > 0))
+    return undefined;
+  const wants = [...entry[2]!.matchAll(/@builtin\((\w+)\)/g)].map(([, name]) => name!);
+  if (!wants.every((name) => name in ARGUMENTS)) return undefined;
+  const lines = step.wgsl.split("\n");
+  const matches = (form: RegExp): string[][] => lines.flatMap((line) => (form.test(line) ? [form.exec(line)!.slice(1)] : []));
+  const constants = new Map(matches(CONSTANT).map(([name, value]) => [name!, value!]));
+  const aliases = new Map(matches(ALIAS).map(([name, type]) => [name!, type!]));
+  const bindings = matches(BINDING).map(([name, type]) => ({ name: name!, type: type! }));
+  const arrays = matches(ARRAY).map(([name, type, length]) => {
+    return { name: name!, type: aliases.get(type!) ?? type!, length: evaluateConstant(length!, constants) };
+  });
+  if (bindings.length !== step.bindings.length || !arrays.every(({ type }) => type in BYTES)) return undefined;
+  return {
+    step,
+    directives: lines.filter((line) => DIRECTIVE.test(line)),
+    text: lines.filter((line) => ![DIRECTIVE, BINDING, ARRAY].some((form) => form.test(line))).join("\n"),
+    bindings,
+    arrays,
+    wants: wants as Member["wants"],
+    size: evaluateConstant(entry[1]!, constants),
+    isLoose: !/workgroupBarrier|subgroup/.test(step.wgsl) && arrays.length === 0,
+  };
+}
+
+/** The value of a WGSL constant expression of numbers, names, + - * / and parentheses; NaN for any other. */
+export function evaluateConstant(text: string, constants: ReadonlyMap<string, string>): number {
+  const tokens = text.match(/\w+|\S/g) ?? [];
+  let at = 0;
+  const atom = (): number => {
+    const token = tokens[at++] ?? "";
+    if (token === "(") {
+      const inner = sum();
+      return tokens[at++] === ")" ? inner : Number.NaN;
+    }
+    const named = constants.get(token);
+    if (named !== undefined) return evaluateConstant(named, constants);
+    return /^\d+u?$/.test(token) ? Number.parseInt(token, 10) : Number.NaN;
+  };
+  const chain = (next: () => number, apply: Readonly<Record<string, (a: number, b: number) => number>>): number => {
+    let value = next();
+    for (let operator = apply[tokens[at]!]; operator; operator = apply[tokens[at]!]) {
+      at++;
+      value = operator(value, next());
+    }
+    return value;
+  };
+  const term = (): number => chain(atom, { "*": (a, b) => a * b, "/": (a, b) => Math.floor(a / b) });
+  const sum = (): number => chain(term, { "+": (a, b) => a + b, "-": (a, b) => a - b });
+  const value = sum();
+  return at === tokens.length ? value : Number.NaN;
+}
+
+// --- putting kernels together ---------------------------------------------------------------------------------------------
+
+/** Storage buffers of all members, a value once. */
+class Buffers {
+  readonly list: { readonly value: Value; readonly type: string; access: "read" | "write" }[] = [];
+
+  /** The binding's name in the bundle. */
+  name(value: Value, type: string, access: "read" | "write"): string {
+    let at = this.list.findIndex((known) => known.value === value && known.type === type);
+    if (at < 0) at = this.list.push({ value, type, access }) - 1;
+    if (access === "write") this.list[at]!.access = access;
+    return `buffer_${at}`;
+  }
+
+  /** True when a value is written and bound as another type too. */
+  get clash(): boolean {
+    return this.list.some(
+      (one) => one.access === "write" && this.list.some((other) => other !== one && other.value === one.value),
+    );
+  }
+
+  get declarations(): string[] {
+    return this.list.map(({ type, access }, i) => {
+      const mode = access === "read" ? "read" : "read_write";
+      return `@group(0) @binding(${i}) var<storage, ${mode}> buffer_${i}: array<${type}>;`;
+    });
+  }
+}
+
+const BYTES: Readonly<Record<string, number>> = { f32: 4, i32: 4, u32: 4, f16: 2, "atomic<u32>": 4, "atomic<i32>": 4 };
+
+/** Workgroup memory: members use the same arrays, since a workgroup runs one of them. */
+class SharedMemory {
+  private readonly arrays = new Map<string, { readonly type: string; length: number }>();
+
+  /** The name of a member's array number `at` of its type. */
+  name(type: string, at: number, length: number): string {
+    const name = `shared_${type.replace(/\W/g, "_")}_${at}`;
+    this.arrays.set(name, { type, length: Math.max(length, this.arrays.get(name)?.length ?? 0) });
+    return name;
+  }
+
+  /** NaN where a length is not known. */
+  get bytes(): number {
+    return [...this.arrays.values()].reduce((sum, { type, length }) => sum + 16 * Math.ceil((length * BYTES[type]!) / 16), 0);
+  }
+  get declarations(): string[] {
+    return [...this.arrays].map(([name, { type, length }]) => `var<workgroup> ${name}: array<${type}, ${length}>;`);
+  }
+}
+
+const DECLARED = /^(?:const|alias|fn) (\w+)/gm;
+
+/** The member's text with names of its own, the entry point a plain function. */
+function renamed({ step, text, bindings, arrays }: Member, member: number, buffers: Buffers, memory: SharedMemory): string {
+  const names = new Map([...text.matchAll(DECLARED)].map(([, name]) => [name!, `${name}_${member}`]));
+  bindings.forEach(({ name, type }, i) => {
+    const { value, access } = step.bindings[i]!;
+    names.set(name, buffers.name(value, type, access));
+  });
+  arrays.forEach(({ name, type, length }, i) => {
+    const before = arrays.slice(0, i).filter((other) => other.type === type).length;
+    names.set(name, memory.name(type, before, length));
+  });
+  return text
+    .replace(ENTRY, (_, __, parameters: string) => `fn main(${parameters.replace(/@builtin\(\w+\) /g, "")}) {`)
+    .replace(/(?<![.\w])[A-Za-z_]\w*/g, (name) => names.get(name) ?? name)
+    .trimEnd();
+}
+
+/** What a member's built-in values are in the bundle. */
+const ARGUMENTS = { workgroup_id: "group", num_workgroups: "grid", local_invocation_index: "own" } as const;
+
+function entryPoint(members: readonly Member[], counts: readonly number[], size: number): string {
+  let start = 0;
+  const branches = members.map(({ step, wants, size: own }, i) => {
+    const [x, y, z] = step.workgroups as Grid;
+    const number = `(at - ${start}u)${own === size ? "" : ` * ${size / own}u + lane / ${own}u`}`;
+    start += counts[i]!;
+    const call = `main_${i}(${wants.map((name) => ARGUMENTS[name]).join(", ")});`;
+    return `if (at < ${start}u) {
+    let number = ${number};
+    let group = vec3u(number % ${x}u, number / ${x}u % ${y}u, number / ${x * y}u);
+    let grid = vec3u(${x}u, ${y}u, ${z}u);
+    let own = lane % ${own}u;
+    ${own === size ? call : `if (number < ${x * y * z}u) { ${call} }`}
+  }`;
+  });
+  return `@compute @workgroup_size(${size})
+fn main(${ENTRY_PARAMETERS}) {
+  let at = workgroup.y * workgroups.x + workgroup.x;
+  ${branches.join(" else ")}
+}`;
+}

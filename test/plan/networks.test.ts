@@ -1,0 +1,91 @@
+// What the plans of whole networks take: kernels, activation memory beside its lower bound, copies. Dawn's null backend
+// compiles every kernel and runs none. Models of ../shared are skipped where they are not there.
+
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { NETWORKS } from "../../bench/networks/index.ts";
+import { Builder } from "../../src/builder.ts";
+import { randomizeWeights } from "../../src/cli/random-weights.ts";
+import type { Description } from "../../src/engine/describe.ts";
+import type { Device } from "../../src/gpu/device.ts";
+import { importModel } from "../../src/importer/import.ts";
+import { decodeModel, encodeModel } from "../../src/importer/proto.ts";
+import { nullDevice } from "../gpu/open.ts";
+import { isThere, modelBytes } from "../models/networks.ts";
+
+let device: Device;
+beforeAll(async () => {
+  device = await nullDevice();
+});
+afterAll(() => device.destroy());
+
+/** A model of ../shared that came without weights gets random ones. */
+function shared(path: string): Uint8Array {
+  const bytes = modelBytes(path);
+  if (!path.startsWith("light/")) return bytes;
+  return encodeModel(randomizeWeights(decodeModel(bytes, path), 1, () => expect.fail(`${path}: external data`)));
+}
+
+async function inspect(bytes: Uint8Array): Promise<Description> {
+  const engine = await new Builder(device).build(bytes, { optimizationLevel: 0 });
+  const description = engine.describe();
+  engine.dispose();
+  return description;
+}
+
+/** Kernels that only move what is concatenated. */
+function copiesIn(bytes: Uint8Array, { kernels }: Description): readonly string[] {
+  const joins = new Set(importModel(bytes).nodes.flatMap(({ op, name }) => (op === "Concat" ? [name] : [])));
+  expect(joins.size).toBeGreaterThan(0);
+  return kernels.filter(({ nodes }) => nodes.length > 0 && nodes.every((node) => joins.has(node))).map(({ name }) => name);
+}
+
+function expectNearBound({ memory: { activations, activationsLowerBound } }: Description): void {
+  expect(activations).toBeGreaterThanOrEqual(activationsLowerBound as number);
+  expect(activations).toBeLessThanOrEqual(1.1 * (activationsLowerBound as number));
+}
+
+/** Most kernels at batch 1, and whether a concatenation may be copied. */
+const OWN = {
+  resnet50: { kernels: 56 },
+  mobilenetv2: { kernels: 54 },
+  inceptionv3: { kernels: 56, joins: true },
+  densenet121: { kernels: 128, joins: true },
+  bert: { kernels: 88 },
+  vit: { kernels: 90 },
+  gpt: { kernels: 56 },
+  yolo: { kernels: 64 },
+} as const;
+
+const SHARED = {
+  "light/light_inception_v1.onnx": { kernels: Math.floor(0.75 * (57 + 14)), joins: true },
+  "light/light_squeezenet.onnx": { kernels: 30, joins: true },
+  "light/light_densenet121.onnx": { kernels: 128, joins: true },
+  "squeezenet-fp16/squeezenet_fp32_opset13.onnx": { kernels: 30, joins: true },
+  "yolox-nano/yolox_nano.onnx": { kernels: 100 },
+  "yunet/yunet_n_320_320.onnx": { kernels: 56 },
+  "style-transfer/candy_std.onnx": { kernels: 32 },
+  "stories260k/stories260k_step_static.onnx": { kernels: 72 },
+  "dtln/model_1.onnx": { kernels: 5 },
+  "dtln/model_2.onnx": { kernels: 10 },
+} as const;
+
+interface Expected {
+  readonly kernels: number;
+  readonly joins?: boolean;
+}
+
+async function check(bytes: Uint8Array, { kernels, joins }: Expected): Promise<void> {
+  const description = await inspect(bytes);
+  expect(description.hostLayers).toEqual([]);
+  expect(description.kernels.length).toBeLessThanOrEqual(kernels);
+  expectNearBound(description);
+  if (joins) expect(copiesIn(bytes, description)).toEqual([]);
+}
+
+describe("networks of bench/networks", () => {
+  it.for(Object.entries(OWN))("%s", { timeout: 180_000 }, ([name, expected]) => check(NETWORKS[name]!(), expected));
+});
+
+describe.skipIf(!isThere)("models of ../shared", () => {
+  it.for(Object.entries(SHARED))("%s", { timeout: 180_000 }, ([path, expected]) => check(shared(path), expected));
+});
