@@ -5,8 +5,8 @@
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { type Candidate, candidatesOf } from "../src/autotuner/candidates.ts";
 import { Bench } from "../src/autotuner/measure.ts";
-import { type Candidate, candidatesOf } from "../src/autotuner/tune.ts";
 import { columns } from "../src/cli/print.ts";
 import { PipelineCache } from "../src/gpu/pipelines.ts";
 import { convert, type Expr, float, maximum, minimum, mul, unary } from "../src/ir/expr.ts";
@@ -109,12 +109,16 @@ async function timesOf(task: ConvTask, count: number): Promise<Map<string, numbe
   }
   const plain = byTactic.get("conv.direct")![0]!.kernel;
   byTactic.delete("conv.direct");
-  const keyed = [...byTactic.values()].flat().map((candidate, i) => ({ candidate, key: String(i) }));
   const times = new Map<string, number>();
-  for (const { candidate, ns } of await bench.compare(task, plain, keyed)) {
-    const best = times.get(candidate.tactic) ?? Number.POSITIVE_INFINITY;
-    times.set(candidate.tactic, Math.min(best, ns / 1000));
-  }
+  const field = await bench.field(task, plain);
+  for (const candidates of byTactic.values())
+    await field.race(
+      candidates,
+      Number.POSITIVE_INFINITY,
+      () => true,
+      ({ tactic }, { ns }) => times.set(tactic, Math.min(times.get(tactic) ?? Number.POSITIVE_INFINITY, ns / 1000)),
+    );
+  field.dispose();
   return times;
 }
 
@@ -135,7 +139,7 @@ for (const batch of flags.batches.split(",").map(Number)) {
     const least = (times: Map<string, number>): number => Math.min(...times.values());
     const [f32, f16, bytes] = [least(await best("f32")), least(await best("f16")), await best("i8")];
     const matrix = bytes.get("conv.matrix-bytes") ?? Number.POSITIVE_INFINITY;
-    const dot4 = bytes.get("conv.dot4") ?? Number.POSITIVE_INFINITY;
+    const dot4 = least(new Map([...bytes].filter(([tactic]) => tactic.startsWith("conv.dot4"))));
     const i8 = least(bytes);
     const side = layer.size / layer.stride;
     const [m, n, k] = [batch * side * side, layer.channels[1], layer.channels[0] * layer.kernel ** 2];

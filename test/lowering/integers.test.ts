@@ -3,8 +3,8 @@
 
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Candidate } from "../../src/autotuner/tune.ts";
-import { candidatesOf } from "../../src/autotuner/tune.ts";
+import type { Candidate } from "../../src/autotuner/candidates.ts";
+import { candidatesOf } from "../../src/autotuner/candidates.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { importModel } from "../../src/importer/import.ts";
