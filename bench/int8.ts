@@ -139,7 +139,7 @@ for (const batch of flags.batches.split(",").map(Number)) {
     const least = (times: Map<string, number>): number => Math.min(...times.values());
     const [f32, f16, bytes] = [least(await best("f32")), least(await best("f16")), await best("i8")];
     const matrix = bytes.get("conv.matrix-bytes") ?? Number.POSITIVE_INFINITY;
-    const dot4 = bytes.get("conv.dot4") ?? Number.POSITIVE_INFINITY;
+    const dot4 = least(new Map([...bytes].filter(([tactic]) => tactic.startsWith("conv.dot4"))));
     const i8 = least(bytes);
     const side = layer.size / layer.stride;
     const [m, n, k] = [batch * side * side, layer.channels[1], layer.channels[0] * layer.kernel ** 2];

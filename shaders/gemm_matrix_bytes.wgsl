@@ -1,5 +1,6 @@
 // Matrix product of signed bytes on subgroup matrices (tensor cores): as gemm_matrix, but that both operands are staged along
-// k, sixteen bytes at a time, and results leave in fours along n.
+// k, sixteen bytes at a time, and results leave in fours along n. Where a byte of the left operand stands for byte - zero, a
+// product of ones with the right operand sums that operand's columns, to make up for the zero.
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
 diagnostic(off, chromium.subgroup_matrix_uniformity);
@@ -14,6 +15,7 @@ const SUB_M = 32u;               //# spec
 const SUB_N = 32u;               //# spec
 const SUBGROUP = 32u;            //# spec
 const SLICES = 2u;               //# spec
+const SHIFTED_A = true;          //# spec
 const SUBGROUPS_N = TILE_N / SUB_N;
 const PER_SLICE = (TILE_M / SUB_M) * SUBGROUPS_N;
 const THREADS = PER_SLICE * SLICES * SUBGROUP;
@@ -25,17 +27,20 @@ const STRIDE = DEPTH + 1u;
 const FETCHES_A = TILE_M * DEPTH / THREADS;
 const FETCHES_B = TILE_N * DEPTH / THREADS;
 const STRIP = N + 4u;
+const STRIPS = (THREADS / SUBGROUP) * M * STRIP;
 
 fn size_m() -> i32 { return 64; }                                                  //# hook
 fn size_n() -> i32 { return 64; }                                                  //# hook
 fn size_k() -> i32 { return 64; }                                                  //# hook
+fn zero_a() -> i32 { return 0; }                                                   //# hook
 fn load_a(batch: i32, m: i32, k: i32) -> vec4<u32> { return vec4<u32>(); }         //# hook
 fn load_b(batch: i32, k: i32, n: i32) -> vec4<u32> { return vec4<u32>(); }         //# hook
 fn store(batch: i32, m: i32, n: i32, acc: vec4<i32>) { return; }                   //# hook
 
 var<workgroup> tile_a: array<vec4<u32>, TILE_M * STRIDE>;
 var<workgroup> tile_b: array<vec4<u32>, TILE_N * STRIDE>;
-var<workgroup> strip: array<i32, (THREADS / SUBGROUP) * M * STRIP>;
+var<workgroup> strip: array<i32, STRIPS * select(1u, 2u, SHIFTED_A)>;
+var<workgroup> ones: array<vec4<u32>, M * K / 16u>;
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -49,9 +54,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   let sub_n = (part % SUBGROUPS_N) * SUB_N;
   let depth = size_k();
   var acc: array<array<subgroup_matrix_result<i32, N, M>, FRAGMENTS_N>, FRAGMENTS_M>;
+  var columns: array<subgroup_matrix_result<i32, N, M>, FRAGMENTS_N>;
   var next_a: array<vec4<u32>, FETCHES_A>;
   var next_b: array<vec4<u32>, FETCHES_B>;
 
+  for (var at = lane; at < M * K / 16u; at += THREADS) { ones[at] = vec4<u32>(0x01010101u); }
   for (var i = 0u; i < FETCHES_A; i++) {
     let at = i * THREADS + lane;
     next_a[i] = load_a(batch, first_m + i32(at / DEPTH), i32(at % DEPTH * 16u));
@@ -91,6 +98,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
       for (var j = 0u; j < FRAGMENTS_N; j++) {
         let right = subgroupMatrixLoad<subgroup_matrix_right<i8, N, K>, col_major>(&tile_b, (sub_n + j * N) * STRIDE + k / 16u, STRIDE);
         for (var i = 0u; i < FRAGMENTS_M; i++) { acc[i][j] = subgroupMatrixMultiplyAccumulate(left[i], right, acc[i][j]); }
+        if (SHIFTED_A) {
+          let one = subgroupMatrixLoad<subgroup_matrix_left<i8, K, M>, row_major>(&ones, 0u, K / 16u);
+          columns[j] = subgroupMatrixMultiplyAccumulate(one, right, columns[j]);
+        }
       }
     }
   }
@@ -101,6 +112,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
     for (var j = 0u; j < FRAGMENTS_N; j++) {
       workgroupBarrier();
       subgroupMatrixStore<row_major>(&strip, base, acc[i][j], STRIP);
+      if (SHIFTED_A) { subgroupMatrixStore<row_major>(&strip, STRIPS + base, columns[j], STRIP); }
       workgroupBarrier();
       for (var e = within; e < M * N / 4u; e += SLICES * SUBGROUP) {
         let row = e / (N / 4u);
@@ -112,6 +124,10 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
           for (var other = 0u; other < SLICES; other++) {
             let at = (other * PER_SLICE + part) * M * STRIP + row * STRIP + column;
             sum += vec4<i32>(strip[at], strip[at + 1u], strip[at + 2u], strip[at + 3u]);
+            if (SHIFTED_A) {
+              let c = STRIPS + at;
+              sum -= zero_a() * vec4<i32>(strip[c], strip[c + 1u], strip[c + 2u], strip[c + 3u]);
+            }
           }
           store(batch, m, n, sum);
         }

@@ -150,11 +150,19 @@ export class Rig {
       await this.memory.upload(buffer, randomNumbers(new Float32Array(bytes / 4)));
     else if (this.reads.has(value) && storage.item === "f16")
       await this.memory.upload(buffer, randomNumbers(new Uint16Array(bytes / 2), toHalf));
+    else if (this.reads.has(value) && (value.dtype === "i8" || value.dtype === "u8"))
+      await this.memory.upload(buffer, randomBytes(value.dtype, bytes / 4, storage.lanes));
     return buffer;
   }
 }
 
 const itemBytes = ({ item }: Storage): number => (item === "f16" ? 2 : 4);
+
+/** Words of four random bytes, or of one as 32 bits. */
+function randomBytes(dtype: "i8" | "u8", words: number, lanes: number): Uint32Array {
+  const [low, count] = lanes > 1 ? [0, 2 ** 32] : [dtype === "i8" ? -128 : 0, 256];
+  return Uint32Array.from({ length: words }, () => low + Math.floor(count * Math.random()));
+}
 
 function randomNumbers<T extends Float32Array | Uint16Array>(target: T, round = (x: number): number => x): T {
   for (let i = 0; i < target.length; i++) target[i] = round(Math.random() - 0.5);

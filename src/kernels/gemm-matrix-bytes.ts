@@ -1,4 +1,4 @@
-// GEMM and implicit-GEMM convolution of bytes whose zero is 0 on subgroup matrices.
+// GEMM and implicit-GEMM convolution of bytes on subgroup matrices; the right operand's zero is 0.
 
 import gemmMatrixBytesShader from "../../shaders/gemm_matrix_bytes.wgsl";
 import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
@@ -9,7 +9,7 @@ import { applicable as isOfWords } from "./gemm-dot4.ts";
 import { asGemm } from "./product.ts";
 import { specialize } from "./specialize.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
-import { type Bytes, byteOperands, byteRun, isSymmetric, returnWord, signed, storeRun } from "./words.ts";
+import { type Bytes, byteOperands, byteRun, isSymmetric, returnWord, signed, storeRun, zeroWord } from "./words.ts";
 import { Block, Module } from "./writer.ts";
 
 /** [tile m, tile n, tile k, results a subgroup makes along m, along n, slices of the depth]. */
@@ -44,11 +44,12 @@ const shapeOf = (caps: Caps): MatrixConfig | undefined =>
 function applicable(task: GemmTask | ConvTask, caps: Caps): boolean {
   if (!shapeOf(caps) || !isOfWords(task, caps)) return false;
   const { a, b, n } = asGemm(task);
-  return known(n.extent) >= 8 && byteOperands(a, b)!.every(isSymmetric);
+  return known(n.extent) >= 8 && isSymmetric(byteOperands(a, b)![1]);
 }
 
 function* candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
-  const { m, n, k, batch } = asGemm(task);
+  const { a, b, m, n, k, batch } = asGemm(task);
+  const strips = isSymmetric(byteOperands(a, b)![0]) ? 1 : 2;
   const subgroup = caps.subgroupMaxSize;
   const batches = known(product(batch.map(({ extent }) => extent)));
   const score = ([tileM, tileN, tileK]: readonly number[]): number => {
@@ -65,7 +66,7 @@ function* candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
   };
   for (const [tileM, tileN, tileK, subM, subN, slices] of [...SHAPES].sort((a, b) => score(a) - score(b))) {
     const threads = (tileM / subM) * (tileN / subN) * slices * subgroup;
-    const bytes = (tileM + tileN) * (tileK + 16) + (threads / subgroup) * 16 * 20 * 4;
+    const bytes = (tileM + tileN) * (tileK + 16) + (threads / subgroup) * 16 * 20 * 4 * strips + 16 * 32;
     if (threads > caps.limits.maxComputeInvocationsPerWorkgroup || bytes > caps.limits.maxComputeWorkgroupStorageSize) continue;
     if ((tileM * tileK) % (16 * threads) || (tileN * tileK) % (16 * threads)) continue;
     yield { tileM, tileN, tileK, subM, subN, slices };
@@ -139,7 +140,7 @@ function emitMatrix(task: GemmTask | ConvTask, config: Config, caps: Caps): Kern
         },
         true,
       );
-      block.line("return vec4<u32>();");
+      block.line(`return vec4<u32>(${zeroWord(block, bytes)});`);
     });
   };
   const value = (e: Expr): string => hook([], (block) => block.line(`return ${block.value(e)};`));
@@ -156,11 +157,13 @@ function emitMatrix(task: GemmTask | ConvTask, config: Config, caps: Caps): Kern
       SUB_N: subN,
       SLICES: slices,
       SUBGROUP: caps.subgroupMaxSize,
+      SHIFTED_A: !isSymmetric(left),
     },
     hooks: {
       size_m: value(int(m.extent)),
       size_n: value(int(n.extent)),
       size_k: value(int(k.extent)),
+      zero_a: value(left.zero),
       load_a: operand(left, m, "m"),
       load_b: operand(right, n, "n"),
       store: hook(

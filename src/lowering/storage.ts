@@ -54,7 +54,7 @@ function storesWords(task: KernelTask, { value, index, mode, init, when }: Store
   if (!isNarrow(value)) return true;
   if (mode !== "set" || init || when) return false;
   if (task.kind === "map") {
-    const lead = task.stores.find((store) => isNarrow(store.value))?.value ?? value;
+    const lead = task.stores.find((store) => isNarrow(store.value))!.value;
     const isAll = index.length === task.vars.length && index.every((e, i) => e === task.vars[i]);
     return isAll && String(value.layout) === String(lead.layout);
   }

@@ -257,6 +257,7 @@ export const PROBLEMS: readonly Problem[] = [
   conv("conv symbolic known", { x: [N, 8, 9, 9], w: [8, 8, 3, 3], pad: 1, constant: true }),
   bytes("bytes", [64, 96, 128], "i8", 0, true),
   bytes("bytes odd", [35, 37, 39], "u8", 3, false),
+  bytes("bytes shifted", [64, 64, 64], "u8", 3, true),
   bytes("bytes symbolic", [N, 24, 32], "u8", 128, true),
   byteConv("conv bytes", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1),
   byteConv("conv bytes grouped", [2, 24, 7, 7], [16, 12, 3, 3], 2, 1),
