@@ -39,7 +39,7 @@ interface Flat {
 /** Commands kept for shapes that may come again; the stretches used longest ago go first. */
 const KEPT_COMMANDS = 8192;
 /** Sets of ends for which a stretch keeps its bind groups. */
-const KEPT_ENDS = 16;
+const KEPT_ENDS = 8;
 
 export class Stretches {
   /** Those used last are at the end. */
@@ -119,6 +119,8 @@ export class Stretches {
       key += `${this.numberOf(place.buffer)}+${place.offset},`;
     }
     const known = bound.get(key) ?? run.guard(() => commands.map((one) => (typeof one === "function" ? one(at) : one)));
+    // Buffers made for this run will not come again.
+    if (ends.some((number) => run.ends.get(number)?.isNew)) return known;
     bound.delete(key);
     bound.set(key, known);
     if (bound.size > KEPT_ENDS) bound.delete(bound.keys().next().value!);

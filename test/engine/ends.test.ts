@@ -9,7 +9,7 @@ import { Memory } from "../../src/gpu/buffers.ts";
 import { BufferUsage } from "../../src/gpu/constants.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { numbersOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
-import { realDevice, rejection } from "../gpu/open.ts";
+import { nullDevice, realDevice, rejection } from "../gpu/open.ts";
 import { buffer, dispatch, doubling, makePlan, mapShader, someWeights } from "./plans.ts";
 
 let device: Device;
@@ -298,5 +298,32 @@ describe("runs in flight", () => {
     const again = await load(doubling());
     expect(numbersOf((await again.createExecutionContext().execute({ x: f32(1, 2, 3, 4) })).y!)).toEqual([2, 4, 6, 8]);
     again.dispose();
+  });
+
+  it("that need more memory than there is fail alone, and their context goes on", async () => {
+    const own = await nullDevice(); // the null backend pretends to have 512 MiB
+    const slots = [0, 1, 2, 3, 4, 5];
+    const hungry = makePlan(
+      [
+        buffer("x", ["N"], "input"),
+        ...slots.map((slot) => buffer(`a${slot}`, ["N", "1000"], slot)),
+        buffer("y", ["N"], "output"),
+      ],
+      [mapShader("x0[0]", 1)],
+      [...slots.map((slot) => dispatch(0, [slot], slot + 1, "N")), dispatch(0, [6], 7, "N")],
+    );
+    const engine = await Engine.load(own, hungry, new Uint8Array(0), () => undefined);
+    const context = engine.createExecutionContext();
+    const sized = (n: number): Inputs => ({ x: { dtype: "f32", shape: [n], data: new Float32Array(n) } });
+    const [before, failed, after] = await Promise.allSettled([1, 25_000, 2].map((n) => context.enqueue(sized(n))));
+    expect(failed!.status === "rejected" && String(failed!.reason)).toContain("K407 out-of-memory");
+    expect([before!.status, after!.status]).toEqual(["fulfilled", "fulfilled"]);
+    context.dispose();
+    expect(context.deviceMemory).toBe(0);
+    const again = engine.createExecutionContext();
+    expect((await again.execute(sized(3))).y!.shape).toEqual([3]);
+    engine.dispose();
+    own.check();
+    own.destroy();
   });
 });
