@@ -1,20 +1,23 @@
 // What 8 bits cost: networks × calibrators on labelled data. Top-1, agreement with the f32 engine, relative RMS of the outputs,
-// time and size, and how the divergence of one tensor lies over its threshold.
+// time and size; what calibrating costs against running the same data; and how the divergence of one tensor lies over its
+// threshold.
 //
 //   node bench/run.mjs accuracy --shared DIR [--networks a,b] [--calibrators entropy,percentile] [--records 100] [--calibration 100]
-//     [--level 0] [--tensor NAME] [--json FILE]
+//     [--level 0] [--tensor NAME] [--json FILE] [--svg DIR]
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Builder } from "../src/builder.ts";
-import { Collection } from "../src/calibrator/collect.ts";
-import { divergences, entropyCut } from "../src/calibrator/entropy.ts";
+import { Collection, type Sample } from "../src/calibrator/collect.ts";
+import { entropyCut } from "../src/calibrator/entropy.ts";
 import type { Histogram } from "../src/calibrator/histogram.ts";
 import type { Int8Report } from "../src/calibrator/quantize.ts";
 import { columns } from "../src/cli/print.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import { reader, type Tensor } from "../src/ir/tensor.ts";
 import { openNodeDevice } from "../src/node-device.ts";
+import { divergenceChart } from "./chart.ts";
 import { type LabelledNetwork, labelledNetworks } from "./labelled.ts";
 
 const { values: flags } = parseArgs({
@@ -27,6 +30,7 @@ const { values: flags } = parseArgs({
     level: { type: "string", default: "3" },
     tensor: { type: "string" },
     json: { type: "string" },
+    svg: { type: "string" },
   },
 });
 
@@ -58,6 +62,7 @@ const networks = labelledNetworks(flags.shared, (name, what) => console.log(`ski
   ({ name }) => !wanted || wanted.includes(name),
 );
 const rows: Row[] = [];
+console.log("variant; top-1, agreement with f32, relative RMS error, time a record, size, calibration");
 for (const network of networks) await measure(network);
 if (flags.json) writeFileSync(flags.json, `${JSON.stringify(rows, undefined, 2)}\n`);
 process.exit(0); // Dawn's threads would keep the process alive
@@ -67,6 +72,7 @@ async function measure(network: LabelledNetwork): Promise<void> {
   const float = await builder.build(onnx, { file: network.model, optimizationLevel: level });
   const expected = await run(float, network);
   const count = expected.classes.length;
+  const runSeconds = await secondsToRun(float, network.calibration(Number(flags.calibration)));
   console.log(`\n${network.name}: ${count} records`);
   add({
     network: network.name,
@@ -87,7 +93,7 @@ async function measure(network: LabelledNetwork): Promise<void> {
   let names: readonly string[] = [];
   for (const calibrator of flags.calibrators.split(",")) {
     const from = performance.now();
-    let calibrated = from;
+    let [started, calibrated] = [from, from];
     const engine = await builder.build(onnx, {
       file: network.model,
       optimizationLevel: level,
@@ -103,10 +109,16 @@ async function measure(network: LabelledNetwork): Promise<void> {
         },
       },
       onStage: (stage) => {
+        if (stage === "passes") started = performance.now();
         if (stage === "calibrate") calibrated = performance.now();
       },
     });
-    state ??= collected?.();
+    const calibrationSeconds = (calibrated - started) / 1000;
+    if (state === undefined) {
+      const ratio = (calibrationSeconds / runSeconds).toFixed(2);
+      console.log(`calibrating took ${calibrationSeconds.toFixed(1)} s: ${ratio} x running the same data in f32`);
+      state = collected?.();
+    }
     names = report!.cache
       .trim()
       .split("\n")
@@ -121,12 +133,12 @@ async function measure(network: LabelledNetwork): Promise<void> {
       relativeRms: relativeRms(actual.scores, expected.scores),
       msPerRecord: actual.ms / count,
       bytes: engine.serialize().length,
-      calibrationSeconds: (calibrated - from) / 1000,
+      calibrationSeconds,
       notes: report!.notes,
     });
     engine.dispose();
   }
-  if (state !== undefined) chart(Collection.parse(state, names, "state").histograms);
+  if (state !== undefined) await chart(network.name, Collection.parse(state, names, "state").histograms);
 }
 
 function add(row: Row): void {
@@ -171,6 +183,14 @@ async function run(engine: Engine, network: LabelledNetwork): Promise<Results> {
   return { classes, scores, hits, ms };
 }
 
+async function secondsToRun(engine: Engine, samples: AsyncIterable<Sample>): Promise<number> {
+  const context = engine.createExecutionContext();
+  const from = performance.now();
+  for await (const sample of samples) await context.execute(sample);
+  context.dispose();
+  return (performance.now() - from) / 1000;
+}
+
 function split(output: Tensor, count: number): Float32Array[] {
   const read = reader(output);
   const length = output.data.length / count;
@@ -189,29 +209,13 @@ function relativeRms(actual: readonly Float32Array[], expected: readonly Float32
 }
 
 /** The divergence of one tensor over its threshold: the one asked for, or the one that is cut hardest. */
-function chart(histograms: readonly Histogram[]): void {
-  const cuts = histograms.map(({ counts, width }) => (width === 0 ? 1 : entropyCut(counts) / counts.length));
-  const hardest = cuts.indexOf(Math.min(...cuts));
-  const histogram = histograms.find(({ name }) => name === flags.tensor) ?? histograms[hardest];
-  if (!histogram || histogram.width === 0) return;
-  const curve = divergences(histogram.counts);
-  const cut = entropyCut(histogram.counts);
-  const lines = 24;
-  const step = Math.ceil(curve.length / lines);
-  const means = Array.from({ length: Math.ceil(curve.length / step) }, (_, i) => {
-    const part = [...curve.slice(i * step, (i + 1) * step)].filter(Number.isFinite);
-    return part.reduce((a, b) => a + b, 0) / part.length;
-  });
-  const logs = means.map((value) => Math.log10(value));
-  const [low, high] = [Math.min(...logs.filter(Number.isFinite)), Math.max(...logs.filter(Number.isFinite))];
-  console.log(`\ndivergence of "${histogram.name}" over its threshold (logarithmic); max |x| ${histogram.peak.toPrecision(4)}`);
-  means.forEach((value, i) => {
-    const first = 128 + i * step;
-    const bar = Number.isFinite(logs[i]!)
-      ? "#".repeat(1 + Math.round((60 * (logs[i]! - low)) / (high - low || 1)))
-      : "(some level is empty)";
-    console.log(
-      `${(first * histogram.width).toPrecision(4).padStart(9)} ${cut >= first && cut < first + step ? "*" : " "} ${bar} ${Number.isNaN(value) ? "" : value.toExponential(2)}`,
-    );
-  });
+async function chart(network: string, histograms: readonly Histogram[]): Promise<void> {
+  const share = ({ counts, width }: Histogram): number => (width === 0 ? 1 : entropyCut(counts) / counts.length);
+  const hardest = histograms.reduce((a, b) => (share(b) < share(a) ? b : a));
+  const histogram = histograms.find(({ name }) => name === flags.tensor) ?? hardest;
+  if (flags.svg === undefined || histogram.width === 0) return;
+  const file = join(flags.svg, `${network}.svg`);
+  mkdirSync(flags.svg, { recursive: true });
+  writeFileSync(file, await divergenceChart(histogram, network));
+  console.log(`divergence of "${histogram.name}": ${file}`);
 }

@@ -1,69 +1,75 @@
 // INT8 quantization: calibrates a classifier on samples, builds it in 8-bit integers and as float, and compares the two on
-// data that the calibration has not seen. Also writes the quantized network as ONNX, which any other runtime can run.
+// pictures that the calibration has not seen. Also writes the quantized network as ONNX, which any other runtime can run.
 //   node examples/int8.mjs [--level 0…5] [--onnx FILE]
 
 import { writeFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Builder } from "../dist/node.js";
-import { readLine } from "./ocr.mjs";
-import { answersOf, batchesUpTo, batchOf, classifier, turned, windowOf } from "./orientation.mjs";
+import { answersOf, batchOf, draw, network, picturesUpTo } from "./digits.mjs";
 
-const { values } = parseArgs({ options: { level: { type: "string", default: "1" }, onnx: { type: "string" } } });
+const { values } = parseArgs({ options: { level: { type: "string", default: "3" }, onnx: { type: "string" } } });
+const BATCH = 10;
+const NOISE = 0.5;
 
-// Windows of one line, both ways up: every third is kept back to compare on. Use your network's real inputs, a hundred or more.
-const line = readLine(fileURLToPath(new URL("sample.png", import.meta.url)));
-const windows = [];
-for (let from = 0; from + 192 <= line.shape[3]; from += 12) windows.push(windowOf(line, from), turned(windowOf(line, from)));
-const unseen = windows.filter((_, i) => i % 3 === 0);
-const calibration = windows.filter((_, i) => i % 3 !== 0).map((pixels) => ({ x: batchOf([pixels]) }));
+/** The same pictures every time: xorshift32 (Marsaglia, 2003) in [0, 1). */
+let state = 1;
+const random = () => {
+  state ^= state << 13;
+  state ^= state >>> 17;
+  state ^= state << 5;
+  return (state >>> 0) / 2 ** 32;
+};
+/** Batches of all ten digits in order. */
+const batches = (count) =>
+  Array.from({ length: count }, () => batchOf(Array.from({ length: BATCH }, (_, digit) => draw(digit, NOISE, random))));
+
+const calibration = batches(50).map((picture) => ({ picture }));
+const unseen = batches(100);
 
 const builder = await Builder.create();
-const common = { file: "orientation classifier", profiles: [batchesUpTo(8)], optimizationLevel: Number(values.level) };
+const common = { file: "digits", profiles: [picturesUpTo(BATCH)], optimizationLevel: Number(values.level) };
 let report;
 const int8 = { calibration, calibrator: "entropy", onReport: (told) => (report = told) };
 
-const float = await measure(await builder.build(classifier(), common));
-const quantized = await measure(await builder.build(classifier(), { ...common, int8 }));
-console.log(`${report.layers.length} layers in 8-bit integers, by ${report.samples} samples (${report.calibrator})`);
+const float = await measure(await builder.build(network(), common));
+const quantized = await measure(await builder.build(network(), { ...common, int8 }));
+console.log(`in 8-bit integers: ${report.layers.join(", ")}, calibrated on ${report.samples} batches (${report.calibrator})`);
 for (const { layer, why } of report.kept) console.log(`${layer} stays in float: ${why}`);
 
+const both = [float, quantized];
 const rows = [
   ["", "float", "int8"],
-  ["weights, kB", ...[float, quantized].map(({ weights }) => (weights / 1000).toFixed(0))],
-  ["kernels", float.kernels, quantized.kernels],
-  ["upright / upside down", ...[float, quantized].map(({ answers }) => counts(answers))],
-  ["latency of 8, ms", float.ms.toFixed(2), quantized.ms.toFixed(2)],
+  ["right", ...both.map(({ answers }) => `${(100 * rightOf(answers)).toFixed(1)} %`)],
+  ["weights, bytes", ...both.map(({ weights }) => weights)],
+  [`${BATCH} pictures, ms`, ...both.map(({ ms }) => ms.toFixed(2))],
 ];
-for (const [name, ...cells] of rows) console.log(name.padEnd(24) + cells.map((cell) => String(cell).padStart(10)).join(""));
-const same = float.answers.filter(({ label }, i) => label === quantized.answers[i].label).length;
-console.log(`the same answer for ${same} of ${unseen.length} windows that the calibration has not seen`);
+for (const [name, ...cells] of rows) console.log(name.padEnd(20) + cells.map((cell) => String(cell).padStart(10)).join(""));
+const same = float.answers.filter(({ digit }, i) => digit === quantized.answers[i].digit).length;
+console.log(`the same answer for ${same} of ${float.answers.length} pictures that the calibration has not seen`);
 
 if (values.onnx) {
-  const onnx = await builder.quantize(classifier(), { ...common, int8: { cache: report.cache } });
+  const onnx = await builder.quantize(network(), { ...common, int8: { cache: report.cache } });
   writeFileSync(values.onnx, onnx);
-  console.log(`wrote ${values.onnx}: ${classifier().length} bytes as float, ${onnx.length} with explicit quantization`);
+  console.log(`wrote ${values.onnx}: explicit QuantizeLinear and DequantizeLinear, ${onnx.length} bytes`);
 }
 builder.device.destroy();
 
-/** Answers for the unseen windows, eight at a time; the median time of a run; what the engine holds. */
+/** The engine's answers for the unseen pictures, the median time of a run, and the size of its weights. */
 async function measure(engine) {
   const context = engine.createExecutionContext();
   const answers = [];
   const times = [];
-  for (let i = 0; i < unseen.length; i += 8) {
-    const x = batchOf(unseen.slice(i, i + 8));
+  for (const picture of unseen) {
     const start = performance.now();
-    const [scores] = Object.values(await context.execute({ x }));
+    const { scores } = await context.execute({ picture });
     times.push(performance.now() - start);
     answers.push(...answersOf(scores));
   }
-  const { memory, kernels } = engine.describe();
+  const { weights } = engine.describe().memory;
   engine.dispose();
-  return { answers, ms: times.sort((a, b) => a - b)[times.length >> 1], weights: memory.weights, kernels: kernels.length };
+  return { answers, ms: times.sort((a, b) => a - b)[times.length >> 1], weights };
 }
 
-function counts(answers) {
-  const upright = answers.filter(({ label }) => label === "upright").length;
-  return `${upright} / ${answers.length - upright}`;
+function rightOf(answers) {
+  return answers.filter(({ digit }, i) => digit === i % BATCH).length / answers.length;
 }

@@ -11,9 +11,9 @@ export const recognizer = () => readFileSync(models.recognitionPath);
 /** Class 0 is the CTC blank, the last one a space. */
 const characters = () => ["", ...readFileSync(models.dictionaryPath, "utf8").trimEnd().split("\n"), " "];
 
-/** A PNG of one line of text, by path or bytes, as float32 [1, 3, 48, width]: BGR, scaled to height 48, (v / 127.5) - 1. */
-export function readLine(picture) {
-  const { width, height, channels, data } = decode(typeof picture === "string" ? readFileSync(picture) : picture);
+/** A PNG of one line of text as float32 [1, 3, 48, width]: BGR, scaled to height 48, (v / 127.5) - 1. */
+export function readLine(file) {
+  const { width, height, channels, data } = decode(readFileSync(file));
   const scale = 48 / height;
   const columns = Math.round(width * scale);
   const toSource = mat3.fromScaling(mat3.create(), [1 / scale, 1 / scale]);

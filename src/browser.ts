@@ -1,5 +1,6 @@
-// Builder and Runtime over the page's own WebGPU, `navigator.gpu`.
+// Builder and Runtime over the page's own WebGPU, `navigator.gpu`, and timing caches in the page's IndexedDB.
 
+import { TimingCache } from "./autotuner/cache.ts";
 import { Builder as Compiler } from "./builder.ts";
 import { type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";
 import { hostOperatorsWith } from "./ops/host.ts";
@@ -51,3 +52,45 @@ export class Runtime extends LeanRuntime {
     return new Runtime(await deviceFrom(where), { hostOperators, ...options });
   }
 }
+
+const DATABASE = "kiln";
+const STORE = "timing-caches";
+
+/** The timing cache of this name in the page's IndexedDB; an empty one where there is none. `warn` hears of damage. */
+export async function loadTimingCache(name: string, warn: (message: string) => void = console.warn): Promise<TimingCache> {
+  const database = await openDatabase();
+  try {
+    return parse(await settled(database.transaction(STORE).objectStore(STORE).get(name)), (message) =>
+      warn(`${name}: ${message}`),
+    );
+  } finally {
+    database.close();
+  }
+}
+
+/** Stores the cache under a name, together with what other pages stored there meanwhile: all in one transaction. */
+export async function saveTimingCache(cache: TimingCache, name: string): Promise<void> {
+  const database = await openDatabase();
+  try {
+    const store = database.transaction(STORE, "readwrite").objectStore(STORE);
+    cache.merge(parse(await settled(store.get(name)), () => {}));
+    await settled(store.put(cache.serialize(), name));
+  } finally {
+    database.close();
+  }
+}
+
+const parse = (text: unknown, warn: (message: string) => void): TimingCache =>
+  typeof text === "string" ? TimingCache.parse(text, warn) : new TimingCache();
+
+const openDatabase = (): Promise<IDBDatabase> => {
+  const request = indexedDB.open(DATABASE, 1);
+  request.onupgradeneeded = () => request.result.createObjectStore(STORE);
+  return settled(request);
+};
+
+const settled = <T>(request: IDBRequest<T>): Promise<T> =>
+  new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });

@@ -51,6 +51,8 @@ export interface BuildOptions {
   readonly timingCache?: TimingCache;
   /** Seconds that measuring may take. */
   readonly maxTuneTime?: number;
+  /** Ends measuring with K613; what was measured stays in `timingCache`. */
+  readonly signal?: AbortSignal;
   /** False: refuse a model of which a layer would run on the host. Default true. */
   readonly hostFallback?: boolean;
   /** False: every operator as its own kernels. Default true. */

@@ -1,4 +1,4 @@
 // The public API in the browser. Node's, in node.ts, has the same names.
 
 export * from "./api.ts";
-export { Builder, Runtime } from "./browser.ts";
+export { Builder, loadTimingCache, Runtime, saveTimingCache } from "./browser.ts";

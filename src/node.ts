@@ -1,6 +1,17 @@
 // The public API in Node: that of index.ts over a device of the npm package `webgpu`, and what Node has besides: files.
 
-import { closeSync, existsSync, fstatSync, openSync, readFileSync, readSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { readFile } from "node:fs/promises";
 import { dirname, isAbsolute, join, normalize } from "node:path";
 import { TimingCache } from "./autotuner/cache.ts";
@@ -80,14 +91,38 @@ export function loadTimingCache(file: string, warn: (message: string) => void = 
     : new TimingCache();
 }
 
-/** Writes the cache at once, with what other processes wrote into the file meanwhile; nobody ever reads half a file. */
+/**
+ * Writes the cache, together with what other processes wrote into the file meanwhile: they take turns by a lock beside it, and
+ * nobody ever reads half a file.
+ */
 export function saveTimingCache(cache: TimingCache, file: string): void {
-  cache.merge(loadTimingCache(file, () => {}));
   const partial = `${file}.${process.pid}.tmp`;
+  const lock = `${file}.lock`;
+  takeLock(lock);
   try {
+    cache.merge(loadTimingCache(file, () => {}));
     writeFileSync(partial, cache.serialize());
     renameSync(partial, file);
   } finally {
     rmSync(partial, { force: true });
+    rmSync(lock, { force: true });
+  }
+}
+
+/** How old a lock may be before its owner counts as dead: a save takes milliseconds. */
+const STALE_MS = 5000;
+
+function takeLock(lock: string): void {
+  const wait = new Int32Array(new SharedArrayBuffer(4));
+  for (;;) {
+    try {
+      closeSync(openSync(lock, "wx"));
+      return;
+    } catch (failure) {
+      if ((failure as NodeJS.ErrnoException).code !== "EEXIST") throw failure;
+    }
+    const held = statSync(lock, { throwIfNoEntry: false });
+    if (held && Date.now() - held.mtimeMs > STALE_MS) rmSync(lock, { force: true });
+    else Atomics.wait(wait, 0, 0, 10);
   }
 }

@@ -1,29 +1,37 @@
-// Runs candidates on the device: each must give what the first one gives, then it is timed. Inputs are random, so that
-// nothing is measured on zeros.
+// Measures candidates of one task: each must give what the plainest kernel gives, then the field is halved round by round, the
+// better half being timed longer. Inputs are random, so that nothing is measured on zeros.
 
 import { Memory } from "../gpu/buffers.ts";
-import { BufferUsage } from "../gpu/constants.ts";
 import type { Device } from "../gpu/device.ts";
-import type { CompiledPipeline, PipelineCache } from "../gpu/pipelines.ts";
+import type { PipelineCache } from "../gpu/pipelines.ts";
 import { Timer } from "../gpu/timer.ts";
-import { type Bindings, evaluate } from "../ir/dims.ts";
-import { bytesOf, constantBytes, fromDevice, storageOf } from "../ir/storage.ts";
-import { type KernelTask, writesOf } from "../ir/task.ts";
-import { reader } from "../ir/tensor.ts";
-import { isFloat } from "../ir/types.ts";
-import type { Value } from "../ir/value.ts";
-import type { Kernel, KernelStep } from "../kernels/tactic.ts";
-import { toHalf } from "../util/f16.ts";
+import type { Bindings } from "../ir/dims.ts";
+import type { KernelTask } from "../ir/task.ts";
+import type { Kernel } from "../kernels/tactic.ts";
+import { KilnError } from "../util/errors.ts";
+import { budgetOf, deviationOf, isWithin } from "./accuracy.ts";
+import { compileStep, type Ready, Rig } from "./rig.ts";
 
-export interface Keyed<C> {
-  readonly candidate: C;
-  readonly key: string;
+export interface Measured {
+  /** Nanoseconds; infinity where it was rejected. */
+  readonly ns: number;
+  readonly rejected?: string;
+  /** Relative root mean square error against the plainest kernel. */
+  readonly error?: number;
 }
 
-/** Relative error (to the largest magnitude) up to which two kernels count as equal. */
-const TOLERANCE = 2e-3;
-/** Outputs are compared up to this many bytes. */
-const COMPARED_BYTES = 1 << 20;
+/** What each round spends on a candidate, and how many of the best go on to the next. */
+const ROUNDS = [
+  { repeats: 1, budgetNs: 2e6, keep: 0.5 },
+  { repeats: 5, budgetNs: 20e6, keep: 0.34 },
+  { repeats: 9, budgetNs: 100e6, keep: 0 },
+] as const;
+/** A candidate this many times slower than the best is out at its first run. */
+const HOPELESS = 4;
+/** How near to the best a round's loser may be and still go on. */
+const CLOSE = 1.05;
+/** Bytes at either end of each result that are compared. */
+const COMPARED_BYTES = 1 << 19;
 
 export class Bench {
   private readonly memory: Memory;
@@ -43,162 +51,102 @@ export class Bench {
     this.memory.dispose();
   }
 
-  /** Starts compiling kernels; `compare` finds them done or waits for them. */
+  /** Starts compiling kernels; `field` finds them done or waits for them. */
   compileAhead(kernels: readonly Kernel[]): void {
-    for (const { steps } of kernels) for (const step of steps) this.compile(step).catch(() => undefined);
+    for (const { steps } of kernels) for (const step of steps) compileStep(this.pipelines, step).catch(() => undefined);
   }
 
-  private compile({ wgsl, bindings, params }: KernelStep): Promise<CompiledPipeline> {
-    return this.pipelines.compile({
-      label: "candidate",
-      wgsl,
-      bindings: [...bindings.map(({ access }) => access), ...(params.length > 0 ? (["uniform"] as const) : [])],
-    });
-  }
-
-  /** Times candidates of one task; one that does not compile or whose result differs from that of `plain` gets infinity. */
-  async compare<C extends { readonly kernel: Kernel }>(
-    task: KernelTask,
-    plain: Kernel,
-    candidates: readonly Keyed<C>[],
-  ): Promise<(Keyed<C> & { readonly ns: number })[]> {
-    const buffers = new Map<Value, GPUBuffer>();
+  /** A field of candidates for one task, with the results that they must give. Errors: those of the plainest kernel. */
+  async field(task: KernelTask, plain: Kernel): Promise<Field> {
+    const rig = new Rig(this.device, this.memory, this.pipelines, this.bindings, task);
     try {
-      const results: (Keyed<C> & { readonly ns: number })[] = [];
-      const reference = await this.prepare(plain, buffers);
-      const expected = await this.resultOf(task, reference.encode, buffers);
-      reference.dispose();
-      let best = Number.POSITIVE_INFINITY;
-      for (const keyed of candidates) {
-        const run = await this.prepare(keyed.candidate.kernel, buffers).catch(() => undefined);
-        let ns = Number.POSITIVE_INFINITY;
-        if (run) {
-          const actual = await this.resultOf(task, run.encode, buffers);
-          if (close(actual, expected)) {
-            const timing = await this.timer.measure(run.encode, Number.isFinite(best) ? { giveUpNs: 4 * best } : {});
-            ns = timing.gaveUp ? Math.max(timing.ns, 4 * best) : timing.ns;
-            best = Math.min(best, ns);
-          }
-          run.dispose();
-        }
-        results.push({ ...keyed, ns });
-      }
-      return results;
-    } finally {
-      for (const buffer of buffers.values()) this.memory.destroy(buffer);
+      const ready = await rig.prepare(plain);
+      const expected = await rig.run(ready, COMPARED_BYTES);
+      ready.dispose();
+      return new Field(rig, this.timer, expected, budgetOf(task));
+    } catch (failure) {
+      rig.dispose();
+      throw failure;
     }
-  }
-
-  private async prepare(
-    kernel: Kernel,
-    buffers: Map<Value, GPUBuffer>,
-  ): Promise<{ encode: (pass: GPUComputePassEncoder, count: number) => void; dispose: () => void }> {
-    const uniforms: GPUBuffer[] = [];
-    const packed = new Map(kernel.packed.map(({ value, pack }) => [value, pack]));
-    const steps = await Promise.all(
-      kernel.steps.map(async (step) => {
-        const { bindings, params, workgroups } = step;
-        const compiled = await this.compile(step);
-        return {
-          ...compiled,
-          bindings,
-          params,
-          counts: workgroups.map((dim) => evaluate(dim, this.bindings) ?? 1) as [number, number, number],
-        };
-      }),
-    );
-    const ready: { pipeline: GPUComputePipeline; group: GPUBindGroup; counts: [number, number, number] }[] = [];
-    for (const { pipeline, layout, bindings, params, counts } of steps) {
-      const entries: GPUBindGroupEntry[] = [];
-      for (const { value } of bindings)
-        entries.push({
-          binding: entries.length,
-          resource: { buffer: await this.bufferOf(value, packed.get(value)?.(), buffers) },
-        });
-      if (params.length > 0) {
-        const words = Int32Array.from({ length: Math.ceil(params.length / 4) * 4 }, (_, i) =>
-          params[i] === undefined ? 0 : (evaluate(params[i], this.bindings) ?? 0),
-        );
-        const uniform = await this.memory.create({
-          label: "params",
-          bytes: words.byteLength,
-          usage: BufferUsage.UNIFORM | BufferUsage.COPY_DST,
-        });
-        this.memory.write(uniform, words);
-        uniforms.push(uniform);
-        entries.push({ binding: entries.length, resource: { buffer: uniform } });
-      }
-      ready.push({ pipeline, group: this.device.device.createBindGroup({ layout, entries }), counts });
-    }
-    return {
-      encode: (pass, count) => {
-        for (let i = 0; i < count; i++) {
-          for (const { pipeline, group, counts } of ready) {
-            pass.setPipeline(pipeline);
-            pass.setBindGroup(0, group);
-            pass.dispatchWorkgroups(...counts);
-          }
-        }
-      },
-      dispose: () => {
-        for (const uniform of uniforms) this.memory.destroy(uniform);
-      },
-    };
-  }
-
-  private async bufferOf(value: Value, packed: Value["data"], buffers: Map<Value, GPUBuffer>): Promise<GPUBuffer> {
-    const known = buffers.get(value);
-    if (known) return known;
-    const storage = storageOf(value, this.device.caps);
-    const bytes = evaluate(bytesOf(value, storage), this.bindings) ?? 4;
-    const buffer = await this.memory.create({ label: value.name, bytes: Math.max(4, bytes) });
-    buffers.set(value, buffer);
-    const data = value.data ?? packed;
-    if (data) await this.memory.upload(buffer, constantBytes(value, data, storage));
-    else if (storage.item === "f32")
-      await this.memory.upload(
-        buffer,
-        Float32Array.from({ length: bytes / 4 }, () => Math.random() - 0.5),
-      );
-    else if (storage.item === "f16")
-      await this.memory.upload(
-        buffer,
-        Uint16Array.from({ length: bytes / 2 }, () => toHalf(Math.random() - 0.5)),
-      );
-    return buffer;
-  }
-
-  private async resultOf(
-    task: KernelTask,
-    encode: (pass: GPUComputePassEncoder, count: number) => void,
-    buffers: ReadonlyMap<Value, GPUBuffer>,
-  ): Promise<number[][]> {
-    const { device } = this.device;
-    const encoder = device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    encode(pass, 1);
-    pass.end();
-    device.queue.submit([encoder.finish()]);
-    const results: number[][] = [];
-    for (const value of writesOf(task)) {
-      if (!isFloat(value.dtype)) continue;
-      const storage = storageOf(value, this.device.caps);
-      const bytes = Math.min(COMPARED_BYTES, evaluate(bytesOf(value, storage), this.bindings) ?? 0);
-      if (bytes === 0) continue;
-      const data = await this.memory.download(buffers.get(value)!, 0, bytes);
-      const length = Math.floor(bytes / (storage.item === "f16" ? 2 : 4));
-      const read = reader(fromDevice(data, value.dtype, [length], storage));
-      results.push(Array.from({ length }, (_, i) => read(i)));
-    }
-    return results;
   }
 }
 
-function close(actual: readonly (readonly number[])[], expected: readonly (readonly number[])[]): boolean {
-  return expected.every((values, i) => {
-    const largest = values.reduce((most, value) => (Number.isFinite(value) ? Math.max(most, Math.abs(value)) : most), 0);
-    return values.every(
-      (value, j) => !Number.isFinite(value) || Math.abs(actual[i]![j]! - value) <= TOLERANCE * largest + 1e-6,
-    );
-  });
+export class Field {
+  constructor(
+    private readonly rig: Rig,
+    private readonly timer: Timer,
+    private readonly expected: readonly (readonly number[])[],
+    private readonly budget: number,
+  ) {}
+
+  dispose(): void {
+    this.rig.dispose();
+  }
+
+  /**
+   * Times by successive halving. `goOn` is asked before each candidate, so that a deadline can end it: what was not reached has
+   * no time. `see` hears of each result as it stands; the last one counts. `best`: what there is to beat, in nanoseconds.
+   */
+  async race<C extends { readonly kernel: Kernel }>(
+    candidates: readonly C[],
+    best: number,
+    goOn: () => boolean,
+    see: (candidate: C, measured: Measured) => void,
+  ): Promise<void> {
+    let least = best;
+    let running: Runner<C>[] = candidates.map((candidate) => ({ candidate, error: undefined, ns: Number.POSITIVE_INFINITY }));
+    for (const [number, round] of ROUNDS.entries()) {
+      for (const runner of running) {
+        if (!goOn()) return;
+        const measured = await this.time(runner, round, least);
+        [runner.ns, runner.error] = [measured.ns, measured.error];
+        least = Math.min(least, measured.ns);
+        see(runner.candidate, measured);
+      }
+      if (number + 1 < ROUNDS.length) running = half(running, round.keep, least);
+    }
+  }
+
+  /** One measurement; the first one of a candidate compiles it and checks what it computes. */
+  private async time<C extends { readonly kernel: Kernel }>(
+    { candidate, error: known }: Runner<C>,
+    { repeats, budgetNs }: { readonly repeats: number; readonly budgetNs: number },
+    least: number,
+  ): Promise<Measured> {
+    const reject = (rejected: string): Measured => ({ ns: Number.POSITIVE_INFINITY, rejected });
+    let ready: Ready;
+    try {
+      ready = await this.rig.prepare(candidate.kernel);
+    } catch (failure) {
+      if (failure instanceof KilnError && failure.code !== "K408") return reject(failure.message);
+      throw failure;
+    }
+    try {
+      let error = known;
+      if (error === undefined) {
+        const deviation = deviationOf(await this.rig.run(ready, COMPARED_BYTES), this.expected);
+        error = Math.min(deviation.rms, Number.MAX_VALUE);
+        if (!isWithin(deviation, this.budget))
+          return { ...reject(`error ${error.toExponential(1)} is over the budget of ${this.budget.toExponential(1)}`), error };
+      }
+      const giveUpNs = Number.isFinite(least) ? HOPELESS * least : Number.POSITIVE_INFINITY;
+      const { ns } = await this.timer.measure(ready.encode, { repeats, budgetNs, giveUpNs });
+      return { ns, error };
+    } finally {
+      ready.dispose();
+    }
+  }
+}
+
+interface Runner<C> {
+  readonly candidate: C;
+  /** Undefined before it was checked. */
+  error: number | undefined;
+  ns: number;
+}
+
+/** The part of a field that goes on, the fastest first, and whatever is about as fast. */
+function half<R extends { readonly ns: number }>(running: readonly R[], keep: number, least: number): R[] {
+  const sorted = running.filter(({ ns }) => Number.isFinite(ns)).sort((a, b) => a.ns - b.ns);
+  return sorted.filter(({ ns }, i) => i < Math.ceil(sorted.length * keep) || ns <= CLOSE * least);
 }

@@ -1,31 +1,43 @@
-// Chooses a kernel for every task: candidates of all tactics → compiled → checked against the plainest one → measured →
-// remembered. Level 0 measures nothing and takes what is likely best.
+// Chooses a kernel for every task: candidates in waves by promise → compiled → checked → raced → remembered. Equal tasks are
+// searched once; a task that was settled before is not searched at all.
 
 import type { Device } from "../gpu/device.ts";
 import { key as fingerprintKey } from "../gpu/fingerprint.ts";
 import type { PipelineCache } from "../gpu/pipelines.ts";
-import { type Bindings, evaluate } from "../ir/dims.ts";
-import { isKernelTask, type KernelTask, type Program, type Task } from "../ir/task.ts";
-import { tacticsFor } from "../kernels/index.ts";
-import type { Config, Kernel } from "../kernels/tactic.ts";
-import { internal } from "../util/errors.ts";
+import type { Bindings } from "../ir/dims.ts";
+import type { KernelTask, Program } from "../ir/task.ts";
+import { interrupted } from "../util/errors.ts";
 import { TimingCache } from "./cache.ts";
-import { Bench, type Keyed } from "./measure.ts";
+import {
+  type Candidate,
+  candidateOf,
+  candidatesOf,
+  firstOf,
+  kernelTasksOf,
+  keyOf,
+  learnedFrom,
+  plainest,
+  taskKeyOf,
+} from "./candidates.ts";
+import { Bench, type Field } from "./measure.ts";
 
-/** A tactic with a configuration, emitted. */
-export interface Candidate {
-  readonly tactic: string;
-  readonly config: Config;
-  readonly kernel: Kernel;
-}
-export type Choices = ReadonlyMap<KernelTask, Candidate>;
 /** What a build is for: a device, or what is known of one that is not here. */
 export type Target = Pick<Device, "caps" | "fingerprint">;
+/** A device that can measure. */
+interface Here {
+  readonly device: Device;
+  readonly pipelines: PipelineCache;
+}
+
+export type Choices = ReadonlyMap<KernelTask, Candidate>;
 
 export interface TuneOptions {
   readonly optimizationLevel?: 0 | 1 | 2 | 3 | 4 | 5;
   readonly timingCache?: TimingCache;
+  /** Seconds that measuring may take. */
   readonly maxTuneTime?: number;
+  /** Ends tuning with an error; what was measured is in the cache. */
+  readonly signal?: AbortSignal;
   /** Told of a task of several candidates of which none has been measured, when no device is there to measure. */
   readonly onUnmeasured?: (task: KernelTask) => void;
   readonly onProgress?: (progress: {
@@ -36,49 +48,45 @@ export interface TuneOptions {
   }) => void;
 }
 
-/** How many candidates of a task each level measures. */
-const CANDIDATES = [0, 3, 6, 14, 40, Number.POSITIVE_INFINITY] as const;
+/**
+ * TensorRT's levels: 0 takes the first kernel that runs; 1 and 2 measure few; 3 searches until a wave of candidates brings
+ * nothing; 4 is more patient; 5 measures everything. `most` candidates in waves of `wave`, the last `patience` waves for nothing.
+ */
+const LEVELS = [
+  { most: 0, wave: 1, patience: 0 },
+  { most: 3, wave: 3, patience: 1 },
+  { most: 8, wave: 8, patience: 1 },
+  { most: 24, wave: 8, patience: 1 },
+  { most: 64, wave: 12, patience: 2 },
+  { most: Number.POSITIVE_INFINITY, wave: 16, patience: Number.POSITIVE_INFINITY },
+] as const;
+/** What a wave must gain to have brought something. */
+const GAIN = 0.98;
+/** How many times its even share of the time left a task may take. */
+const SHARE = 3;
 
-/** Kernel tasks, those inside loops and branches included. */
-export const kernelTasksOf = (tasks: readonly Task[]): readonly KernelTask[] =>
-  tasks.flatMap((task) =>
-    isKernelTask(task)
-      ? [task]
-      : task.kind === "loop"
-        ? kernelTasksOf(task.body)
-        : task.kind === "if"
-          ? [...kernelTasksOf(task.then), ...kernelTasksOf(task.else)]
-          : [],
-  );
+/** Tasks whose first wave compiles while another is measured. */
+const LOOKAHEAD = 2;
 
-/** What a tactic's next configuration is worth trying, relative to the one before. */
-const DECAY = 0.85;
+interface Keyed extends Candidate {
+  readonly key: string;
+}
 
-/** All candidates, the most promising first: a tactic's likelihood, less for each of its configurations that came before. */
-export function* candidatesOf(task: KernelTask, device: Pick<Target, "caps">): Generator<Candidate> {
-  const { caps } = device;
-  const sources = tacticsFor(task, caps).map((tactic) => ({
-    tactic,
-    worth: tactic.likelihood(task, caps),
-    configs: tactic.candidates(task, caps)[Symbol.iterator](),
-  }));
-  while (sources.length > 0) {
-    const best = sources.reduce((a, b) => (b.worth > a.worth ? b : a));
-    const next = best.configs.next();
-    if (next.done) sources.splice(sources.indexOf(best), 1);
-    else yield { tactic: best.tactic.name, config: next.value, kernel: best.tactic.emit(task, next.value, caps) };
-    best.worth *= DECAY;
-  }
+/** A task's candidates, the first wave taken from them and compiling. */
+interface Search {
+  readonly name: string;
+  readonly rest: Iterator<Candidate>;
+  readonly first: readonly Keyed[];
 }
 
 /**
  * Chooses kernels for all tasks of a program. `opt` binds symbols to the sizes to tune at; others count as 16. Where the target
- * is not `here` nothing is measured: what the timing cache knows of it decides.
+ * is not `here` nothing is measured: what the timing cache knows of it decides. Errors: K613 interrupted.
  */
 export async function tune(
   program: Program,
-  device: Target,
-  here: { readonly device: Device; readonly pipelines: PipelineCache } | undefined,
+  target: Target,
+  here: Here | undefined,
   opt: Bindings,
   options: TuneOptions,
 ): Promise<Choices> {
@@ -86,87 +94,149 @@ export async function tune(
   const tasks = kernelTasksOf(program.tasks);
   const choices = new Map<KernelTask, Candidate>();
   if (level === 0) {
-    for (const task of tasks) choices.set(task, firstOf(task, device));
+    for (const task of tasks) choices.set(task, firstOf(task, target));
     return choices;
   }
-  const cache = options.timingCache ?? new TimingCache();
-  const bench = here && new Bench(here.device, here.pipelines, withDefaults(opt));
-  const deadline =
-    options.maxTuneTime === undefined ? Number.POSITIVE_INFINITY : performance.now() + options.maxTuneTime * 1000;
-  const deviceKey = fingerprintKey(device.fingerprint);
-  const sizes = withDefaults(opt);
-  const keyed = (task: KernelTask): Keyed<Candidate>[] =>
-    take(candidatesOf(task, device), CANDIDATES[level]!).map((candidate) => ({
-      candidate,
-      key: TimingCache.key(
-        deviceKey,
-        candidate.kernel.steps.map(({ wgsl, workgroups }) => ({
-          wgsl,
-          workgroups: workgroups.map((dim) => evaluate(dim, sizes) ?? 1),
-        })),
-      ),
-    }));
-  const inTime = (): boolean => performance.now() < deadline;
-  const unknown = (candidates: readonly Keyed<Candidate>[]): Keyed<Candidate>[] =>
-    candidates.length < 2 ? [] : candidates.filter(({ key }) => !cache.get(key));
-  // Candidates of the tasks ahead compile while those of one are measured.
-  const ahead: Keyed<Candidate>[][] = [];
+  const tuner = new Tuner(target, here, withDefaults(opt), options.timingCache ?? new TimingCache(), level, options);
   try {
     for (const [done, task] of tasks.entries()) {
-      for (let next = done + ahead.length; next < Math.min(tasks.length, done + LOOKAHEAD); next++) {
-        const candidates = keyed(tasks[next]!);
-        ahead.push(candidates);
-        if (bench && inTime()) bench.compileAhead(unknown(candidates).map(({ candidate }) => candidate.kernel));
-      }
-      const candidates = ahead.shift()!;
-      options.onProgress?.({ stage: "tune", done, total: tasks.length, what: `${task.kind} ${task.name}` });
-      const missing = unknown(candidates);
-      if (!bench && missing.length > 0 && missing.length === candidates.length) options.onUnmeasured?.(task);
-      if (bench && missing.length > 0 && inTime()) {
-        for (const { candidate, ns, key } of await bench.compare(task, plainest(task, device), missing))
-          cache.set(key, { tactic: candidate.tactic, config: candidate.config, ns });
-      }
-      choices.set(task, fastest(candidates, cache));
+      if (options.signal?.aborted) throw interrupted(done, tasks.length);
+      for (const next of tasks.slice(done + 1, done + 1 + LOOKAHEAD)) tuner.lookAhead(next);
+      choices.set(task, await tuner.choose(task, done, tasks.length));
     }
   } finally {
-    bench?.dispose();
+    tuner.dispose();
   }
   return choices;
 }
 
-/** Tasks whose candidates compile at the same time. */
-const LOOKAHEAD = 3;
+class Tuner {
+  /** Undefined where the target is not here. */
+  private readonly bench: Bench | undefined;
+  private readonly deviceKey: string;
+  private readonly learned: ReadonlyMap<string, number>;
+  private readonly deadline: number;
+  private readonly searches = new Map<KernelTask, Search>();
 
-function take<T>(items: Iterable<T>, count: number): T[] {
+  constructor(
+    private readonly target: Target,
+    here: Here | undefined,
+    private readonly sizes: Bindings,
+    private readonly cache: TimingCache,
+    private readonly level: 1 | 2 | 3 | 4 | 5,
+    private readonly options: TuneOptions,
+  ) {
+    this.bench = here && new Bench(here.device, here.pipelines, sizes);
+    this.deviceKey = fingerprintKey(target.fingerprint);
+    this.learned = learnedFrom(cache);
+    const { maxTuneTime } = options;
+    this.deadline = maxTuneTime === undefined ? Number.POSITIVE_INFINITY : performance.now() + maxTuneTime * 1000;
+  }
+
+  dispose(): void {
+    this.bench?.dispose();
+  }
+
+  /** Begins to compile what a later task will be searched among. */
+  lookAhead(task: KernelTask): void {
+    if (!this.bench || this.searches.has(task) || performance.now() >= this.deadline) return;
+    const name = this.nameOf(task);
+    if (!this.settled(task, name)) this.searches.set(task, this.begin(task, name));
+  }
+
+  /** The kernel of task number `done` of `total`. */
+  async choose(task: KernelTask, done: number, total: number): Promise<Candidate> {
+    const { signal, onProgress } = this.options;
+    const report = (what: string): void =>
+      onProgress?.({ stage: "tune", done, total, what: `${task.kind} ${task.name}${what}` });
+    report("");
+    const name = this.searches.get(task)?.name ?? this.nameOf(task);
+    const settled = this.settled(task, name);
+    if (settled) return settled;
+    const now = performance.now();
+    const end = Math.min(this.deadline, now + (SHARE * (this.deadline - now)) / (total - done));
+    const goOn = (): boolean => !signal?.aborted && performance.now() < end;
+    const bench = this.bench;
+    if (bench && goOn()) await this.search(bench, task, this.searches.get(task) ?? this.begin(task, name), goOn, report);
+    this.searches.delete(task);
+    if (signal?.aborted) throw interrupted(done, total);
+    const best = this.cache.bestOf(name);
+    if (!bench && !best && take(candidatesOf(task, this.target), 2).length > 1) this.options.onUnmeasured?.(task);
+    return (best && candidateOf(task, best.tactic, best.config, this.target)) ?? firstOf(task, this.target);
+  }
+
+  private nameOf(task: KernelTask): string {
+    return taskKeyOf(task, this.target, this.deviceKey, this.sizes);
+  }
+
+  /** What an earlier search ended with, unless the tactic has changed since: then the same configuration is another kernel. */
+  private settled(task: KernelTask, name: string): Candidate | undefined {
+    const decision = this.cache.decision(name, this.level);
+    const candidate = decision && candidateOf(task, decision.entry.tactic, decision.entry.config, this.target);
+    return candidate && keyOf(candidate.kernel, this.deviceKey, this.sizes) === decision.key ? candidate : undefined;
+  }
+
+  private begin(task: KernelTask, name: string): Search {
+    const { wave, most } = LEVELS[this.level];
+    const rest = candidatesOf(task, this.target, this.learned);
+    return { name, rest, first: this.takeWave(rest, Math.min(wave, most)) };
+  }
+
+  /** The next candidates; those that were never measured begin to compile. */
+  private takeWave(rest: Iterator<Candidate>, size: number): Keyed[] {
+    const wave = take(rest, size).map((each) => ({ ...each, key: keyOf(each.kernel, this.deviceKey, this.sizes) }));
+    this.bench?.compileAhead(wave.filter(({ key }) => !this.cache.get(key)).map(({ kernel }) => kernel));
+    return wave;
+  }
+
+  /** Measures waves into the cache until they bring nothing, there are none, or `goOn` says no. */
+  private async search(
+    bench: Bench,
+    task: KernelTask,
+    { name, rest, first }: Search,
+    goOn: () => boolean,
+    report: (what: string) => void,
+  ): Promise<void> {
+    const { most, wave: size, patience } = LEVELS[this.level];
+    let field: Field | undefined;
+    let best: { candidate: Keyed; ns: number } | undefined;
+    try {
+      let [wave, tried, idle] = [first, first.length, 0];
+      // A choice of one is none.
+      if (tried < 2) return;
+      while (wave.length > 0) {
+        const before: number = best?.ns ?? Number.POSITIVE_INFINITY;
+        const unknown = wave.filter(({ key }) => !this.cache.get(key));
+        if (unknown.length > 0) field ??= await bench.field(task, plainest(task, this.target));
+        await field?.race(unknown, before, goOn, (candidate, measured) => {
+          const { tactic, config, key } = candidate;
+          this.cache.set(key, { tactic, config, task: name, ...measured });
+          report(` ${tactic}${best ? `, best ${best.candidate.tactic} ${(best.ns / 1e6).toPrecision(3)} ms` : ""}`);
+        });
+        if (!goOn()) return;
+        for (const candidate of wave) {
+          const ns = this.cache.get(candidate.key)?.ns ?? Number.POSITIVE_INFINITY;
+          if (ns < (best?.ns ?? Number.POSITIVE_INFINITY)) best = { candidate, ns };
+        }
+        idle = best && best.ns > GAIN * before ? idle + 1 : 0;
+        wave = idle >= patience ? [] : this.takeWave(rest, Math.min(size, most - tried));
+        tried += wave.length;
+      }
+      if (best) this.cache.decide(name, { level: this.level, key: best.candidate.key });
+    } finally {
+      field?.dispose();
+    }
+  }
+}
+
+function take<T>(items: Iterator<T>, count: number): T[] {
   const taken: T[] = [];
-  for (const item of items) {
-    taken.push(item);
-    if (taken.length >= count) break;
+  while (taken.length < count) {
+    const next = items.next();
+    if (next.done) break;
+    taken.push(next.value);
   }
   return taken;
-}
-
-/** The candidate of least time; the most promising one where nothing was measured. */
-function fastest(candidates: readonly Keyed<Candidate>[], cache: TimingCache): Candidate {
-  const timed = candidates.flatMap(({ candidate, key }) => {
-    const ns = cache.get(key)?.ns;
-    return ns !== undefined && Number.isFinite(ns) ? [{ candidate, ns }] : [];
-  });
-  return timed.length === 0
-    ? candidates[0]!.candidate
-    : timed.reduce((best, next) => (next.ns < best.ns ? next : best)).candidate;
-}
-
-/** The kernel that others are checked against: the first tactic of a kind applies to every task. */
-function plainest(task: KernelTask, { caps }: Target): Kernel {
-  const tactic = tacticsFor(task, caps)[0]!;
-  for (const config of tactic.candidates(task, caps)) return tactic.emit(task, config, caps);
-  throw internal(task.name, `${tactic.name} has no configuration`);
-}
-
-function firstOf(task: KernelTask, device: Target): Candidate {
-  for (const candidate of candidatesOf(task, device)) return candidate;
-  throw internal(task.name, `no tactic runs a ${task.kind} task`);
 }
 
 /** Sizes for symbols that no profile bounds. */

@@ -7,6 +7,7 @@ import type { Engine } from "../engine/engine.ts";
 import { dispatchesOf } from "../engine/lifetimes.ts";
 import type { Graph } from "../ir/graph.ts";
 import type { Program } from "../ir/task.ts";
+import { taskToJson } from "../ir/task-json.ts";
 import { printProgram, printTask } from "../ir/task-text.ts";
 import { printGraph } from "../ir/text.ts";
 import { STAGES } from "./build-flags.ts";
@@ -19,11 +20,15 @@ function textOf(form: Graph | Program | Choices): string {
   return [...form].map(([task, { tactic, config }]) => printTask(task, "", ` by ${tactic} ${JSON.stringify(config)}`)).join("");
 }
 
-/** Writes each stage into a numbered file of `dir`. */
+/** Writes each stage into a numbered file of `dir`, and each tuned task into a file of its own that bench/kernel replays. */
 export const dumpStages =
   (dir: string): NonNullable<BuildOptions["onStage"]> =>
-  (stage: Stage, form) =>
+  (stage: Stage, form) => {
     writeOut(join(dir, `${STAGES.indexOf(stage) + 1}-${stage}.txt`), textOf(form));
+    if ("nodes" in form || "tasks" in form) return;
+    for (const [i, task] of [...form.keys()].entries())
+      writeOut(join(dir, "tasks", `${String(i).padStart(4, "0")}-${fileName(task.name)}.json`), taskToJson(task));
+  };
 
 /** Writes each kernel's WGSL, in the order in which they run. */
 export function dumpKernels(dir: string, { plan }: Engine): void {

@@ -82,6 +82,10 @@ export async function building<T>(
 ): Promise<T | undefined> {
   const timingCache = flags.timingCacheFile === undefined ? undefined : loadTimingCache(flags.timingCacheFile, remark);
   const progress = showProgress(flags.quiet ?? false);
+  // The first Ctrl-C ends measuring and keeps what was measured; a second one ends the process.
+  const interrupt = new AbortController();
+  const onInterrupt = (): void => interrupt.abort();
+  process.once("SIGINT", onInterrupt);
   const dump = flags.dump === undefined ? undefined : dumpStages(flags.dump);
   const onStage = (stage: Stage, form: Parameters<NonNullable<BuildOptions["onStage"]>>[1]): void => {
     dump?.(stage, form);
@@ -89,11 +93,18 @@ export async function building<T>(
   };
   try {
     const options = buildOptionsOf(flags, file, decodeModel(bytes, file), level);
-    return await build({ ...options, ...(timingCache ? { timingCache } : {}), onStage, onProgress: progress.report });
+    return await build({
+      ...options,
+      ...(timingCache ? { timingCache } : {}),
+      signal: interrupt.signal,
+      onStage,
+      onProgress: progress.report,
+    });
   } catch (failure) {
     if (failure instanceof Stopped) return undefined;
     throw failure;
   } finally {
+    process.off("SIGINT", onInterrupt);
     progress.stop();
     if (timingCache && flags.timingCacheFile !== undefined) saveCache(timingCache, flags.timingCacheFile);
   }

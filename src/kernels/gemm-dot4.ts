@@ -2,10 +2,12 @@
 // device lacks it.
 
 import gemmDot4Shader from "../../shaders/gemm_dot4.wgsl";
-import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
+import gemmDot4BlockedShader from "../../shaders/gemm_dot4_blocked.wgsl";
+import { ceilDiv, type Dim, isStatic, mul, product } from "../ir/dims.ts";
 import { type Expr, int, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
 import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
+import { gridFor } from "./grid.ts";
 import { asGemm } from "./product.ts";
 import { specialize } from "./specialize.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
@@ -53,20 +55,72 @@ function* candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
   }
 }
 
-/** Words of four pay where there are four terms, and tiles where there are a few rows and columns. */
-function likelihood(task: GemmTask | ConvTask): number {
-  const { m, n, k } = asGemm(task);
-  return known(k.extent) < 8 || known(n.extent) < 4 ? 0.05 : known(m.extent) < 4 ? 0.5 : 0.85;
+/** Words of four pay where there are four terms. */
+const isWorthWords = (task: GemmTask | ConvTask): boolean => {
+  const { n, k } = asGemm(task);
+  return known(k.extent) >= 8 && known(n.extent) >= 4;
+};
+
+const tiled = {
+  applicable,
+  likelihood: (task: GemmTask | ConvTask, caps: Caps): number =>
+    !isWorthWords(task) ? 0.05 : caps.tier === "core" || known(asGemm(task).m.extent) < 8 ? 0.4 : 0.85,
+  candidates,
+  emit: emitTiled,
+};
+const blocked = {
+  applicable,
+  likelihood: (task: GemmTask | ConvTask): number => (isWorthWords(task) ? 0.7 : 0.3),
+  *candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
+    const rows = known(asGemm(task).m.extent);
+    // A processor that compiles for itself takes its time over long kernels.
+    for (const size of [64, 128, 256])
+      for (const count of caps.tier === "core" ? [2, 4, 1] : [4, 2, 8, 1])
+        if (count <= rows && size <= caps.limits.maxComputeInvocationsPerWorkgroup) yield { rows: count, size };
+  },
+  emit: emitBlocked,
+};
+export const gemmDot4 = tactic("gemm", { name: "gemm.dot4", ...tiled });
+export const convDot4 = tactic("conv", { name: "conv.dot4", ...tiled });
+export const gemmDot4Blocked = tactic("gemm", { name: "gemm.dot4-blocked", ...blocked });
+export const convDot4Blocked = tactic("conv", { name: "conv.dot4-blocked", ...blocked });
+
+function emitTiled(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel {
+  const { tileM, tileN, tileK, threadM, threadN } = config as Record<
+    "tileM" | "tileN" | "tileK" | "threadM" | "threadN",
+    number
+  >;
+  const specs = { TILE_M: tileM, TILE_N: tileN, TILE_K: tileK, THREAD_M: threadM, THREAD_N: threadN };
+  const { module, gemm, batches } = specialized("gemm_dot4", gemmDot4Shader, specs, task, caps);
+  const groups = [ceilDiv(gemm.n.extent, tileN), ceilDiv(gemm.m.extent, tileM), batches] as const;
+  return { steps: [module.step(groups)], scratch: [], packed: [] };
 }
 
-export const gemmDot4 = tactic("gemm", { name: "gemm.dot4", applicable, likelihood, candidates, emit: emitDot4 });
-export const convDot4 = tactic("conv", { name: "conv.dot4", applicable, likelihood, candidates, emit: emitDot4 });
+function emitBlocked(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel {
+  const { rows, size } = config as { rows: number; size: number };
+  const { module, gemm, batches } = specialized(
+    "gemm_dot4_blocked",
+    gemmDot4BlockedShader,
+    { ROWS: rows, SIZE: size },
+    task,
+    caps,
+  );
+  const blocks = mul(ceilDiv(gemm.m.extent, rows), ceilDiv(gemm.n.extent, 4));
+  const [x, y] = gridFor(blocks, size);
+  return { steps: [module.step([x, y, batches])], scratch: [], packed: [] };
+}
 
-function emitDot4(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel {
+/** A module with one of the two shaders: both have the same hooks. */
+function specialized(
+  name: string,
+  shader: string,
+  specs: Readonly<Record<string, number>>,
+  task: GemmTask | ConvTask,
+  caps: Caps,
+): { readonly module: Module; readonly gemm: GemmTask; readonly batches: Dim } {
   const module = new Module(caps);
   const gemm = asGemm(task);
   const { batch, m, n, k, acc } = gemm;
-  const { tileM, tileN } = config as { tileM: number; tileN: number };
   const batches = product(batch.map(({ extent }) => extent));
   const flatBatch = variable("batch", batches);
   const index = unflatten(
@@ -90,13 +144,9 @@ function emitDot4(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel
       (block) => returnWord(block, bytes, k, `${name} < ${module.dim(along.extent)} && k < ${module.dim(k.extent)}`),
     );
   const value = (e: Expr): string => hook([], (block) => block.line(`return ${block.value(e)};`));
-  const text = specialize("gemm_dot4", gemmDot4Shader, {
+  const text = specialize(name, shader, {
     specs: {
-      TILE_M: tileM,
-      TILE_N: tileN,
-      TILE_K: config.tileK!,
-      THREAD_M: config.threadM!,
-      THREAD_N: config.threadN!,
+      ...specs,
       SHIFTED_A: !isSymmetric(left),
       SHIFTED_B: !isSymmetric(right),
     },
@@ -122,5 +172,5 @@ function emitDot4(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel
     },
   });
   module.add(text);
-  return { steps: [module.step([ceilDiv(n.extent, tileN), ceilDiv(m.extent, tileM), batches])], scratch: [], packed: [] };
+  return { module, gemm, batches };
 }

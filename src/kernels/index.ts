@@ -5,21 +5,59 @@ import type { Caps } from "../util/caps.ts";
 import { attentionDirect, attentionRows } from "./attention.ts";
 import { convBlocked, gemmBlocked } from "./blocked.ts";
 import { convDepthwise } from "./depthwise.ts";
+import { convDepthwiseWindow } from "./depthwise-window.ts";
 import { convDirect, gemmDirect, gemmDot } from "./direct.ts";
-import { convDot4, gemmDot4 } from "./gemm-dot4.ts";
+import { convFft } from "./fft.ts";
+import { convFirstLayer } from "./first-layer.ts";
+import { convDot4, convDot4Blocked, gemmDot4, gemmDot4Blocked } from "./gemm-dot4.ts";
 import { convMatrix, gemmMatrix } from "./gemm-matrix.ts";
 import { convMatrixBytes, gemmMatrixBytes } from "./gemm-matrix-bytes.ts";
 import { convImplicitGemm, gemmTiled } from "./gemm-tiled.ts";
+import { convVector, gemmVector } from "./gemm-vector.ts";
+import { gemmVectorMatrix } from "./gemv.ts";
+import { convIm2col } from "./im2col.ts";
 import { mapElement } from "./map.ts";
 import { mapPrivate } from "./private.ts";
 import { reduceThread, reduceWorkgroup } from "./reduce.ts";
+import { convSplitK, gemmSplitK } from "./split-k.ts";
 import type { Tactic } from "./tactic.ts";
+import { convWinograd } from "./winograd.ts";
+import { convWinogradFused } from "./winograd-fused.ts";
 
 const TACTICS = {
   map: [mapElement, mapPrivate],
   reduce: [reduceThread, reduceWorkgroup],
-  gemm: [gemmDirect, gemmDot, gemmBlocked, gemmTiled, gemmMatrix, gemmDot4, gemmMatrixBytes],
-  conv: [convDirect, convBlocked, convImplicitGemm, convMatrix, convDot4, convDepthwise, convMatrixBytes],
+  gemm: [
+    gemmDirect,
+    gemmDot,
+    gemmVectorMatrix,
+    gemmBlocked,
+    gemmTiled,
+    gemmVector,
+    gemmSplitK,
+    gemmMatrix,
+    gemmDot4,
+    gemmDot4Blocked,
+    gemmMatrixBytes,
+  ],
+  conv: [
+    convDirect,
+    convBlocked,
+    convImplicitGemm,
+    convVector,
+    convMatrix,
+    convDot4,
+    convDot4Blocked,
+    convMatrixBytes,
+    convWinograd,
+    convWinogradFused,
+    convFft,
+    convSplitK,
+    convIm2col,
+    convDepthwise,
+    convDepthwiseWindow,
+    convFirstLayer,
+  ],
   attention: [attentionDirect, attentionRows],
 } as const;
 

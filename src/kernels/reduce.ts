@@ -1,7 +1,7 @@
 // Reduce tasks: one invocation a row for short rows, one workgroup a row (shared memory tree) for long ones.
 
 import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
-import { type Expr, inMemoryOrder, int, mul, offsetOf, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
+import { type Expr, inMemoryOrder, int, mul, offsetOf, substitute, unflatten, type Var, variable, visit } from "../ir/expr.ts";
 import { storageOf } from "../ir/storage.ts";
 import { mapExpressions, type ReduceTask, type Stage, type Store } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
@@ -23,12 +23,31 @@ function atRow(task: ReduceTask, row: Expr): ReduceTask {
   return mapExpressions(task, (e) => substitute(e, values));
 }
 
-/** Writes the reduction of one stage within one invocation; binds its slot. */
-export function serialStage(block: Block, { slot, fn, body }: Stage, loops: (inner: () => void) => void): string {
-  const name = block.fresh();
-  block.line(`var ${name} = ${initialOf(fn, slot.type, block.module)};`);
-  loops(() => block.line(`${name} = ${combine(fn, name, block.value(body))};`));
-  return name;
+/** Writes the reductions of stages of which none needs another's result, in one loop within one invocation; returns their names. */
+function serialStages(block: Block, stages: readonly Stage[], loops: (inner: () => void) => void): string[] {
+  const names = stages.map(({ slot, fn }) => {
+    const name = block.fresh();
+    block.line(`var ${name} = ${initialOf(fn, slot.type, block.module)};`);
+    return name;
+  });
+  loops(() => stages.forEach(({ fn, body }, i) => block.line(`${names[i]} = ${combine(fn, names[i]!, block.value(body))};`)));
+  return names;
+}
+
+/** Stages in groups that can share a loop: none of a group needs the result of another of it. */
+function independent(stages: readonly Stage[]): Stage[][] {
+  const groups: Stage[][] = [];
+  for (const stage of stages) {
+    const group = groups.at(-1);
+    const own = new Set<Expr>(group?.map(({ slot }) => slot));
+    let depends = false;
+    visit([stage.body], (e) => {
+      depends ||= own.has(e);
+    });
+    if (group && !depends) group.push(stage);
+    else groups.push([stage]);
+  }
+  return groups;
 }
 
 /** One invocation a row, loops inside: always right, best for windows and short rows. */
@@ -68,11 +87,10 @@ export function emitThread(task: ReduceTask, config: Config, caps: Caps): Kernel
 
 /** Writes all stages of a row. */
 function reducedRow(block: Block, task: ReduceTask): ReduceTask {
-  for (const stage of task.stages)
-    block.bind(
-      stage.slot,
-      serialStage(block, stage, (body) => block.loops(task.inner, body)),
-    );
+  for (const group of independent(task.stages)) {
+    const names = serialStages(block, group, (body) => block.loops(task.inner, body));
+    group.forEach(({ slot }, i) => block.bind(slot, names[i]!));
+  }
   return task;
 }
 
@@ -145,7 +163,7 @@ export function emitWorkgroup(task: ReduceTask, config: Config, caps: Caps): Ker
     // Booleans are not storable in workgroup arrays that barriers order; they go as u32.
     const isBool = slot.type === "bool";
     module.add(`var<workgroup> ${shared}: array<${isBool ? "u32" : slot.type}, ${size}>;`);
-    const partial = serialStage(block, stage, strided);
+    const [partial] = serialStages(block, [stage], strided) as [string];
     block.line(`${shared}[lane] = ${isBool ? `u32(${partial})` : partial};`);
     block.line("workgroupBarrier();");
     const read = (at: string): string => (isBool ? `(${shared}[${at}] != 0u)` : `${shared}[${at}]`);

@@ -1,5 +1,6 @@
 // Fills the marked points of a shader file: `//# spec` lines give a constant or alias another value, `//# hook` lines give a
-// function another body. Every mark must be filled and every filling must have its mark.
+// function another body, `//# unroll` loops are written out (arrays stay in registers only where no index is computed). Every
+// mark must be filled and every filling must have its mark.
 
 import { internal } from "../util/errors.ts";
 
@@ -11,6 +12,8 @@ export interface Fillings {
 
 const SPEC = /^((?:const|alias) (\w+) = ).*;( *)\/\/# spec$/;
 const HOOK = /^(fn (\w+)\(.*\)(?: -> [\w<>]+)?) \{.*\} *\/\/# hook$/;
+/** A loop over 0u, 1u, … below a literal or a spec, its body on lines of its own. */
+const UNROLL = /^( *)for \(var (\w+) = 0u; \2 < (\w+); \2\+\+\) \{ \/\/# unroll$/;
 
 /** The shader's text with all marks filled. `name` is for the error when they are not. */
 export function specialize(name: string, text: string, { specs, hooks }: Fillings): string {
@@ -21,7 +24,7 @@ export function specialize(name: string, text: string, { specs, hooks }: Filling
     left.delete(mark);
     return value;
   };
-  const lines = text.split("\n").flatMap((line) => {
+  const lines = unroll(name, text.split("\n"), specs).flatMap((line) => {
     const spec = SPEC.exec(line);
     if (spec) {
       const value = take(specs, spec[2]!);
@@ -33,4 +36,24 @@ export function specialize(name: string, text: string, { specs, hooks }: Filling
   });
   if (left.size > 0) throw internal(name, `no mark for ${[...left].join(", ")}`);
   return lines.join("\n");
+}
+
+function unroll(name: string, lines: readonly string[], specs: Fillings["specs"]): string[] {
+  const result: string[] = [];
+  for (let at = 0; at < lines.length; at++) {
+    const loop = UNROLL.exec(lines[at]!);
+    if (!loop) {
+      result.push(lines[at]!);
+      continue;
+    }
+    const [, indent, index, limit] = loop as unknown as [string, string, string, string];
+    const end = lines.indexOf(`${indent}}`, at);
+    const count = /^\d+u$/.test(limit) ? Number.parseInt(limit, 10) : specs[limit];
+    if (end < 0 || typeof count !== "number") throw internal(name, `the loop over ${index} has no end or no known count`);
+    const body = unroll(name, lines.slice(at + 1, end), specs);
+    for (let i = 0; i < count; i++)
+      result.push(`${indent}{`, ...body.map((line) => line.replace(new RegExp(`\\b${index}\\b`, "g"), `${i}u`)), `${indent}}`);
+    at = end;
+  }
+  return result;
 }

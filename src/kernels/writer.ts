@@ -40,7 +40,7 @@ export class Module {
     return this.buffers.get(value)!.name;
   }
 
-  /** A second view of a value that is only read: four f16 or sixteen bytes an item. */
+  /** A second view of a value that is only read: four f16 or f32, or sixteen bytes, an item. */
   vectorBuffer(value: Value): string {
     let name = this.vectors.get(value);
     if (!name) this.vectors.set(value, (name = `v${this.vectors.size}`));
@@ -81,9 +81,10 @@ export class Module {
       const type = atomic ? `atomic<${item === "f32" ? "u32" : item}>` : item;
       return `@group(0) @binding(${i}) var<storage, ${access === "read" ? "read" : "read_write"}> ${name}: array<${type}>;`;
     });
-    for (const [{ dtype }, name] of this.vectors) {
-      const item = `vec4<${dtype === "f16" ? "f16" : "u32"}>`;
-      declarations.push(`@group(0) @binding(${declarations.length}) var<storage, read> ${name}: array<${item}>;`);
+    for (const [value, name] of this.vectors) {
+      const { item } = storageOf(value, this.caps);
+      if (item === "f16") this.features.add("f16");
+      declarations.push(`@group(0) @binding(${declarations.length}) var<storage, read> ${name}: array<vec4<${item}>>;`);
     }
     const params = [...this.dims.values()].map(({ dim }) => dim);
     if (params.length > 0)

@@ -51,11 +51,12 @@ const LONGEST = 64;
 
 /** True when kernels of the task make neighbours of a narrow value in memory at a time, and can store them as one word. */
 function storesWords(task: KernelTask, { value, index, mode, init, when }: Store): boolean {
+  if (!isNarrow(value)) return true;
   if (mode !== "set" || init || when) return false;
   if (task.kind === "map") {
-    const lead = task.stores.find((store) => isNarrow(store.value))!;
+    const lead = task.stores.find((store) => isNarrow(store.value))?.value ?? value;
     const isAll = index.length === task.vars.length && index.every((e, i) => e === task.vars[i]);
-    return isAll && String(value.layout) === String(lead.value.layout);
+    return isAll && String(value.layout) === String(lead.layout);
   }
   if (task.kind === "attention" || dtypeFacts[value.dtype].bytes !== 1) return false;
   if (task.kind === "reduce") {

@@ -160,7 +160,9 @@ export const randoms: readonly Operator[] = [
       const maskType: DType = node.opset < 10 ? value.dtype : "bool";
       const idle = ratio && knownTensor(ratio) && numbersOf(knownTensor(ratio)!)[0] === 0;
       if (!training || idle || intsOf(node, training, "training_mode")[0] === 0) {
-        return [value, node.outputs[1] ? b.map(maskType, value.shape, () => x.constant(scalarOf(maskType), 1)) : undefined];
+        // Before opset 12 the standard leaves the mask open, and onnxruntime clears it.
+        const kept = node.opset < 12 ? 0 : 1;
+        return [value, node.outputs[1] ? b.map(maskType, value.shape, () => x.constant(scalarOf(maskType), kept)) : undefined];
       }
       const mask = keepMask(b, node, value, ratio, seed);
       const rate = ratio ? x.convert(loadScalar(ratio), "f32") : f(0.5);

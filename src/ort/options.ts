@@ -17,6 +17,14 @@ export interface KilnExecutionProvider
   readonly maxEngines?: number;
 }
 
+declare module "onnxruntime-common" {
+  namespace InferenceSession {
+    interface ExecutionProviderOptionMap {
+      kiln: KilnExecutionProvider;
+    }
+  }
+}
+
 const BUILD = [
   "fp16",
   "int8",

@@ -1,5 +1,5 @@
 // Which sizes an engine is built for, from those seen so far: what was always the same is fixed, so that kernels know it;
-// what varied is bounded by a profile that grows in powers of two, so that a sequence that grows by one builds few engines.
+// what varied is bounded by a profile with room to grow, so that a sequence that grows by one builds few engines.
 
 export type Sizes = ReadonlyMap<string, number>;
 
@@ -33,7 +33,7 @@ export class SizeHistory {
     const varied = (name: string): boolean => this.spans.get(name)!.least !== this.spans.get(name)!.most;
     const bounds = (name: string, opt: number): Bounds => {
       const { least, most } = this.spans.get(name)!;
-      return { min: Math.min(least, 1), opt, max: 2 ** Math.ceil(Math.log2(most)) };
+      return { min: Math.min(least, 1), opt, max: 2 ** (1 + Math.ceil(Math.log2(most))) };
     };
     return {
       fixed: new Map([...sizes].filter(([name]) => !varied(name))),

@@ -480,6 +480,16 @@ export const runRefused = (cause: string): KilnError =>
   );
 export const badProfile = (profile: string, input: string, what: string, cause?: string): KilnError =>
   error("K612", "bad-profile", `${profile}, input "${input}"`, what, cause);
+/** `done` of `total` kernels were chosen. */
+export const interrupted = (done: number, total: number): KilnError =>
+  error(
+    "K613",
+    "interrupted",
+    "build",
+    `stopped while measuring, after ${done} of ${total} kernels`,
+    undefined,
+    "what was measured is in the timing cache: the same build goes on from there",
+  );
 
 // --- K7xx: calibration ---------------------------------------------------------------------------------------------------
 

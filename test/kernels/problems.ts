@@ -21,6 +21,7 @@ import {
 } from "../../src/ir/expr.ts";
 import { Lowering } from "../../src/ir/lower.ts";
 import { isKernelTask, type KernelTask } from "../../src/ir/task.ts";
+import { tensor } from "../../src/ir/tensor.ts";
 import { type DType, scalarOf } from "../../src/ir/types.ts";
 import { makeValue, type Value } from "../../src/ir/value.ts";
 
@@ -40,7 +41,7 @@ function only(b: Lowering): KernelTask {
   return task;
 }
 
-function gemm(name: string, dtype: DType, batch: readonly Dim[], m: Dim, n: Dim, k: Dim, transposed = false): Problem {
+export function gemm(name: string, dtype: DType, batch: readonly Dim[], m: Dim, n: Dim, k: Dim, transposed = false): Problem {
   const b = new Lowering(name);
   const left = value("a", dtype, [...batch, m, k]);
   const right = value("b", dtype, transposed ? [n, k] : [k, n]);
@@ -92,28 +93,44 @@ function byteConv(name: string, x: readonly Dim[], w: readonly number[], groups:
   return { name, task: only(b) };
 }
 
-interface ConvCase {
+export interface ConvCase {
   readonly dtype?: DType;
   readonly x: readonly Dim[];
   readonly w: readonly number[];
   readonly stride?: number;
   readonly pad?: number;
   readonly groups?: number;
+  readonly dilation?: number;
   readonly last?: boolean;
+  /** Weights that are known when the engine is built. */
+  readonly constant?: boolean;
 }
 
-function conv(name: string, { dtype = "f32", x, w, stride = 1, pad = 0, groups = 1, last = false }: ConvCase): Problem {
+/** Numbers in [-0.5, 0.5) that are the same every time. */
+export function numbers(count: number, seed = 1): number[] {
+  let state = seed;
+  return Array.from({ length: count }, () => {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    return state / 2 ** 32 - 0.5;
+  });
+}
+
+export function conv(name: string, problem: ConvCase): Problem {
+  const { dtype = "f32", x, w, stride = 1, pad = 0, groups = 1, dilation = 1, last = false, constant: known = false } = problem;
   const b = new Lowering(name);
   const rank = x.length - 2;
   const axes = Array.from({ length: rank }, (_, i) => i + 2);
   const input = value("x", dtype, x, last ? [0, ...axes, 1] : undefined);
   const weights = value("w", dtype, w, last ? [...axes, 1, 0] : undefined);
-  const out = x.slice(2).map((dim, i) => Math.floor(((typeof dim === "number" ? dim : 9) + 2 * pad - w[i + 2]!) / stride) + 1);
+  if (known) weights.data = tensor(dtype, w, numbers(w.reduce((a, e) => a * e, 1)));
+  const out = x
+    .slice(2)
+    .map((dim, i) => Math.floor(((typeof dim === "number" ? dim : 9) + 2 * pad - dilation * (w[i + 2]! - 1) - 1) / stride) + 1);
   const made = b.conv(
     dtype,
     input,
     weights,
-    { groups, strides: axes.map(() => stride), dilations: axes.map(() => 1), pads: axes.map(() => pad), out },
+    { groups, strides: axes.map(() => stride), dilations: axes.map(() => dilation), pads: axes.map(() => pad), out },
     undefined,
     (acc) => (acc.type === "f32" ? maximum(acc, float(0)) : acc),
   );
@@ -227,6 +244,17 @@ export const PROBLEMS: readonly Problem[] = [
   conv("conv grouped f16", { dtype: "f16", x: [1, 32, 8, 8], w: [32, 16, 3, 3], pad: 1, groups: 2, last: true }),
   conv("conv 1d", { x: [2, 5, 30], w: [7, 5, 5], pad: 2 }),
   conv("conv 3d", { x: [1, 2, 6, 7, 8], w: [4, 2, 3, 3, 3], pad: 1 }),
+  conv("conv 3x3 known", { x: [1, 20, 10, 11], w: [24, 20, 3, 3], pad: 1, last: true, constant: true }),
+  conv("conv 3x3 known f16", { dtype: "f16", x: [1, 32, 8, 8], w: [32, 32, 3, 3], pad: 1, last: true, constant: true }),
+  conv("conv 3x3 known grouped", { x: [2, 12, 9, 9], w: [16, 6, 3, 3], groups: 2, constant: true }),
+  conv("conv 1x3 known", { x: [1, 16, 7, 9], w: [16, 16, 1, 3], pad: 1, constant: true }),
+  conv("conv 7x7 known", { x: [1, 16, 17, 20], w: [20, 16, 7, 7], pad: 3, last: true, constant: true }),
+  conv("conv 3 channels known", { x: [1, 3, 15, 14], w: [16, 3, 3, 3], stride: 2, pad: 1, constant: true }),
+  conv("conv depthwise large", { x: [1, 6, 12, 11], w: [6, 1, 9, 9], pad: 4, groups: 6, last: true }),
+  gemm("gemm few rows", "f32", [2], 3, 36, 70),
+  gemm("gemm deep", "f32", [], 8, 16, 1024),
+  conv("conv 1d known", { x: [2, 16, 30], w: [16, 16, 5], pad: 2, constant: true }),
+  conv("conv symbolic known", { x: [N, 8, 9, 9], w: [8, 8, 3, 3], pad: 1, constant: true }),
   bytes("bytes", [64, 96, 128], "i8", 0, true),
   bytes("bytes odd", [35, 37, 39], "u8", 3, false),
   bytes("bytes symbolic", [N, 24, 32], "u8", 128, true),

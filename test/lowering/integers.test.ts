@@ -1,9 +1,10 @@
 // Integer execution of quantized products: what is quantized sums integers and is rounded once, bit for bit as plain integer
 // arithmetic gives it, whichever tactic runs it.
 
+import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { Candidate } from "../../src/autotuner/tune.ts";
-import { candidatesOf } from "../../src/autotuner/tune.ts";
+import type { Candidate } from "../../src/autotuner/candidates.ts";
+import { candidatesOf } from "../../src/autotuner/candidates.ts";
 import { Engine } from "../../src/engine/engine.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { importModel } from "../../src/importer/import.ts";
@@ -13,6 +14,7 @@ import { numbersOf, scalarTensor, type Tensor, tensor } from "../../src/ir/tenso
 import type { DType } from "../../src/ir/types.ts";
 import { fuse } from "../../src/lowering/fuse.ts";
 import { sumIntegers } from "../../src/lowering/integers.ts";
+import { chooseLayouts } from "../../src/lowering/layout.ts";
 import { lowerGraph } from "../../src/lowering/lower.ts";
 import { foldScales } from "../../src/lowering/scales.ts";
 import { decideStorage } from "../../src/lowering/storage.ts";
@@ -44,24 +46,32 @@ function programOf({ inputs, constants, nodes }: Network, { caps }: Device): Pro
   });
   const lowered = sumIntegers(lowerGraph(runPasses(importModel(onnx))));
   const program = foldScales(fuse(lowered, caps, { enabled: true, take: () => true, disable: [] }));
+  chooseLayouts(program);
   decideStorage(program.tasks);
   return program;
 }
 
-/** The output by each tactic that can run the network's product. */
-async function resultsOf(network: Network, device: Device): Promise<{ tactic: string; values: number[] }[]> {
+/** The output by each tactic that can run the network's first product; of dot4 both with and without the device's instruction. */
+async function resultsOf(network: Network, device: Device, only = /./): Promise<{ tactic: string; values: number[] }[]> {
   const program = programOf(network, device);
   const tasks = program.tasks.filter(isKernelTask);
   expect(tasks.length).toBe(program.tasks.length);
+  const withDot4 = { caps: { ...device.caps, dot4: true } };
   const product = tasks.find(({ kind }) => kind === "conv" || kind === "gemm")!;
   expect((product as { acc: { type: string } }).acc.type).toBe("i32");
   // Of each tactic the candidate with the shortest text: a software driver compiles for seconds.
   const size = ({ kernel }: Candidate): number => kernel.steps.reduce((sum, { wgsl }) => sum + wgsl.length, 0);
   const shortest = new Map<string, Candidate>();
-  for (const candidate of candidatesOf(product, device)) {
-    const best = shortest.get(candidate.tactic);
-    if (!best || size(candidate) < size(best)) shortest.set(candidate.tactic, candidate);
-  }
+  for (const [device_, word] of [
+    [device, ""],
+    [withDot4, " in hardware"],
+  ] as const)
+    for (const candidate of candidatesOf(product, device_)) {
+      const name = candidate.tactic.includes("dot4") ? `${candidate.tactic}${word}` : candidate.tactic;
+      if (!only.test(name)) continue;
+      const best = shortest.get(name);
+      if (!best || size(candidate) < size(best)) shortest.set(name, candidate);
+    }
   const results = [];
   for (const [tactic, candidate] of shortest) {
     const choices = new Map<KernelTask, Candidate>(
@@ -104,6 +114,9 @@ interface ConvCase {
   readonly channels: readonly [number, number];
   readonly bias: boolean;
   readonly relu: boolean;
+  /** Quantizes a float input, and ends with a pool: what the convolution reads and writes are values of the network's own. */
+  readonly inside: boolean;
+  readonly seed: number;
 }
 
 /** DequantizeLinear of x and w → Conv → Relu → QuantizeLinear, and what integers make of it. */
@@ -119,8 +132,10 @@ function convNetwork({
   channels: [ic, oc],
   bias,
   relu,
+  inside,
+  seed,
 }: ConvCase): { network: Network; expected: number[] } {
-  const next = generator(ic * 31 + oc * 7 + kernel);
+  const next = generator(seed);
   const size = 9;
   const perGroup = ic / groups;
   const [low, high] = type === "u8" ? [0, 255] : [-128, 127];
@@ -131,7 +146,15 @@ function convNetwork({
   const sw = Array.from({ length: oc }, () => Math.fround(0.001 + 0.01 * next()));
   const unit = sw.map((scale) => Math.fround(sx * scale));
   const network: Network = {
-    inputs: { x },
+    inputs: inside
+      ? {
+          xr: tensor(
+            "f32",
+            x.shape,
+            numbersOf(x).map((value) => sx * (value - zero)),
+          ),
+        }
+      : { x },
     constants: {
       sx: scalar(sx),
       zx: scalarTensor(type, zero),
@@ -155,6 +178,7 @@ function convNetwork({
         : {}),
     },
     nodes: [
+      ...(inside ? [{ op: "QuantizeLinear", inputs: ["xr", "sx", "zx"], outputs: ["x"] }] : []),
       { op: "DequantizeLinear", inputs: ["x", "sx", "zx"], outputs: ["xf"] },
       { op: "DequantizeLinear", inputs: ["w", "sw", "zw"], outputs: ["wf"], attributes: { axis: 0 } },
       ...(bias ? [{ op: "DequantizeLinear", inputs: ["b", "sb", "zb"], outputs: ["bf"], attributes: { axis: 0 } }] : []),
@@ -165,7 +189,8 @@ function convNetwork({
         attributes: { group: groups, strides: [stride, stride], dilations: [dilation, dilation], pads: [pad, pad, pad, pad] },
       },
       ...(relu ? [{ op: "Relu", inputs: ["c"], outputs: ["r"] }] : []),
-      { op: "QuantizeLinear", inputs: [relu ? "r" : "c", "sy", "zy"], outputs: ["y"] },
+      { op: "QuantizeLinear", inputs: [relu ? "r" : "c", "sy", "zy"], outputs: [inside ? "q" : "y"] },
+      ...(inside ? [{ op: "MaxPool", inputs: ["q"], outputs: ["y"], attributes: { kernel_shape: [2, 2] } }] : []),
     ],
   };
   const [xs, ws, bs] = [x, w, b].map(numbersOf) as [number[], number[], number[]];
@@ -189,11 +214,23 @@ function convNetwork({
           const real = Math.fround(Math.fround(sum) * Math.fround(unit[o]! / sy));
           expected.push(clamp(roundEven(relu ? Math.max(0, real) : real) + outZero, type));
         }
-  return { network, expected };
+  return { network, expected: inside ? pooled(expected, out) : expected };
+}
+
+/** The largest of each 2 x 2 of every plane. */
+function pooled(values: readonly number[], size: number): number[] {
+  const results: number[] = [];
+  for (let plane = 0; plane < values.length; plane += size * size)
+    for (let i = 0; i + 1 < size; i++)
+      for (let j = 0; j + 1 < size; j++)
+        results.push(Math.max(...[0, 1, size, size + 1].map((step) => values[plane + i * size + j + step]!)));
+  return results;
 }
 
 describe("convolution", () => {
   const base: ConvCase = {
+    inside: false,
+    seed: 1,
     type: "i8",
     zero: 0,
     outZero: 0,
@@ -213,8 +250,53 @@ describe("convolution", () => {
     "grouped, dilated": { groups: 2, dilation: 2, pad: 2, channels: [6, 4] },
     depthwise: { groups: 6, channels: [6, 6], type: "u8", zero: 3, outZero: 128 },
     "1 x 1": { kernel: 1, pad: 0, channels: [13, 5] },
+    "words of channels": { inside: true, channels: [16, 8] },
+    "words of channels, depthwise": { inside: true, groups: 8, channels: [8, 8], type: "u8", zero: 7 },
   };
   for (const [name, change] of Object.entries(cases)) exact(name, () => convNetwork({ ...base, ...change }));
+
+  it("stores whole words of channels inside of a network", async (task) => {
+    if (!device) return task.skip();
+    const { network } = convNetwork({ ...base, inside: true, channels: [16, 8] });
+    const tactics = (await resultsOf(network, device)).map(({ tactic }) => tactic);
+    expect(tactics.sort()).toEqual([
+      "conv.direct",
+      "conv.dot4",
+      "conv.dot4 in hardware",
+      "conv.dot4-blocked",
+      "conv.dot4-blocked in hardware",
+    ]);
+  });
+
+  it("at random", async (task) => {
+    if (!device) return task.skip();
+    const open = device;
+    const drawn: fc.Arbitrary<ConvCase> = fc
+      .record({
+        type: fc.constantFrom("i8", "u8"),
+        zero: fc.integer({ min: 0, max: 127 }),
+        outZero: fc.integer({ min: 0, max: 127 }),
+        groups: fc.constantFrom(1, 2, 4),
+        perGroup: fc.tuple(fc.constantFrom(1, 3, 4, 8), fc.constantFrom(1, 2, 4, 6)),
+        stride: fc.constantFrom(1, 2),
+        dilation: fc.constantFrom(1, 2),
+        pad: fc.constantFrom(0, 1),
+        kernel: fc.constantFrom(1, 2, 3),
+        bias: fc.boolean(),
+        relu: fc.boolean(),
+        inside: fc.boolean(),
+        seed: fc.nat(),
+      })
+      .map(({ perGroup: [ic, oc], groups, ...rest }) => ({ ...rest, groups, channels: [groups * ic, groups * oc] }));
+    await fc.assert(
+      fc.asyncProperty(drawn, async (made) => {
+        const { network, expected } = convNetwork(made);
+        for (const { tactic, values } of await resultsOf(network, open, /direct|dot4|depthwise/))
+          expect(values, tactic).toEqual(expected);
+      }),
+      { numRuns: 4, endOnFailure: true },
+    );
+  }, 240_000);
 });
 
 describe("matrix product", () => {

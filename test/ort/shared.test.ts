@@ -59,7 +59,7 @@ const MODELS: Readonly<Record<string, Script>> = {
   "mnist-cntk/mnist.onnx": runsOf([1, 1, 28, 28]),
   "squeezenet-fp16/squeezenet_fp32_opset13.onnx": runsOf([1, 3, 224, 224]),
   "super-resolution/pytorch_super_resolution.onnx": runsOf([1, 1, 224, 224], [2, 1, 224, 224]),
-  "cifar10-vit/pgd_2_3_16.onnx": runsOf([1, 3, 32, 32], [5, 3, 32, 32], [3, 3, 32, 32]),
+  "cifar10-resnet/resnet_2b.onnx": runsOf([1, 3, 32, 32]),
   "stories260k/stories260k_kvcache_dynamic.onnx": tell([1, 403, 407], 6),
 };
 

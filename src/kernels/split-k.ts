@@ -1,0 +1,88 @@
+// Products whose depth is shared out over the grid: each slice of it makes partial sums of all results, which a second kernel
+// adds. For few results of long sums, which leave most of a GPU idle otherwise.
+
+import { type Dim, floorDiv, isStatic, product } from "../ir/dims.ts";
+import { add, type Expr, int, load, mul, slot, substitute, variable } from "../ir/expr.ts";
+import type { ConvTask, GemmTask, ReduceTask } from "../ir/task.ts";
+import { makeValue, type Value } from "../ir/value.ts";
+import type { Caps } from "../util/caps.ts";
+import { emitProduct, fitsBuffers, inTurn, productConfigs } from "./chain.ts";
+import { asGemm, storesElements } from "./product.ts";
+import { reduceThread } from "./reduce.ts";
+import { type Config, type Kernel, tactic } from "./tactic.ts";
+
+const SLICES = [4, 8, 2, 16, 32] as const;
+/** Terms of a slice at the least. */
+const LEAST = 64;
+const PRODUCTS = 2;
+/** Results that keep a large GPU busy without. */
+const ENOUGH = 500_000;
+
+const sizeOr = (dim: Dim): number => (isStatic(dim) ? dim : 64);
+const slicesOf = (depth: Dim): number[] =>
+  SLICES.filter((slices) => isStatic(depth) && depth % slices === 0 && depth / slices >= LEAST);
+const depthOf = (task: GemmTask | ConvTask): Dim =>
+  task.kind === "gemm" ? task.k.extent : product([task.ic, ...task.kernel].map(({ extent }) => extent));
+
+const applicable = (task: GemmTask | ConvTask, caps: Caps): boolean =>
+  task.acc.type === "f32" &&
+  storesElements(task, caps) &&
+  slicesOf(depthOf(task)).length > 0 &&
+  (task.kind === "gemm" || isStatic(task.oc.extent));
+
+const likelihood = (task: GemmTask | ConvTask, caps: Caps): number => {
+  const { batch, m, n, k } = asGemm(task);
+  const results = sizeOr(product([...batch, m, n].map(({ extent }) => extent)));
+  return caps.tier === "core" || results > ENOUGH || sizeOr(k.extent) < 512 ? 0.05 : results < ENOUGH / 8 ? 0.75 : 0.4;
+};
+
+function* candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
+  const whole = asGemm(task);
+  const lists = slicesOf(whole.k.extent).map((slices) => {
+    const { gemm, partial } = stepsOf(whole, slices);
+    const configs = fitsBuffers([partial], caps) ? [...productConfigs(gemm, caps, PRODUCTS)] : [];
+    return configs.map((config): Config => ({ parts: slices, ...config }));
+  });
+  // The best product at every number of slices before the second best at any.
+  for (let i = 0; i < PRODUCTS; i++) for (const list of lists) if (list[i]) yield list[i];
+}
+
+function emit(task: GemmTask | ConvTask, { parts, ...config }: Config, caps: Caps): Kernel {
+  const { gemm, sum, partial } = stepsOf(asGemm(task), parts as number);
+  return inTurn([emitProduct(gemm, config, caps), reduceThread.emit(sum, { size: 64 }, caps)], [partial]);
+}
+
+function stepsOf(whole: GemmTask, slices: number): { gemm: GemmTask; sum: ReduceTask; partial: Value } {
+  const { batch, m, n, acc, stores, name, origins } = whole;
+  const depth = floorDiv(whole.k.extent, slices);
+  const [s, k] = [variable("s", slices), variable("k", depth)];
+  const within = (e: Expr): Expr => substitute(e, new Map<Expr, Expr>([[whole.k, add(mul(s, int(depth)), k)]]));
+  const results = [...batch, m, n];
+  const partial = makeValue(`${name}.partial`, "f32", [slices, ...results.map(({ extent }) => extent)]);
+  const own = slot("acc", "f32");
+  return {
+    partial,
+    gemm: {
+      ...whole,
+      batch: [s, ...batch],
+      k,
+      a: within(whole.a),
+      b: within(whole.b),
+      acc: own,
+      stores: [{ value: partial, index: [s, ...results], expr: own, mode: "set" }],
+    },
+    sum: {
+      kind: "reduce",
+      name,
+      origins,
+      vars: results,
+      inner: [s],
+      stages: [{ slot: acc, fn: "sum", body: load(partial, [s, ...results]) }],
+      each: false,
+      stores,
+    },
+  };
+}
+
+export const gemmSplitK = tactic("gemm", { name: "gemm.split-k", applicable, likelihood, candidates, emit });
+export const convSplitK = tactic("conv", { name: "conv.split-k", applicable, likelihood, candidates, emit });

@@ -1,0 +1,237 @@
+// Convolution by Winograd's minimal filtering in three steps: tiles of the input transformed, a product of channels for each
+// point of the transform, results transformed back. Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", 2016;
+// here over any number of spatial axes, along each of which a kernel of r taps is F(m, r) and one of a single tap nothing.
+
+import { type Dim, isStatic, product } from "../ir/dims.ts";
+import { add, type Expr, flatten, float, int, load, mul, slot, sub, unary, type Var, variable, variables } from "../ir/expr.ts";
+import type { ConvTask, GemmTask, MapTask, ReduceTask } from "../ir/task.ts";
+import { makeValue, type Value } from "../ir/value.ts";
+import type { Caps } from "../util/caps.ts";
+import { emitProduct, fitsBuffers, inTurn, productConfigs } from "./chain.ts";
+import { type Filter, filterOf, MOST_POINTS } from "./cook-toom.ts";
+import { mapElement } from "./map.ts";
+import { constantWeights, type Packed, packed } from "./packing.ts";
+import { storesElements } from "./product.ts";
+import { reduceThread } from "./reduce.ts";
+import { type Config, type Kernel, tactic } from "./tactic.ts";
+import { inputAt, isHalf, storesAt, tilesOf } from "./tiles.ts";
+
+/** Points of a transform beyond which a tile no longer fits registers. */
+const MOST_TILE = 64;
+/** Configurations of the product that are tried with each size of the transform. */
+const PRODUCTS = 4;
+const sizeOr = (dim: Dim): number => (isStatic(dim) ? dim : 64);
+
+/** One transform an axis. */
+export function filtersOf({ kernel }: Pick<ConvTask, "kernel">, outputs: number): readonly Filter[] {
+  return kernel.map(({ extent }) => filterOf(extent === 1 ? 1 : outputs, extent as number));
+}
+
+const outputsOf = ({ a }: Filter): number => a.length;
+const pointsOf = ({ b }: Filter): number => b.length;
+const sizeOf = (filters: readonly Filter[]): number => filters.reduce((size, filter) => size * pointsOf(filter), 1);
+
+/** Whether F(outputs, r) exists for the task's kernel. */
+function fits({ kernel }: ConvTask, outputs: number): boolean {
+  const sizes = kernel.map(({ extent }) => (extent === 1 ? 1 : outputs + (extent as number) - 1));
+  return sizes.every((size) => size <= MOST_POINTS) && sizes.reduce((a, b) => a * b, 1) <= MOST_TILE;
+}
+
+/** True for what Winograd's algorithm can do: steps of 1, kernels of 2 to 5 taps, channels to sum, weights known when the engine is built. */
+export const isWinograd = (task: ConvTask, caps: Caps): boolean =>
+  task.acc.type === "f32" &&
+  storesElements(task, caps) &&
+  sizeOr(task.ic.extent) >= 4 &&
+  [...task.strides, ...task.dilations].every((step) => step === 1) &&
+  task.kernel.every(({ extent }) => isStatic(extent) && extent <= 5) &&
+  task.kernel.some(({ extent }) => extent !== 1) &&
+  constantWeights(task) !== undefined;
+
+export const convWinograd = tactic("conv", {
+  name: "conv.winograd",
+  applicable: isWinograd,
+  likelihood: (task, caps) => {
+    const channels = Math.min(sizeOr(task.ic.extent), sizeOr(task.oc.extent) / task.groups);
+    const positions = product([task.batch, ...task.out].map(({ extent }) => extent));
+    return channels < 16 || task.kernel.length > 2
+      ? 0.1
+      : caps.tier !== "core" && channels >= 64 && sizeOr(positions) >= 128
+        ? 0.85
+        : 0.5;
+  },
+  *candidates(task, caps) {
+    for (const outputs of [4, 2, 6]) {
+      if (!fits(task, outputs)) continue;
+      // Transforms of larger tiles multiply magnitudes by up to a hundred: f16 would overflow where the layer does not.
+      for (const half of isHalf(task) && caps.f16 && outputs === 2 ? [true, false] : [false]) {
+        const { gemm, weights, between } = stepsOf(task, outputs, half);
+        if (!fitsBuffers([...between, weights.value], caps)) continue;
+        for (const config of productConfigs(gemm, caps, PRODUCTS)) yield { outputs, half, ...config };
+      }
+    }
+  },
+  emit: emitWinograd,
+});
+
+function emitWinograd(task: ConvTask, { outputs, half, ...config }: Config, caps: Caps): Kernel {
+  const { input, gemm, output, between, weights } = stepsOf(task, outputs as number, half as boolean);
+  const kernels = [
+    mapElement.emit(input, { size: 64 }, caps),
+    emitProduct(gemm, config, caps),
+    reduceThread.emit(output, { size: 64 }, caps),
+  ];
+  return inTurn(kernels, between, [weights]);
+}
+
+interface Steps {
+  readonly input: MapTask;
+  readonly gemm: GemmTask;
+  /** Sums over nothing: stages name what all of a tile's stores are made of. */
+  readonly output: ReduceTask;
+  readonly between: readonly Value[];
+  readonly weights: Packed;
+}
+
+function stepsOf(task: ConvTask, outputs: number, half: boolean): Steps {
+  const filters = filtersOf(task, outputs);
+  const points = sizeOf(filters);
+  const dtype = half ? "f16" : "f32";
+  const sizes = filters.map(outputsOf);
+  const { shape: tileShape, count: tiles } = tilesOf(task, sizes);
+  const [depth, width] = [task.ic.extent as number, task.oc.extent as number];
+  const channels = depth * task.groups;
+  const perGroup = width / task.groups;
+  const transformed = makeValue(`${task.name}.tiles`, dtype, [points, tiles, channels]);
+  const sums = makeValue(`${task.name}.sums`, "f32", [points, tiles, width]);
+  const weights = winogradWeights(task, filters, dtype);
+  const common = { name: task.name, origins: task.origins };
+
+  const tileVars = (): { b: Var; t: readonly Var[]; tile: Expr } => {
+    const [b, ...t] = variables("t", tileShape) as [Var, ...Var[]];
+    return { b, t, tile: flatten([b, ...t], tileShape) };
+  };
+  const from = tileVars();
+  const c = variable("c", channels);
+  const grid = gridOf(filters.map(pointsOf)).map((at) => inputAt(task, sizes, from.b, from.t, c, at.map(int)));
+  const input: MapTask = {
+    kind: "map",
+    ...common,
+    vars: [from.b, ...from.t, c],
+    stores: alongAxes(
+      grid,
+      filters.map(({ b }) => b),
+      combineExpressions,
+    ).map((expr, point) => ({
+      value: transformed,
+      index: [int(point), from.tile, c],
+      expr,
+      mode: "set",
+    })),
+  };
+
+  const [p, g] = [variable("p", points), variable("g", task.groups)];
+  const [m, n, k] = [variable("m", tiles), variable("n", perGroup), variable("k", depth)];
+  const acc = slot("acc", "f32");
+  const inGroup = (e: Var, size: number): Expr => (task.groups === 1 ? e : add(mul(g, int(size)), e));
+  const gemm: GemmTask = {
+    kind: "gemm",
+    ...common,
+    batch: task.groups === 1 ? [p] : [p, g],
+    m,
+    n,
+    k,
+    a: load(transformed, [p, m, inGroup(k, depth)]),
+    b: load(weights.value, [p, k, inGroup(n, perGroup)]),
+    acc,
+    stores: [{ value: sums, index: [p, m, inGroup(n, perGroup)], expr: acc, mode: "set" }],
+  };
+
+  const to = tileVars();
+  const oc = variable("oc", width);
+  const products = gridOf(filters.map(pointsOf)).map((_, point) => load(sums, [int(point), to.tile, oc]));
+  const results = alongAxes(
+    products,
+    filters.map(({ a }) => a),
+    combineExpressions,
+  );
+  const slots = results.map((_, i) => slot(`y${i}`, "f32"));
+  const output: ReduceTask = {
+    kind: "reduce",
+    ...common,
+    vars: [to.b, ...to.t, oc],
+    inner: [],
+    stages: results.map((body, i) => ({ slot: slots[i]!, fn: "sum", body })),
+    each: false,
+    stores: gridOf(sizes).flatMap((at, i) => storesAt(task, sizes, to.b, to.t, oc, at.map(int), slots[i]!)),
+  };
+  return { input, gemm, output, between: [transformed, sums], weights };
+}
+
+/** Every index of a grid, row-major. */
+export const gridOf = (sizes: readonly number[]): number[][] =>
+  sizes.reduce<number[][]>((all, size) => all.flatMap((at) => Array.from({ length: size }, (_, i) => [...at, i])), [[]]);
+
+/** The weights at every point: [points, input channels of a group, output channels]. */
+export function winogradWeights(task: ConvTask, filters: readonly Filter[], dtype: "f32" | "f16"): Packed {
+  const { value } = constantWeights(task)!;
+  const [oc, ic] = [task.oc.extent as number, task.ic.extent as number];
+  const points = sizeOf(filters);
+  const matrices = filters.map(({ g }) => g);
+  const taps = matrices.reduce((count, [row]) => count * row!.length, 1);
+  const how = `winograd${filters.map(outputsOf).join("x")}`;
+  return packed(value, how, dtype, [points, ic, oc], (read, target) => {
+    for (let o = 0; o < oc; o++) {
+      for (let c = 0; c < ic; c++) {
+        const from = (o * ic + c) * taps;
+        const kernel = Array.from({ length: taps }, (_, tap) => read(from + tap));
+        alongAxes(kernel, matrices, combineNumbers).forEach((e, point) => {
+          target[(point * ic + c) * oc + o] = e;
+        });
+      }
+    }
+  });
+}
+
+/** A grid with matrix i applied along axis i. */
+export function alongAxes<T>(
+  grid: readonly T[],
+  matrices: readonly (readonly (readonly number[])[])[],
+  combine: (row: readonly number[], terms: readonly T[]) => T,
+): readonly T[] {
+  let result = grid;
+  const sizes = matrices.map(([row]) => row!.length);
+  matrices.forEach((matrix, axis) => {
+    const length = sizes[axis]!;
+    const step = sizes.slice(axis + 1).reduce((a, b) => a * b, 1);
+    const next: T[] = [];
+    for (let outer = 0; outer < result.length; outer += length * step)
+      for (const row of matrix)
+        for (let inner = 0; inner < step; inner++)
+          next.push(
+            combine(
+              row,
+              row.map((_, i) => result[outer + i * step + inner]!),
+            ),
+          );
+    sizes[axis] = matrix.length;
+    result = next;
+  });
+  return result;
+}
+
+const combineNumbers = (row: readonly number[], terms: readonly number[]): number => {
+  let sum = 0;
+  for (let i = 0; i < row.length; i++) sum += row[i]! * terms[i]!;
+  return sum;
+};
+
+/** Σ row·terms without what is multiplied by 0; positive terms first, so that most signs are subtractions. */
+export function combineExpressions(row: readonly number[], terms: readonly Expr[]): Expr {
+  const used = row.flatMap((factor, i) => (factor === 0 ? [] : [{ factor, term: terms[i]! }]));
+  const sorted = [...used.filter(({ factor }) => factor > 0), ...used.filter(({ factor }) => factor < 0)];
+  const scaled = (factor: number, term: Expr): Expr => (factor === 1 ? term : mul(float(factor), term));
+  return sorted.reduce<Expr | undefined>((sum, { factor, term }) => {
+    if (!sum) return factor === -1 ? unary("neg", term) : scaled(factor, term);
+    return factor < 0 ? sub(sum, scaled(-factor, term)) : add(sum, scaled(factor, term));
+  }, undefined)!;
+}

@@ -1,0 +1,152 @@
+// Candidates of every tactic of products and convolutions run on the device, over random problems, against the interpreter.
+
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { budgetOf, deviationOf } from "../../src/autotuner/accuracy.ts";
+import { Rig } from "../../src/autotuner/rig.ts";
+import { Memory } from "../../src/gpu/buffers.ts";
+import type { Device } from "../../src/gpu/device.ts";
+import { PipelineCache } from "../../src/gpu/pipelines.ts";
+import { interpret, type Tensors } from "../../src/ir/interpret.ts";
+import { constantBytes, fromDevice, storageOf } from "../../src/ir/storage.ts";
+import { readsOf, writesOf } from "../../src/ir/task.ts";
+import { numbersOf, sizeOf, tensor } from "../../src/ir/tensor.ts";
+import type { Value } from "../../src/ir/value.ts";
+import { tacticsFor } from "../../src/kernels/index.ts";
+import type { Kernel } from "../../src/kernels/tactic.ts";
+import { openNodeDevice } from "../../src/node-device.ts";
+import { conv, gemm, numbers, PROBLEMS, type Problem } from "./problems.ts";
+
+let device: Device;
+let memory: Memory;
+beforeAll(async () => {
+  device = await openNodeDevice();
+  memory = new Memory(device);
+});
+afterAll(() => {
+  memory.dispose();
+  device.destroy();
+});
+
+/** Symbols of the problems stand for this. */
+const SIZES = new Map([["N", 3]]);
+/** Candidates of a tactic that are looked at for one problem; the one of the shortest text is run: software drivers compile for seconds. */
+const CANDIDATES = 3;
+const textOf = ({ steps }: Kernel): number => steps.reduce((sum, { wgsl }) => sum + wgsl.length, 0);
+/** What transforms in f16 or over many points may lose beyond a layer's budget: the tuner then drops them. */
+const LOSSY = 10;
+
+async function check({ name, task }: Problem, seed: number): Promise<string[]> {
+  const given: Tensors = new Map();
+  for (const value of readsOf(task)) {
+    const shape = value.shape.map((dim) => (typeof dim === "number" ? dim : SIZES.get("N")!));
+    if (!value.data) given.set(value, tensor(value.dtype, shape, numbers(sizeOf(shape), seed)));
+  }
+  const tensors: Tensors = new Map(given);
+  interpret([task], tensors, new Map(SIZES), () => []);
+  const inMemory = (value: Value): number[] => {
+    const storage = storageOf(value, device.caps);
+    const result = tensors.get(value)!;
+    const bytes = new Uint8Array(constantBytes(value, result, storage));
+    return numbersOf(fromDevice(bytes, value.dtype, result.shape, storage));
+  };
+  const expected = writesOf(task).map(inMemory);
+  const rig = new Rig(device, memory, new PipelineCache(device), SIZES, task, given);
+  const ran: string[] = [];
+  try {
+    for (const tactic of tacticsFor(task, device.caps)) {
+      const candidates = [...tactic.candidates(task, device.caps)];
+      const picked = Array.from({ length: Math.min(CANDIDATES, candidates.length) }, (_, i) => {
+        const config = candidates[(seed + Math.floor((i * candidates.length) / CANDIDATES)) % candidates.length]!;
+        return { config, kernel: tactic.emit(task, config, device.caps) };
+      });
+      if (picked.length === 0) continue;
+      const { config, kernel } = picked.reduce((a, b) => (textOf(b.kernel) < textOf(a.kernel) ? b : a));
+      const ready = await rig.prepare(kernel);
+      const { rms, peak } = deviationOf(await rig.run(ready), expected);
+      ready.dispose();
+      const label = `${name}: ${tactic.name} ${JSON.stringify(config)} rms ${rms} peak ${peak}`;
+      const budget = budgetOf(task) * (config.half === true || config.outputs === 6 ? LOSSY : 1);
+      expect(rms, label).toBeLessThanOrEqual(budget);
+      expect(peak, label).toBeLessThanOrEqual(6 * budget);
+      ran.push(tactic.name);
+    }
+  } finally {
+    rig.dispose();
+  }
+  return ran;
+}
+
+/** The problems that reach every tactic of products and convolutions in f32 and f16; the others are compiled only. */
+const RUN: ReadonlySet<string> = new Set([
+  "gemm",
+  "gemm f16 odd",
+  "gemm few rows",
+  "gemm deep",
+  "conv 3x3 known",
+  "conv 3x3 known f16",
+  "conv 3x3 known grouped",
+  "conv 1x3 known",
+  "conv 7x7 known",
+  "conv 3 channels known",
+  "conv depthwise large",
+  "conv symbolic known",
+]);
+
+describe("the problems", () => {
+  test.each(PROBLEMS.filter(({ name }) => RUN.has(name)).map((problem) => [problem.name, problem] as const))(
+    "%s",
+    { timeout: 300_000 },
+    async (_, problem) => {
+      expect((await check(problem, 7)).length).toBeGreaterThan(0);
+    },
+  );
+});
+
+const dtype = fc.constantFrom("f32" as const, "f16" as const);
+const size = (max: number): fc.Arbitrary<number> => fc.integer({ min: 1, max });
+
+test("random convolutions", { timeout: 600_000 }, async () => {
+  const problems = fc.record({
+    dtype,
+    batch: size(2),
+    groups: fc.constantFrom(1, 1, 1, 2, 5),
+    ic: fc.constantFrom(1, 3, 4, 8, 13, 16),
+    oc: fc.constantFrom(1, 2, 4, 8, 19, 32),
+    spatial: fc.array(fc.integer({ min: 5, max: 13 }), { minLength: 1, maxLength: 2 }),
+    kernel: fc.constantFrom(1, 2, 3, 3, 3, 4, 5, 7),
+    stride: fc.constantFrom(1, 1, 1, 2, 3),
+    pad: fc.integer({ min: 0, max: 3 }),
+    dilation: fc.constantFrom(1, 1, 1, 2),
+    last: fc.boolean(),
+    constant: fc.constantFrom(true, true, false),
+    seed: fc.integer({ min: 1, max: 1e6 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(problems, async ({ batch, groups, ic, oc, spatial, kernel, seed, ...rest }) => {
+      const { pad, dilation } = rest;
+      fc.pre(spatial.every((extent) => extent + 2 * pad >= dilation * (kernel - 1) + 1));
+      const x = [batch, groups * ic, ...spatial];
+      await check(conv("random", { x, w: [groups * oc, ic, ...spatial.map(() => kernel)], groups, ...rest }), seed);
+    }),
+    { numRuns: 4 },
+  );
+});
+
+test("random products", { timeout: 600_000 }, async () => {
+  const problems = fc.record({
+    dtype,
+    batch: fc.constantFrom([], [], [2], [2, 3]),
+    m: fc.constantFrom(1, 2, 5, 16, 64, 67),
+    n: fc.constantFrom(1, 3, 16, 20, 64, 70),
+    k: fc.constantFrom(1, 4, 7, 64, 130, 256),
+    transposed: fc.boolean(),
+    seed: fc.integer({ min: 1, max: 1e6 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(problems, async ({ dtype: type, batch, m, n, k, transposed, seed }) => {
+      await check(gemm("random", type, batch, m, n, k, transposed), seed);
+    }),
+    { numRuns: 4 },
+  );
+});
