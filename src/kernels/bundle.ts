@@ -81,9 +81,13 @@ function memberOf(step: KernelStep): Member | undefined {
   const aliases = new Map(matches(ALIAS).map(([name, type]) => [name!, type!]));
   const bindings = matches(BINDING).map(([name, type]) => ({ name: name!, type: type! }));
   const arrays = matches(ARRAY).map(([name, type, length]) => {
-    return { name: name!, type: aliases.get(type!) ?? type!, length: evaluateConstant(length!, constants) };
+    return {
+      name: name!,
+      type: type!.replace(/\w+/g, (word) => aliases.get(word) ?? word),
+      length: evaluateConstant(length!, constants),
+    };
   });
-  if (bindings.length !== step.bindings.length || !arrays.every(({ type }) => type in BYTES)) return undefined;
+  if (bindings.length !== step.bindings.length) return undefined;
   return {
     step,
     directives: lines.filter((line) => DIRECTIVE.test(line)),
@@ -153,7 +157,13 @@ class Buffers {
   }
 }
 
-const BYTES: Readonly<Record<string, number>> = { f32: 4, i32: 4, u32: 4, f16: 2, "atomic<u32>": 4, "atomic<i32>": 4 };
+const SCALAR_BYTES: Readonly<Record<string, number>> = { f32: 4, i32: 4, u32: 4, f16: 2 };
+
+/** Bytes of a scalar, an atomic or a vector of two or four; NaN for any other type. */
+function bytesOfType(type: string): number {
+  const [, lanes, scalar] = /^(?:(?:vec([24])|atomic)<)?(\w+)>?$/.exec(type) ?? [];
+  return Number(lanes ?? 1) * (SCALAR_BYTES[scalar ?? ""] ?? Number.NaN);
+}
 
 /** Workgroup memory: members use the same arrays, since a workgroup runs one of them. */
 class SharedMemory {
@@ -166,9 +176,12 @@ class SharedMemory {
     return name;
   }
 
-  /** NaN where a length is not known. */
+  /** NaN where a length or a type is not known. */
   get bytes(): number {
-    return [...this.arrays.values()].reduce((sum, { type, length }) => sum + 16 * Math.ceil((length * BYTES[type]!) / 16), 0);
+    return [...this.arrays.values()].reduce(
+      (sum, { type, length }) => sum + 16 * Math.ceil((length * bytesOfType(type)) / 16),
+      0,
+    );
   }
   get declarations(): string[] {
     return [...this.arrays].map(([name, { type, length }]) => `var<workgroup> ${name}: array<${type}, ${length}>;`);
