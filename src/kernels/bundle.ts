@@ -142,11 +142,9 @@ class Buffers {
     return `buffer_${at}`;
   }
 
-  /** True when a value is written and bound as another type too. */
+  /** True when a value is bound as two types: then it cannot lie in one GPU buffer with what the bundle writes. */
   get clash(): boolean {
-    return this.list.some(
-      (one) => one.access === "write" && this.list.some((other) => other !== one && other.value === one.value),
-    );
+    return new Set(this.list.map(({ value }) => value)).size < this.list.length;
   }
 
   get declarations(): string[] {
