@@ -55,9 +55,9 @@ export function candidateOf(task: KernelTask, name: string, config: Config, { ca
   return tactic && { tactic: name, config, kernel: tactic.emit(task, config, caps) };
 }
 
-/** The one that is likely best. */
+/** The one that is likely best where nothing is measured: of one dispatch, since what several gain over it must be measured. */
 export function firstOf(task: KernelTask, where: Where): Candidate {
-  for (const candidate of candidatesOf(task, where)) return candidate;
+  for (const candidate of candidatesOf(task, where)) if (candidate.kernel.steps.length === 1) return candidate;
   throw internal(task.name, `no tactic runs a ${task.kind} task`);
 }
 

@@ -66,7 +66,8 @@ function normalize(terms: readonly Term[]): Dim {
   return { text, terms: kept.map(([, term]) => term) };
 }
 
-export const add = (...dims: readonly Dim[]): Dim => normalize(dims.flatMap(termsOf));
+export const add = (...dims: readonly Dim[]): Dim =>
+  dims.every(isStatic) ? dims.reduce((sum, dim) => sum + dim, 0) : normalize(dims.flatMap(termsOf));
 export const sub = (a: Dim, b: Dim): Dim => add(a, mul(b, -1));
 
 export function mul(a: Dim, b: Dim): Dim {

@@ -21,9 +21,21 @@ export interface Product {
   readonly stores: readonly Store[];
 }
 
+/** What each convolution is as a product and as a GEMM: tactics ask again and again. Layouts are known by then. */
+const products = new WeakMap<ConvTask, Product>();
+const gemms = new WeakMap<ConvTask, GemmTask>();
+
+function remembered<T>(table: WeakMap<ConvTask, T>, task: ConvTask, make: (task: ConvTask) => T): T {
+  const known = table.get(task) ?? make(task);
+  table.set(task, known);
+  return known;
+}
+
 /** m: batch and positions; n: output channels of one group; inner: input channels of a group and taps. */
-export function asProduct(task: GemmTask | ConvTask): Product {
-  if (task.kind === "gemm") return { ...task, inner: [task.k] };
+export const asProduct = (task: GemmTask | ConvTask): Product =>
+  task.kind === "gemm" ? { ...task, inner: [task.k] } : remembered(products, task, productOf);
+
+function productOf(task: ConvTask): Product {
   const perGroup = (task.oc.extent as number) / task.groups;
   const group = variable("g", task.groups);
   const positions = [task.batch, ...task.out];
@@ -54,8 +66,9 @@ export function asProduct(task: GemmTask | ConvTask): Product {
 const channelsLast = ({ x }: ConvTask): boolean => loadsOf([x]).some(({ value: { layout } }) => layout?.at(-1) === 1);
 
 /** The product with all inner variables as one. */
-export function asGemm(task: GemmTask | ConvTask): GemmTask {
-  if (task.kind === "gemm") return task;
+export const asGemm = (task: GemmTask | ConvTask): GemmTask => (task.kind === "gemm" ? task : remembered(gemms, task, gemmOf));
+
+function gemmOf(task: ConvTask): GemmTask {
   const { inner, a, b, ...rest } = asProduct(task);
   const k = variable("k", sizeOf(inner));
   const index = unflatten(

@@ -25,32 +25,42 @@ const conv = (input: string, weights: string, output: string, pad: number): Node
   attributes: { kernel_shape: [1 + 2 * pad, 1 + 2 * pad], pads: [pad, pad, pad, pad] },
 });
 
-/** Two branches of x, and one that waits for the first of them. */
-const branches = model({
-  opset: 17,
-  inputs: { x: { dtype: "f32", shape: [1, 8, 9, 9] } },
-  outputs: ["wide", "pool", "late"],
-  nodes: [
-    conv("x", "w3", "wide", 1),
-    {
-      op: "MaxPool",
-      inputs: ["x"],
-      outputs: ["pool"],
-      name: "pool",
-      attributes: { kernel_shape: [3, 3], pads: [1, 1, 1, 1] },
-    },
-    conv("wide", "w1", "late", 0),
-  ],
-  initializers: { w3: filled("f32", [8, 8, 3, 3], next, -0.2, 0.2), w1: filled("f32", [5, 8, 1, 1], next, -0.5, 0.5) },
-});
+const weights = { w3: filled("f32", [8, 8, 3, 3], next, -0.2, 0.2), w1: filled("f32", [5, 8, 1, 1], next, -0.5, 0.5) };
 
-/** The nodes of each kernel, once the results are as they should be. */
-async function nodesOf(options: BuildOptions): Promise<string[][]> {
-  const engine = await new Builder(device!).build(branches, { optimizationLevel: 0, ...options });
+/** Two branches of x, and one that waits for the first of them. */
+const branches = (batch: number | string): Uint8Array =>
+  model({
+    opset: 17,
+    inputs: { x: { dtype: "f32", shape: [batch, 8, 9, 9] } },
+    outputs: ["wide", "pool", "late"],
+    nodes: [
+      conv("x", "w3", "wide", 1),
+      {
+        op: "MaxPool",
+        inputs: ["x"],
+        outputs: ["pool"],
+        name: "pool",
+        attributes: { kernel_shape: [3, 3], pads: [1, 1, 1, 1] },
+      },
+      conv("wide", "w1", "late", 0),
+    ],
+    initializers: weights,
+  });
+
+/** The nodes of each kernel, once the results for these batches are as they should be. */
+async function nodesOf(options: BuildOptions, batches: readonly number[] = [1]): Promise<string[][]> {
+  const bytes = branches(batches.length === 1 ? 1 : "N");
+  const engine = await new Builder(device!).build(bytes, { optimizationLevel: 0, ...options });
+  const context = engine.createExecutionContext();
+  for (const batch of batches) {
+    const inputs = { x: filled("f32", [batch, 8, 9, 9], generator(2), -1, 1) };
+    const [outputs, expected] = [await context.execute(inputs), await runOnnxRuntime(bytes, inputs)];
+    for (const [name, reference] of Object.entries(expected)) {
+      const { ok, ...deviation } = deviationOf(outputs[name]!, reference);
+      if (!ok) expect.fail(`batch ${batch}, ${name}: ${JSON.stringify(deviation)}`);
+    }
+  }
   const nodes = engine.describe().kernels.map((kernel) => [...kernel.nodes]);
-  const inputs = { x: filled("f32", [1, 8, 9, 9], generator(2), -1, 1) };
-  const [outputs, expected] = [await engine.createExecutionContext().execute(inputs), await runOnnxRuntime(branches, inputs)];
-  for (const [name, reference] of Object.entries(expected)) expect(deviationOf(outputs[name]!, reference).ok, name).toBe(true);
   engine.dispose();
   device!.check();
   return nodes;
@@ -59,6 +69,11 @@ async function nodesOf(options: BuildOptions): Promise<string[][]> {
 it("branches of one value run in one dispatch, what waits for one of them does not", async ({ skip }) => {
   if (!device) return skip("no GPU adapter");
   expect(await nodesOf({})).toEqual([["wide", "pool"], ["late"]]);
+});
+
+it("sizes may be left to the run", async ({ skip }) => {
+  if (!device) return skip("no GPU adapter");
+  expect(await nodesOf({}, [3, 1, 5])).toEqual([["wide", "pool"], ["late"]]);
 });
 
 it("is switched off by name and by a limit of rewrites", async ({ skip }) => {

@@ -48,7 +48,7 @@ function expectNearBound({ memory: { activations, activationsLowerBound } }: Des
 const OWN = {
   resnet50: { kernels: 56 },
   mobilenetv2: { kernels: 54 },
-  inceptionv3: { kernels: 56, joins: true },
+  inceptionv3: { kernels: 58, joins: true },
   densenet121: { kernels: 128, joins: true },
   bert: { kernels: 88 },
   vit: { kernels: 90 },
