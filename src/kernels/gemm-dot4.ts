@@ -3,16 +3,16 @@
 
 import gemmDot4Shader from "../../shaders/gemm_dot4.wgsl";
 import gemmDot4BlockedShader from "../../shaders/gemm_dot4_blocked.wgsl";
-import { ceilDiv, type Dim, isStatic, mul, product } from "../ir/dims.ts";
-import { type Expr, int, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
-import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
+import { ceilDiv, isStatic, mul } from "../ir/dims.ts";
+import type { Var } from "../ir/expr.ts";
+import type { ConvTask, GemmTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
+import { type Frame, frameOf, known, wasteOf } from "./frame.ts";
 import { gridFor } from "./grid.ts";
 import { asGemm } from "./product.ts";
 import { specialize } from "./specialize.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
-import { type Bytes, byteOperands, isSymmetric, returnWord, storeRun, storesWords } from "./words.ts";
-import { Block, Module } from "./writer.ts";
+import { type Bytes, byteOperands, isSymmetric, returnWord, storeFour, storesWords } from "./words.ts";
 
 /** [tile m, tile n, words along k, results an invocation along m, along n]. */
 const SHAPES = [
@@ -27,8 +27,6 @@ const SHAPES = [
   [64, 16, 16, 4, 4],
 ] as const;
 
-const known = (dim: Dim): number => (isStatic(dim) ? dim : 512);
-
 const isOfBytes = (task: GemmTask | ConvTask): boolean =>
   task.acc.type === "i32" && (task.kind === "gemm" || isStatic(task.oc.extent));
 
@@ -39,15 +37,9 @@ export function applicable(task: GemmTask | ConvTask, caps: Caps): boolean {
 }
 
 function* candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
-  const { m, n, batch } = asGemm(task);
-  const batches = known(product(batch.map(({ extent }) => extent)));
-  const [rows, columns] = [known(m.extent), known(n.extent)];
-  const score = ([tileM, tileN]: readonly number[]): number => {
-    const groups = Math.ceil(rows / tileM!) * Math.ceil(columns / tileN!) * batches;
-    const padded = (groups * tileM! * tileN!) / (rows * columns * batches);
-    return padded * Math.max(1, 200 / groups) ** 0.6 * (1 + 16 / tileM! + 16 / tileN!);
-  };
-  for (const [tileM, tileN, tileK, threadM, threadN] of [...SHAPES].sort((a, b) => score(a) - score(b))) {
+  const gemm = asGemm(task);
+  const waste = ([tileM, tileN]: readonly number[]): number => wasteOf(gemm, tileM!, tileN!, { idle: 0.6, reread: 16 });
+  for (const [tileM, tileN, tileK, threadM, threadN] of [...SHAPES].sort((a, b) => waste(a) - waste(b))) {
     const threads = (tileM / threadM) * (tileN / threadN);
     const bytes = 4 * tileK * (tileM + tileN + 2);
     if (threads > caps.limits.maxComputeInvocationsPerWorkgroup || bytes > caps.limits.maxComputeWorkgroupStorageSize) continue;
@@ -91,86 +83,46 @@ function emitTiled(task: GemmTask | ConvTask, config: Config, caps: Caps): Kerne
     number
   >;
   const specs = { TILE_M: tileM, TILE_N: tileN, TILE_K: tileK, THREAD_M: threadM, THREAD_N: threadN };
-  const { module, gemm, batches } = specialized("gemm_dot4", gemmDot4Shader, specs, task, caps);
-  const groups = [ceilDiv(gemm.n.extent, tileN), ceilDiv(gemm.m.extent, tileM), batches] as const;
-  return { steps: [module.step(groups)], scratch: [], packed: [] };
+  return specialized("gemm_dot4", gemmDot4Shader, specs, task, caps).tiles(tileM, tileN);
 }
 
 function emitBlocked(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel {
   const { rows, size } = config as { rows: number; size: number };
-  const { module, gemm, batches } = specialized(
-    "gemm_dot4_blocked",
-    gemmDot4BlockedShader,
-    { ROWS: rows, SIZE: size },
-    task,
-    caps,
-  );
+  const specs = { ROWS: rows, SIZE: size };
+  const { module, gemm, batches } = specialized("gemm_dot4_blocked", gemmDot4BlockedShader, specs, task, caps);
   const blocks = mul(ceilDiv(gemm.m.extent, rows), ceilDiv(gemm.n.extent, 4));
   const [x, y] = gridFor(blocks, size);
   return { steps: [module.step([x, y, batches])], scratch: [], packed: [] };
 }
 
-/** A module with one of the two shaders: both have the same hooks. */
+/** A frame whose module holds one of the two shaders: both have the same hooks. */
 function specialized(
   name: string,
   shader: string,
   specs: Readonly<Record<string, number>>,
   task: GemmTask | ConvTask,
   caps: Caps,
-): { readonly module: Module; readonly gemm: GemmTask; readonly batches: Dim } {
-  const module = new Module(caps);
-  const gemm = asGemm(task);
-  const { batch, m, n, k, acc } = gemm;
-  const batches = product(batch.map(({ extent }) => extent));
-  const flatBatch = variable("batch", batches);
-  const index = unflatten(
-    flatBatch,
-    batch.map(({ extent }) => extent),
-  );
-  const atBatch = new Map<Expr, Expr>(batch.map((v, i) => [v, index[i]!]));
-  const [left, right] = byteOperands(substitute(gemm.a, atBatch), substitute(gemm.b, atBatch))!;
-  const hook = (parameters: readonly (readonly [Var, string])[], write: (block: Block) => void): string => {
-    const block = new Block(module);
-    for (const [v, name] of [[flatBatch, "batch"] as const, ...parameters]) block.bind(v, name);
-    write(block);
-    return block.text();
-  };
+): Frame {
+  const frame = frameOf(task, caps);
+  const { module, gemm, hook, value } = frame;
+  const { m, n, k } = gemm;
+  const [left, right] = byteOperands(gemm.a, gemm.b)!;
   const operand = (bytes: Bytes, along: Var, name: string): string =>
-    hook(
-      [
-        [along, name],
-        [k, "k"],
-      ],
-      (block) => returnWord(block, bytes, k, `${name} < ${module.dim(along.extent)} && k < ${module.dim(k.extent)}`),
+    hook([along, k], (block) =>
+      returnWord(block, bytes, k, `${name} < ${module.dim(along.extent)} && k < ${module.dim(k.extent)}`),
     );
-  const value = (e: Expr): string => hook([], (block) => block.line(`return ${block.value(e)};`));
   const text = specialize(name, shader, {
-    specs: {
-      ...specs,
-      SHIFTED_A: !isSymmetric(left),
-      SHIFTED_B: !isSymmetric(right),
-    },
+    specs: { ...specs, SHIFTED_A: !isSymmetric(left), SHIFTED_B: !isSymmetric(right) },
     hooks: {
-      size_m: value(int(m.extent)),
-      size_n: value(int(n.extent)),
-      size_k: value(int(k.extent)),
+      ...frame.sizes,
       zero_a: value(left.zero),
       zero_b: value(right.zero),
       load_a: operand(left, m, "m"),
       load_b: operand(right, n, "n"),
       dot_bytes: `  return ${caps.dot4 ? "dot4I8Packed(a, b)" : module.call("dot_words", "a", "b")};`,
-      store: hook(
-        [
-          [m, "m"],
-          [n, "n"],
-        ],
-        (block) => {
-          const stores = gemm.stores.map((store) => mapStore(store, (e) => substitute(e, atBatch)));
-          storeRun(block, stores, n, acc, ["acc.x", "acc.y", "acc.z", "acc.w"]);
-        },
-      ),
+      store: storeFour(frame),
     },
   });
   module.add(text);
-  return { module, gemm, batches };
+  return frame;
 }

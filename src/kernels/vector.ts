@@ -1,9 +1,12 @@
 // Operands read four at a time: where four neighbours along a variable are one aligned vector in memory.
 
-import { type Dim, isStatic, mod } from "../ir/dims.ts";
-import { add, type Expr, float, int, type Load, lt, offsetOf, operands, select, substitute, type Var } from "../ir/expr.ts";
+import { isStatic } from "../ir/dims.ts";
+import { add, type Expr, float, int, type Load, lt, select, substitute, type Var } from "../ir/expr.ts";
+import { runOffset, variesInRun } from "../ir/runs.ts";
 import { storageOf } from "../ir/storage.ts";
 import type { Caps } from "../util/caps.ts";
+import type { Frame } from "./frame.ts";
+import { isContiguous } from "./product.ts";
 import type { Block } from "./writer.ts";
 
 export interface VectorLoad {
@@ -21,41 +24,27 @@ export function vectorLoad(e: Expr, v: Var, caps: Caps): VectorLoad | undefined 
       : e.kind === "select" && e.a.kind === "load" && e.b.kind === "const" && e.b.value === 0
         ? { load: e.a, guard: e.condition }
         : undefined;
-  if (!plain || !isStatic(v.extent) || v.extent % 4 !== 0) return undefined;
+  if (!plain || (plain.guard && variesInRun(plain.guard, v, 4))) return undefined;
   const { item, lanes } = storageOf(plain.load.value, caps);
   if ((item !== "f32" && item !== "f16") || lanes !== 1) return undefined;
-  const offset = offsetOf(plain.load.value, plain.load.index);
-  const terms: readonly (readonly [Expr, Dim])[] = offset.kind === "linear" ? offset.terms : [[offset, 1]];
-  if (offset.kind === "linear" && mod(offset.constant, 4) !== 0) return undefined;
-  let along = false;
-  for (const [term, coefficient] of terms) {
-    if (coefficient === 1 && !along && (term === v || isFineRemainder(term, v))) along = true;
-    else if (mod(coefficient, 4) !== 0) return undefined;
-  }
-  return along && !(plain.guard && dependsFinely(plain.guard, v)) ? { ...plain, offset } : undefined;
+  const offset = runOffset(plain.load.value, plain.load.index, v, 4);
+  return offset && { ...plain, offset };
 }
 
-/** v modulo a multiple of 4: a group of four never wraps. */
-const isFineRemainder = (e: Expr, v: Var): boolean =>
-  e.kind === "binary" && e.fn === "floormod" && e.a === v && e.b.kind === "dim" && mod(e.b.dim, 4) === 0;
+/** Whether to read four neighbours of an operand along `v` rather than `k`: where they are one vector, or close in memory. */
+export const isAlong = (e: Expr, v: Var, k: Var, caps: Caps): boolean =>
+  vectorLoad(e, v, caps) !== undefined || (vectorLoad(e, k, caps) === undefined && isContiguous([e], v));
 
-/** True unless `v` occurs only in quotients by multiples of 4: then all four of a group see the same. */
-function dependsFinely(e: Expr, v: Var): boolean {
-  if (e === v) return true;
-  if (e.kind === "binary" && e.fn === "floordiv" && e.a === v && e.b.kind === "dim") return mod(e.b.dim, 4) !== 0;
-  return e.kind === "load" || e.kind === "reduce" || operands(e).some((operand) => dependsFinely(operand, v));
-}
-
-/** Statements that read four neighbours along `v`, which lies within its extent; the name of the vec4<f32>. */
-export function readFour(block: Block, e: Expr, v: Var): string {
+/** Statements that read four neighbours along `v`, which lies within its extent; the name of the vector. */
+export function readFour(block: Block, e: Expr, v: Var, type: "f32" | "f16" = "f32"): string {
   const { module } = block;
   const vector = vectorLoad(e, v, module.caps);
   const four = block.fresh();
-  block.line(`var ${four} = vec4<f32>();`);
+  block.line(`var ${four} = vec4<${type}>();`);
   if (vector) {
     const { load, guard, offset } = vector;
     const read = (): void =>
-      block.line(`${four} = vec4<f32>(${module.vectorBuffer(load.value)}[${block.value(offset)} >> 2u]);`);
+      block.line(`${four} = vec4<${type}>(${module.vectorBuffer(load.value)}[${block.value(offset)} >> 2u]);`);
     if (guard) block.nest(`if (${block.value(guard)})`, read, true);
     else read();
     return four;
@@ -63,17 +52,16 @@ export function readFour(block: Block, e: Expr, v: Var): string {
   const whole = isStatic(v.extent) && v.extent % 4 === 0;
   for (let i = 0; i < 4; i++) {
     const at = substitute(e, new Map<Expr, Expr>([[v, add(v, int(i))]]));
-    block.line(
-      `${four}[${i}] = ${block.value(i === 0 || whole ? at : select(lt(add(v, int(i)), int(v.extent)), at, float(0)))};`,
-    );
+    const element = block.value(i === 0 || whole ? at : select(lt(add(v, int(i)), int(v.extent)), at, float(0)));
+    block.line(`${four}[${i}] = ${type === "f32" ? element : `${type}(${element})`};`);
   }
   return four;
 }
 
-/** Writes `return` of four neighbours along `v`, 0 beyond the extents of `v` and `other`; both are bound. */
-export function returnFour(block: Block, e: Expr, v: Var, other: Var): void {
-  const { module } = block;
-  const inside = `${block.value(v)} < ${module.dim(v.extent)} && ${block.value(other)} < ${module.dim(other.extent)}`;
-  block.nest(`if (${inside})`, () => block.line(`return ${readFour(block, e, v)};`), true);
-  block.line("return vec4<f32>();");
-}
+/** The hook that reads four neighbours of an operand along `v`, 0 beyond the extents of `v` and `other`. */
+export const loadFour = ({ hook, module }: Frame, e: Expr, v: Var, other: Var, type: "f32" | "f16" = "f32"): string =>
+  hook([v, other], (block) => {
+    const inside = `${block.value(v)} < ${module.dim(v.extent)} && ${block.value(other)} < ${module.dim(other.extent)}`;
+    block.nest(`if (${inside})`, () => block.line(`return ${readFour(block, e, v, type)};`), true);
+    block.line(`return vec4<${type}>();`);
+  });

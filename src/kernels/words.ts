@@ -22,6 +22,7 @@ import { runOffset, variesInRun } from "../ir/runs.ts";
 import { storageOf } from "../ir/storage.ts";
 import { type ConvTask, type GemmTask, mapStore, type Store } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
+import type { Frame } from "./frame.ts";
 import type { Block } from "./writer.ts";
 
 /** An operand as signed bytes: each stands for `byte` - `zero`, and for 0 where `guard` does not hold. */
@@ -168,6 +169,10 @@ export function storeRun(block: Block, stores: readonly Store[], n: Var, acc: Sl
       });
   }
 }
+
+/** The hook that stores four results along n, `acc` being a vector. */
+export const storeFour = ({ gemm, hook }: Frame): string =>
+  hook([gemm.m, gemm.n], (block) => storeRun(block, gemm.stores, gemm.n, gemm.acc, ["acc.x", "acc.y", "acc.z", "acc.w"]));
 
 /** Whether bytes are their own numbers. */
 export const isSymmetric = ({ zero }: Bytes): boolean => zero === constant("i32", 0);

@@ -1,0 +1,99 @@
+// What the tactics that tile a product with a shader share: the product with its batch as one number, the shader's hooks written
+// from expressions, and how well a tile suits a product.
+
+import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
+import { type Expr, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
+import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
+import type { Caps } from "../util/caps.ts";
+import { asGemm } from "./product.ts";
+import type { Kernel } from "./tactic.ts";
+import { Block, Module } from "./writer.ts";
+
+/** A size for estimates: that of a dimension which only the run knows is taken to be 512. */
+export const known = (dim: Dim): number => (isStatic(dim) ? dim : 512);
+
+/** How many tiles a product takes, and the results they make for each that it has. */
+export function coverOf({ batch, m, n }: GemmTask, tileM: number, tileN: number): { groups: number; padded: number } {
+  const batches = known(product(batch.map(({ extent }) => extent)));
+  const groups = Math.ceil(known(m.extent) / tileM) * Math.ceil(known(n.extent) / tileN) * batches;
+  return { groups, padded: (groups * tileM * tileN) / (known(m.extent) * known(n.extent) * batches) };
+}
+
+/** Workgroups that keep a GPU of a hundred processors busy. */
+const ENOUGH = 200;
+
+/**
+ * What a tile costs a product: results beyond its edges, processors without work (`idle`, an exponent, says how much that
+ * weighs), and operands read again (`reread` is the side of a tile for which that costs as much as the arithmetic).
+ */
+export function wasteOf(gemm: GemmTask, tileM: number, tileN: number, { idle, reread }: Weights): number {
+  const { groups, padded } = coverOf(gemm, tileM, tileN);
+  return padded * Math.max(1, ENOUGH / groups) ** idle * (1 + reread / tileM + reread / tileN);
+}
+interface Weights {
+  readonly idle: number;
+  readonly reread: number;
+}
+
+export interface Frame {
+  readonly module: Module;
+  /** The product; operands and stores are over `batch`, m, n and k of the hooks. */
+  readonly gemm: GemmTask;
+  readonly batches: Dim;
+  /** The body of a hook that has the batch and these, named as the product names them, as parameters. */
+  readonly hook: (parameters: readonly (Var | GemmTask["acc"])[], write: (block: Block) => void) => string;
+  readonly value: (e: Expr) => string;
+  readonly sizes: { readonly size_m: string; readonly size_n: string; readonly size_k: string };
+  /** Stores one result, `acc`, at m and n. */
+  readonly storeOne: () => string;
+  /** The kernel of the module as it stands, a workgroup a tile. */
+  readonly tiles: (tileM: number, tileN: number) => Kernel;
+}
+
+export function frameOf(task: GemmTask | ConvTask, caps: Caps): Frame {
+  const module = new Module(caps);
+  const whole = asGemm(task);
+  const { batch, m, n, k, acc } = whole;
+  const extents = batch.map(({ extent }) => extent);
+  const batches = product(extents);
+  const flat = variable("batch", batches);
+  const index = unflatten(flat, extents);
+  const at = new Map<Expr, Expr>(batch.map((v, i) => [v, index[i]!]));
+  const gemm: GemmTask = {
+    ...whole,
+    a: substitute(whole.a, at),
+    b: substitute(whole.b, at),
+    stores: whole.stores.map((store) => mapStore(store, (e) => substitute(e, at))),
+  };
+  const names = new Map<Expr, string>([
+    [m, "m"],
+    [n, "n"],
+    [k, "k"],
+    [acc, "acc"],
+  ]);
+  const hook: Frame["hook"] = (parameters, write) => {
+    const block = new Block(module);
+    block.bind(flat, "batch");
+    for (const parameter of parameters) block.bind(parameter, names.get(parameter)!);
+    write(block);
+    return block.text();
+  };
+  const size = ({ extent }: Var): string => `  return ${module.dim(extent)};`;
+  return {
+    module,
+    gemm,
+    batches,
+    hook,
+    value: (e) => hook([], (block) => block.line(`return ${block.value(e)};`)),
+    sizes: { size_m: size(m), size_n: size(n), size_k: size(k) },
+    storeOne: () =>
+      hook([m, n, acc], (block) => {
+        for (const store of gemm.stores) block.store(store);
+      }),
+    tiles: (tileM, tileN) => ({
+      steps: [module.step([ceilDiv(n.extent, tileN), ceilDiv(m.extent, tileM), batches])],
+      scratch: [],
+      packed: [],
+    }),
+  };
+}
