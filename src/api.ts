@@ -9,22 +9,10 @@ export { divergenceAt, divergences, entropyCut } from "./calibrator/entropy.ts";
 export { Histogram } from "./calibrator/histogram.ts";
 export type { Int8Options, Int8Report } from "./calibrator/quantize.ts";
 export { CALIBRATORS, type Calibrator, calibratorNamed } from "./calibrator/thresholds.ts";
-export { type ContextOptions, ExecutionContext } from "./engine/context.ts";
-export type { Description, KernelDescription, MemoryDescription, Size, TensorDescription } from "./engine/describe.ts";
-export type {
-  Destination,
-  GpuTensor,
-  HostRunOptions,
-  Input,
-  Inputs,
-  MixedOutputs,
-  Outputs,
-  RunOptions,
-} from "./engine/ends.ts";
-export { Engine, type HostOperator, type HostOperators } from "./engine/engine.ts";
-export { type ImageOptions, type ImageSource, image, type Picture, type Pixels } from "./engine/image.ts";
+export type { Size, TensorDescription } from "./engine/describe.ts";
 export type { Plan, PlanInput, PlanOutput, Profile } from "./engine/plan.ts";
 export { Profiler, type RunProfile } from "./engine/profiler.ts";
+export * from "./engine/public.ts";
 export type { InferredShapes } from "./engine/shapes.ts";
 export { type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";
 export type { Fingerprint } from "./gpu/fingerprint.ts";

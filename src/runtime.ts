@@ -16,20 +16,7 @@ import { type Device, openDevice } from "./gpu/device.ts";
 import { PipelineCache } from "./gpu/pipelines.ts";
 import { cannotFetch } from "./util/errors.ts";
 
-export { type ContextOptions, ExecutionContext } from "./engine/context.ts";
-export type { Description, KernelDescription, MemoryDescription } from "./engine/describe.ts";
-export type {
-  Destination,
-  GpuTensor,
-  HostRunOptions,
-  Input,
-  Inputs,
-  MixedOutputs,
-  Outputs,
-  RunOptions,
-} from "./engine/ends.ts";
-export { Engine, type HostOperator, type HostOperators } from "./engine/engine.ts";
-export { type ImageOptions, type ImageSource, image, type Picture, type Pixels } from "./engine/image.ts";
+export * from "./engine/public.ts";
 export { type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";
 export type { Tensor, TypedArray } from "./ir/tensor.ts";
 export type { DType } from "./ir/types.ts";

@@ -22,7 +22,7 @@ afterAll(() => device?.destroy());
 
 const onDevice = (name: string, body: (device: Device) => Promise<void>): void =>
   it(name, async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     await body(device);
     device.check();
   });

@@ -50,7 +50,7 @@ beforeAll(async () => {
 
 const onDevice = (name: string, body: () => Promise<void>): void =>
   it(name, async (task) => {
-    if (!hasDevice) return task.skip();
+    if (!hasDevice) return task.skip("no GPU adapter");
     await body();
   });
 

@@ -23,7 +23,7 @@ afterAll(() => device?.destroy());
 
 const onDevice = (name: string, body: (builder: Builder) => Promise<void>): void =>
   it(name, async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     await body(new Builder(device));
     device.check();
   });

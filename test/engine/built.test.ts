@@ -37,7 +37,7 @@ const profiles = [{ x: { min: [1, 20], opt: [4, 20], max: [64, 20] } }];
 
 describe("what 32 bits cannot hold", () => {
   it("stays on the host at full width, constants and file included, and is said", async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     const doubles = (...values: number[]): Tensor => tensor("f64", [values.length], values);
     const bytes = model({
       opset: 17,
@@ -66,7 +66,7 @@ describe("what 32 bits cannot hold", () => {
   });
 
   it("says where doubles within a model are computed as f32", async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     const bytes = model({
       opset: 17,
       inputs: { x: { dtype: "f32", shape: [2] } },
@@ -87,7 +87,7 @@ describe("what 32 bits cannot hold", () => {
 
 describe("a built engine", () => {
   it("runs the same once it was written and loaded by the lean runtime", async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     const built = await new Builder(device).build(classifier, { optimizationLevel: 0, profiles });
     const loaded = await new Runtime(device).deserialize(built.serialize());
     const contexts = [built.createExecutionContext(), loaded.createExecutionContext()] as const;
@@ -108,7 +108,7 @@ describe("a built engine", () => {
   });
 
   it("describes itself in numbers when a profile bounds its shapes", async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     const engine = await new Builder(device).build(classifier, { optimizationLevel: 0, profiles });
     const { kernels, memory, precision } = engine.describe();
     expect(precision).toBe("fp32");
@@ -126,7 +126,7 @@ describe("a built engine", () => {
   });
 
   it("with a host layer needs the operators that the lean runtime has not", async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     const nonZero = model({
       opset: 13,
       inputs: { x: { dtype: "f32", shape: ["N"] } },

@@ -71,7 +71,7 @@ const onDevice = (
   body: (execute: (plan: Plan, ...runs: Inputs[]) => Promise<Record<string, number[]>[]>) => Promise<void>,
 ): void =>
   it(name, async (task) => {
-    if (!available) return task.skip();
+    if (!available) return task.skip("no GPU adapter");
     const loaded: Engine[] = [];
     await body(async (plan, ...runs) => {
       const engine = await load(plan);
@@ -496,7 +496,7 @@ describe("wrong inputs", () => {
   ];
 
   it.for(cases)("%s", async ([, plan, inputs, words], { skip }) => {
-    if (!available) return skip();
+    if (!available) return skip("no GPU adapter");
     const engine = await load(plan);
     const context = engine.createExecutionContext();
     const error = await rejection(context.execute(inputs as Inputs));

@@ -29,7 +29,7 @@ afterAll(() => device?.destroy());
 const load = (plan: Plan): Promise<Engine> => Engine.load(device, plan, someWeights(), () => undefined);
 const onDevice = (name: string, body: () => Promise<void>): void =>
   it(name, async (task) => {
-    if (!available) return task.skip();
+    if (!available) return task.skip("no GPU adapter");
     await body();
     await device.queue.onSubmittedWorkDone();
     await new Promise((resolve) => setTimeout(resolve, 20));

@@ -119,7 +119,7 @@ const cases = fc
 
 describe("image", () => {
   it("fits, mixes, scales and lays out as a plain computation does", async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     await fc.assert(
       fc.asyncProperty(cases, async ({ dtype, layout, count, ...one }) => {
         const { width, height } = one;
@@ -146,7 +146,7 @@ describe("image", () => {
   });
 
   it("maps boxes back", async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     const engine = await echo(["1", "3", "H", "W"], "f32");
     const data = new Uint8Array(200 * 100 * 3);
     const source = image(
@@ -176,7 +176,7 @@ describe("image", () => {
   });
 
   it("says what does not fit", async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     const picture = { data: new Uint8Array(12), width: 2, height: 2 };
     const wrong: readonly (readonly [readonly string[], Pixels, ImageOptions, string])[] = [
       [

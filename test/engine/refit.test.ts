@@ -45,7 +45,7 @@ const network = (weights: Record<string, Tensor>): Uint8Array =>
 
 describe("Engine.refit", () => {
   it("gives what the model with the new weights gives, after loading too", async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     const [first, second] = [weightsOf(), weightsOf()];
     const x = filled("f32", [2, 3, 6, 6], next);
     const built = await new Builder(device).build(network(first), { optimizationLevel: 0, refit: true });
@@ -75,7 +75,7 @@ describe("Engine.refit", () => {
   });
 
   it("refuses what does not fit and changes nothing then", async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     const weights = weightsOf();
     const engine = await new Builder(device).build(network(weights), { optimizationLevel: 0, refit: true });
     const before = engine.serialize();

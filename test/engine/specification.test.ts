@@ -226,7 +226,7 @@ const network = model({
 
 describe("docs/engine-format.md", () => {
   it("is enough to read and run what the builder wrote", async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     const engine = await new Builder(device).build(network, { optimizationLevel: 0 });
     const file = read(engine.serialize());
     engine.dispose();
@@ -246,7 +246,7 @@ describe("docs/engine-format.md", () => {
   });
 
   it("is enough to write what the runtime loads and runs", async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     const storage = { item: "f32", lanes: 1 };
     const floats = (name: string, shape: string[], bytes: string, home: object) => ({
       name,

@@ -94,7 +94,7 @@ describe("PipelineCache", () => {
 
   it("makes pipelines that run", async (context) => {
     const real = await realDevice();
-    if (real === undefined) return context.skip();
+    if (real === undefined) return context.skip("no GPU adapter");
     const memory = new Memory(real);
     const [x, y] = await Promise.all([memory.create({ label: "x", bytes: 16 }), memory.create({ label: "y", bytes: 16 })]);
     await memory.upload(y, new Uint32Array([1, 2, 3, 4]));

@@ -40,7 +40,8 @@ describe.each([
   });
 
   it("gives more for more work", { retry: 3 }, async (context) => {
-    if (device === undefined || (method === "timestamp" && !device.caps.timestamps)) return context.skip();
+    if (device === undefined || (method === "timestamp" && !device.caps.timestamps))
+      return context.skip("no GPU adapter, or one without timestamps");
     const memory = new Memory(device);
     const timer = new Timer(device, memory);
     const small = await timer.measure(await work(device, memory, 16));
@@ -56,7 +57,8 @@ describe.each([
   });
 
   it("gives up on what is too slow, and flushes when asked", { retry: 3 }, async (context) => {
-    if (device === undefined || (method === "timestamp" && !device.caps.timestamps)) return context.skip();
+    if (device === undefined || (method === "timestamp" && !device.caps.timestamps))
+      return context.skip("no GPU adapter, or one without timestamps");
     const memory = new Memory(device);
     const timer = new Timer(device, memory);
     const encode = await work(device, memory, 16384);

@@ -89,7 +89,7 @@ async function resultsOf(network: Network, device: Device, only = /./): Promise<
 
 function exact(name: string, make: () => { network: Network; expected: readonly number[] }): void {
   it(name, async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     const { network, expected } = make();
     const results = await resultsOf(network, device);
     expect(results.length).toBeGreaterThan(1);
@@ -256,7 +256,7 @@ describe("convolution", () => {
   for (const [name, change] of Object.entries(cases)) exact(name, () => convNetwork({ ...base, ...change }));
 
   it("stores whole words of channels inside of a network", async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     const { network } = convNetwork({ ...base, inside: true, channels: [16, 8] });
     const tactics = (await resultsOf(network, device)).map(({ tactic }) => tactic);
     expect(tactics.sort()).toEqual([
@@ -269,7 +269,7 @@ describe("convolution", () => {
   });
 
   it("at random", async (task) => {
-    if (!device) return task.skip();
+    if (!device) return task.skip("no GPU adapter");
     const open = device;
     const drawn: fc.Arbitrary<ConvCase> = fc
       .record({
@@ -387,7 +387,7 @@ describe("matrix product", () => {
 });
 
 it("stays in float where only one operand is quantized, or a scale differs between the terms of a sum", async (task) => {
-  if (!device) return task.skip();
+  if (!device) return task.skip("no GPU adapter");
   const next = generator(3);
   const weights = { w: filled("i8", [5, 3], next, -127, 127), sw: vector("f32", [1, 2, 3, 4, 5]), s: scalar(0.5) };
   const accOf = (nodes: readonly NodeSpec[], x: Tensor): string => {
