@@ -83,8 +83,7 @@ function emitMatrix(task: GemmTask | ConvTask, config: Config, caps: Caps): Kern
             block.line(
               `return ${signed(run.load, `${module.vectorBuffer(run.load.value)}[${block.value(run.offset)} >> 4u]`, "vec4<u32>")};`,
             );
-          if (bytes.guard) block.nest(`if (${block.value(bytes.guard)})`, vector, true);
-          else vector();
+          block.under(bytes.guard, vector);
         },
         true,
       );

@@ -76,7 +76,8 @@ export function byteOperands(a: Expr, b: Expr): readonly [Bytes, Bytes] | undefi
 /** True when every packed result can be stored by whole words along `n`. */
 export const storesWords = ({ stores }: GemmTask | ConvTask, n: Var, caps: { readonly f16: boolean }): boolean =>
   stores.every(
-    ({ value, index, when }) => storageOf(value, caps).lanes === 1 || (!when && runOffset(value, index, n, 4) !== undefined),
+    ({ value, index, when }) =>
+      storageOf(value, caps).lanes === 1 || (!(when && variesInRun(when, n, 4)) && runOffset(value, index, n, 4) !== undefined),
   );
 
 /** Word of four zeros. */
@@ -115,8 +116,7 @@ export function returnWord(block: Block, bytes: Bytes, v: Var, inside: string): 
           block.line(
             `return ${signed(run.load, `${module.buffer(run.load.value, "read")}[${block.value(run.offset)} >> 2u]`)};`,
           );
-        if (guard) block.nest(`if (${block.value(guard)})`, read, true);
-        else read();
+        block.under(guard, read);
         return;
       }
       const element = guard ? select(guard, byte, zero) : byte;
@@ -155,12 +155,16 @@ export function storeRun(block: Block, stores: readonly Store[], n: Var, acc: Sl
   for (const store of stores) {
     if (storageOf(store.value, module.caps).lanes > 1) {
       const word = block.fresh();
-      block.line(`var ${word} = 0u;`);
-      sums.forEach((_, i) => {
-        const text = block.stored(store.value, block.value(at(store, i).expr));
-        block.line(`${word} = insertBits(${word}, ${text}, ${8 * i}u, 8u);`);
-      });
-      block.line(`${module.buffer(store.value, "write")}[${block.value(offsetOf(store.value, store.index))} >> 2u] = ${word};`);
+      const write = (): void => {
+        block.line(`var ${word} = 0u;`);
+        sums.forEach((_, i) => {
+          const text = block.stored(store.value, block.value(at(store, i).expr));
+          block.line(`${word} = insertBits(${word}, ${text}, ${8 * i}u, 8u);`);
+        });
+        const offset = block.value(offsetOf(store.value, store.index));
+        block.line(`${module.buffer(store.value, "write")}[${offset} >> 2u] = ${word};`);
+      };
+      block.under(store.when, write);
     } else
       sums.forEach((_, i) => {
         const write = (): void => block.store(at(store, i));

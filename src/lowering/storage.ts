@@ -3,7 +3,7 @@
 
 import { isStatic, product } from "../ir/dims.ts";
 import { inMemoryOrder } from "../ir/expr.ts";
-import { runOffset } from "../ir/runs.ts";
+import { runOffset, variesInRun } from "../ir/runs.ts";
 import { isKernelTask, type KernelTask, parallelVars, type Store, type Task } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
@@ -52,8 +52,9 @@ const LONGEST = 64;
 /** True when kernels of the task make neighbours of a narrow value in memory at a time, and can store them as one word. */
 function storesWords(task: KernelTask, { value, index, mode, init, when }: Store): boolean {
   if (!isNarrow(value)) return true;
-  if (mode !== "set" || init || when) return false;
+  if (mode !== "set" || init) return false;
   if (task.kind === "map") {
+    if (when) return false;
     const lead = task.stores.find((store) => isNarrow(store.value))!.value;
     const isAll = index.length === task.vars.length && index.every((e, i) => e === task.vars[i]);
     return isAll && String(value.layout) === String(lead.layout);
@@ -65,5 +66,5 @@ function storesWords(task: KernelTask, { value, index, mode, init, when }: Store
   } else if (task.acc.type !== "i32") return false;
   const [lead] = task.stores;
   const last = inMemoryOrder(parallelVars(task), lead!.value, lead!.index).at(-1);
-  return last !== undefined && runOffset(value, index, last, 4) !== undefined;
+  return last !== undefined && !(when && variesInRun(when, last, 4)) && runOffset(value, index, last, 4) !== undefined;
 }
