@@ -7,7 +7,7 @@ import type { PipelineCache } from "../gpu/pipelines.ts";
 import type { Bindings } from "../ir/dims.ts";
 import type { KernelTask, Program } from "../ir/task.ts";
 import { interrupted } from "../util/errors.ts";
-import { TimingCache } from "./cache.ts";
+import { TimingCache, type TimingEntry } from "./cache.ts";
 import {
   type Candidate,
   candidateOf,
@@ -29,7 +29,11 @@ interface Here {
   readonly pipelines: PipelineCache;
 }
 
-export type Choices = ReadonlyMap<KernelTask, Candidate>;
+/** A candidate that was chosen; its nanoseconds where they were measured. */
+export interface Choice extends Candidate {
+  readonly ns?: number;
+}
+export type Choices = ReadonlyMap<KernelTask, Choice>;
 
 export interface TuneOptions {
   readonly optimizationLevel?: 0 | 1 | 2 | 3 | 4 | 5;
@@ -38,6 +42,8 @@ export interface TuneOptions {
   readonly maxTuneTime?: number;
   /** Ends tuning with an error; what was measured is in the cache. */
   readonly signal?: AbortSignal;
+  /** Measures tasks of one candidate too, whose time decides nothing here. */
+  readonly timeAll?: boolean;
   /** Told of a task of several candidates of which none has been measured, when no device is there to measure. */
   readonly onUnmeasured?: (task: KernelTask) => void;
   readonly onProgress?: (progress: {
@@ -92,7 +98,7 @@ export async function tune(
 ): Promise<Choices> {
   const level = options.optimizationLevel ?? 3;
   const tasks = kernelTasksOf(program.tasks);
-  const choices = new Map<KernelTask, Candidate>();
+  const choices = new Map<KernelTask, Choice>();
   if (level === 0) {
     for (const task of tasks) choices.set(task, firstOf(task, target));
     return choices;
@@ -145,7 +151,7 @@ class Tuner {
   }
 
   /** The kernel of task number `done` of `total`. */
-  async choose(task: KernelTask, done: number, total: number): Promise<Candidate> {
+  async choose(task: KernelTask, done: number, total: number): Promise<Choice> {
     const { signal, onProgress } = this.options;
     const report = (what: string): void =>
       onProgress?.({ stage: "tune", done, total, what: `${task.kind} ${task.name}${what}` });
@@ -162,7 +168,12 @@ class Tuner {
     if (signal?.aborted) throw interrupted(done, total);
     const best = this.cache.bestOf(name);
     if (!bench && !best && take(candidatesOf(task, this.target), 2).length > 1) this.options.onUnmeasured?.(task);
-    return (best && candidateOf(task, best.tactic, best.config, this.target)) ?? firstOf(task, this.target);
+    return this.chosen(task, best) ?? firstOf(task, this.target);
+  }
+
+  private chosen(task: KernelTask, entry: TimingEntry | undefined): Choice | undefined {
+    const candidate = entry && candidateOf(task, entry.tactic, entry.config, this.target);
+    return candidate && { ...candidate, ns: entry.ns };
   }
 
   private nameOf(task: KernelTask): string {
@@ -170,10 +181,10 @@ class Tuner {
   }
 
   /** What an earlier search ended with, unless the tactic has changed since: then the same configuration is another kernel. */
-  private settled(task: KernelTask, name: string): Candidate | undefined {
+  private settled(task: KernelTask, name: string): Choice | undefined {
     const decision = this.cache.decision(name, this.level);
-    const candidate = decision && candidateOf(task, decision.entry.tactic, decision.entry.config, this.target);
-    return candidate && keyOf(candidate.kernel, this.deviceKey, this.sizes) === decision.key ? candidate : undefined;
+    const candidate = this.chosen(task, decision?.entry);
+    return candidate && keyOf(candidate.kernel, this.deviceKey, this.sizes) === decision!.key ? candidate : undefined;
   }
 
   private begin(task: KernelTask, name: string): Search {
@@ -203,7 +214,7 @@ class Tuner {
     try {
       let [wave, tried, idle] = [first, first.length, 0];
       // A choice of one is none.
-      if (tried < 2) return;
+      if (tried < 2 && !this.options.timeAll) return;
       while (wave.length > 0) {
         const before: number = best?.ns ?? Number.POSITIVE_INFINITY;
         const unknown = wave.filter(({ key }) => !this.cache.get(key));

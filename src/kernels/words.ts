@@ -10,6 +10,7 @@ import {
   type Load,
   lt,
   offsetOf,
+  operands,
   type Slot,
   select,
   slot,
@@ -144,34 +145,65 @@ export function storeRun(block: Block, stores: readonly Store[], n: Var, acc: Sl
     block.bind(lane, text);
     return lane;
   });
-  const at = (store: Store, i: number): Store => {
-    const here = new Map<Expr, Expr>([
+  const at = (i: number): Map<Expr, Expr> =>
+    new Map<Expr, Expr>([
       [n, add(n, int(i))],
       [acc, slots[i]!],
     ]);
-    return mapStore(store, (e) => substitute(e, here));
-  };
   const isWhole = isStatic(n.extent) && n.extent % sums.length === 0;
   for (const store of stores) {
-    if (storageOf(store.value, module.caps).lanes > 1) {
-      const word = block.fresh();
-      const write = (): void => {
-        block.line(`var ${word} = 0u;`);
-        sums.forEach((_, i) => {
-          const text = block.stored(store.value, block.value(at(store, i).expr));
-          block.line(`${word} = insertBits(${word}, ${text}, ${8 * i}u, 8u);`);
-        });
-        const offset = block.value(offsetOf(store.value, store.index));
-        block.line(`${module.buffer(store.value, "write")}[${offset} >> 2u] = ${word};`);
-      };
-      block.under(store.when, write);
-    } else
+    const { when, ...always } = store;
+    const result = (i: number): Store => mapStore(always, (e) => substitute(e, at(i)));
+    const isWord = storageOf(store.value, module.caps).lanes > 1;
+    if (!isWord && (!isWhole || (when && variesInRun(when, n, 4)))) {
       sums.forEach((_, i) => {
-        const write = (): void => block.store(at(store, i));
-        if (i === 0 || isWhole) write();
-        else block.nest(`if (${block.value(lt(add(n, int(i)), int(n.extent)))})`, write, true);
+        const inside = lt(add(n, int(i)), int(n.extent));
+        const write = (): void => block.store(mapStore(store, (e) => substitute(e, at(i))));
+        block.under(i === 0 || isWhole ? undefined : inside, write);
       });
+      continue;
+    }
+    block.under(when, () => {
+      readRuns(block, store.expr, n, (e, i) => substitute(e, at(i)));
+      if (!isWord) return sums.forEach((_, i) => block.store(result(i)));
+      const word = block.fresh();
+      block.line(`var ${word} = 0u;`);
+      sums.forEach((_, i) => {
+        const text = block.stored(store.value, block.value(result(i).expr));
+        block.line(`${word} = insertBits(${word}, ${text}, ${8 * i}u, 8u);`);
+      });
+      const offset = block.value(offsetOf(store.value, store.index));
+      block.line(`${module.buffer(store.value, "write")}[${offset} >> 2u] = ${word};`);
+    });
   }
+}
+
+/** Reads at once what four results along `n` read side by side: bytes as a word, numbers as a vector. `at` gives each its own. */
+function readRuns(block: Block, expr: Expr, n: Var, at: (e: Expr, i: number) => Expr): void {
+  const { module } = block;
+  for (const load of readAlways(expr)) {
+    const { dtype } = load.value;
+    const { item, lanes } = storageOf(load.value, module.caps);
+    const offset = runOffset(load.value, load.index, n, 4);
+    const isByte = lanes === 4 && dtypeFacts[dtype].kind === "int";
+    const isNumber = lanes === 1 && (item === "f32" || item === "f16" || dtype === "i32");
+    if (!offset || !(isByte || isNumber)) continue;
+    const from = `[${block.value(offset)} >> 2u]`;
+    const four = block.fresh();
+    if (isByte) {
+      const word = `${module.buffer(load.value, "read")}${from}`;
+      block.line(`let ${four} = ${dtypeFacts[dtype].signed ? `bitcast<i32>(${word})` : word};`);
+    } else block.line(`let ${four} = vec4<${item === "i32" ? "i32" : "f32"}>(${module.vectorBuffer(load.value)}${from});`);
+    for (let i = 0; i < 4; i++)
+      block.bind(at(load, i) as Load, isByte ? `extractBits(${four}, ${8 * i}u, 8u)` : `${four}[${i}]`);
+  }
+}
+
+/** Loads of an expression that are evaluated whatever its conditions are. */
+function readAlways(e: Expr): readonly Load[] {
+  if (e.kind === "load") return [e];
+  if (e.kind === "reduce") return [];
+  return (e.kind === "select" ? [e.condition] : operands(e)).flatMap(readAlways);
 }
 
 /** The hook that stores four results along n, `acc` being a vector. */

@@ -40,7 +40,7 @@ export class Module {
     return this.buffers.get(value)!.name;
   }
 
-  /** A second view of a value that is only read: four f16 or f32, or sixteen bytes, an item. */
+  /** A second view of a value that is only read: four numbers of 16 or 32 bits, or sixteen bytes, an item. */
   vectorBuffer(value: Value): string {
     let name = this.vectors.get(value);
     if (!name) this.vectors.set(value, (name = `v${this.vectors.size}`));
@@ -202,8 +202,8 @@ export class Block {
     private readonly prefix = "t",
   ) {}
 
-  /** Text of the variable (or slot) from here on; it belongs to the current scope. */
-  bind(e: Var | Slot, text: string): void {
+  /** Text of the variable, slot or load from here on; it belongs to the current scope. */
+  bind(e: Var | Slot | Load, text: string): void {
     this.top.names.set(e, text);
     this.depths.set(e, this.scopes.length - 1);
   }

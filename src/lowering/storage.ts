@@ -59,12 +59,24 @@ function storesWords(task: KernelTask, { value, index, mode, init, when }: Store
     const isAll = index.length === task.vars.length && index.every((e, i) => e === task.vars[i]);
     return isAll && String(value.layout) === String(lead.layout);
   }
-  if (task.kind === "attention" || dtypeFacts[value.dtype].bytes !== 1) return false;
-  if (task.kind === "reduce") {
-    const length = product(task.inner.map(({ extent }) => extent));
-    if (task.each || !isStatic(length) || length >= LONGEST) return false;
-  } else if (task.acc.type !== "i32") return false;
+  if (makesSingles(task) || dtypeFacts[value.dtype].bytes !== 1) return false;
   const [lead] = task.stores;
   const last = inMemoryOrder(parallelVars(task), lead!.value, lead!.index).at(-1);
   return last !== undefined && !(when && variesInRun(when, last, 4)) && runOffset(value, index, last, 4) !== undefined;
+}
+
+/** True for tasks whose kernels make results one at a time: narrow ones lie one to a word then. */
+export function makesSingles(task: KernelTask): boolean {
+  switch (task.kind) {
+    case "map":
+      return false;
+    case "reduce": {
+      const length = product(task.inner.map(({ extent }) => extent));
+      return task.each || !isStatic(length) || length >= LONGEST;
+    }
+    case "attention":
+      return true;
+    default:
+      return task.acc.type !== "i32";
+  }
 }

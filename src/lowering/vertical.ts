@@ -9,6 +9,7 @@ import type { Value } from "../ir/value.ts";
 import { elementsOf, evaluationsOf, isView, operationsOf, wideLoadsOf } from "./cost.ts";
 import { isJoin } from "./pieces.ts";
 import { solve } from "./solve.ts";
+import { makesSingles } from "./storage.ts";
 import { loadsFrom, mergeOrigins, replaceLoads, soleStore, type TaskGraph } from "./task-graph.ts";
 
 /** Fuses every map that it can, in order. Joins are left alone until `joins`, when their producers write what they can of them. */
@@ -61,7 +62,9 @@ function intoAnchor(graph: TaskGraph, at: number, map: MapTask): boolean {
       (best && graph.depthAt(best.position) >= graph.depthAt(position))
     )
       continue;
-    const fused = withEpilogue(graph.at(position) as KernelTask, map);
+    const anchor = graph.at(position) as KernelTask;
+    if (wouldWiden(anchor, map)) continue;
+    const fused = withEpilogue(anchor, map);
     if (fused && graph.fits(fused)) best = { position, fused };
   }
   if (!best || !graph.may("fuse-epilogue", map)) return false;
@@ -69,6 +72,12 @@ function intoAnchor(graph: TaskGraph, at: number, map: MapTask): boolean {
   graph.replace(at, best.fused);
   return true;
 }
+
+/** True where many bytes would lie one to a word: whoever multiplies them reads words of four. */
+const wouldWiden = (anchor: KernelTask, { stores: [store] }: MapTask): boolean =>
+  isByte(store!.value) && makesSingles(anchor) && MEMORY * elementsOf(store!.value.shape) > DISPATCH;
+
+const isByte = ({ dtype }: Value): boolean => dtype === "i8" || dtype === "u8";
 
 /** The anchor that stores what the map makes of its result; undefined unless the map reads that element for element. */
 export function withEpilogue(anchor: KernelTask, map: MapTask): KernelTask | undefined {
