@@ -139,7 +139,7 @@ async function measure(network: LabelledNetwork): Promise<void> {
       msPerRecord: actual.ms / count,
       bytes: engine.serialize().length,
       calibrationSeconds,
-      notes: report!.notes,
+      notes: engine.plan.notes.slice(1),
     });
     engine.dispose();
   }
