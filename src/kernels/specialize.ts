@@ -1,6 +1,6 @@
 // Fills the marked points of a shader file: `//# spec` lines give a constant or alias another value, `//# hook` lines give a
-// function another body, `//# unroll` loops are written out (arrays stay in registers only where no index is computed). Every
-// mark must be filled and every filling must have its mark.
+// function another body, `//# unroll` loops are written out (arrays stay in registers only where no index is computed), those
+// marked `//# unroll NAME` if the spec of that name says so. Every mark must be filled and every filling must have its mark.
 
 import { internal } from "../util/errors.ts";
 
@@ -13,7 +13,7 @@ export interface Fillings {
 const SPEC = /^((?:const|alias) (\w+) = ).*;( *)\/\/# spec$/;
 const HOOK = /^(fn (\w+)\(.*\)(?: -> [\w<>]+)?) \{.*\} *\/\/# hook$/;
 /** A loop over 0u, 1u, … below a literal or a spec, its body on lines of its own. */
-const UNROLL = /^( *)for \(var (\w+) = 0u; \2 < (\w+); \2\+\+\) \{ \/\/# unroll$/;
+const UNROLL = /^( *)for \(var (\w+) = 0u; \2 < (\w+); \2\+\+\) \{ \/\/# unroll(?: (\w+))?$/;
 
 /** The shader's text with all marks filled. `name` is for the error when they are not. */
 export function specialize(name: string, text: string, { specs, hooks }: Fillings): string {
@@ -46,7 +46,11 @@ function unroll(name: string, lines: readonly string[], specs: Fillings["specs"]
       result.push(lines[at]!);
       continue;
     }
-    const [, indent, index, limit] = loop as unknown as [string, string, string, string];
+    const [, indent, index, limit, when] = loop as unknown as [string, string, string, string, string | undefined];
+    if (when !== undefined && specs[when] !== true) {
+      result.push(lines[at]!);
+      continue;
+    }
     const end = lines.indexOf(`${indent}}`, at);
     const count = /^\d+u$/.test(limit) ? Number.parseInt(limit, 10) : specs[limit];
     if (end < 0 || typeof count !== "number") throw internal(name, `the loop over ${index} has no end or no known count`);
