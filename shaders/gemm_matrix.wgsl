@@ -45,9 +45,9 @@ const FRAGMENTS_N = 2u;          //# spec
 const STEPS = 1u;                //# spec
 const PASSES = 1u;               //# spec
 const SHIFTED_A = false;         //# spec
-// Strips of sums of columns, and vectors of ones, where there is a zero.
+// Strips of sums of columns: one a subgroup where there is a zero.
 const COLUMN_STRIPS = 1u;        //# spec
-const ONES = 1u;                 //# spec
+const ONE = 1.0h;                //# spec
 const SUBGROUPS_N = TILE_N / SUB_N;
 const PER_SLICE = (TILE_M / SUB_M) * SUBGROUPS_N;
 const THREADS = PER_SLICE * SLICES * SUBGROUP;
@@ -70,7 +70,6 @@ fn store(batch: i32, m: i32, n: i32, acc: array<ACC, RUN>) { return; }          
 var<workgroup> tile_a: array<vec4<u32>, STAGES * STAGE_A>;
 var<workgroup> tile_b: array<vec4<u32>, STAGES * STAGE_B>;
 var<workgroup> strip: array<ACC, STRIPS + COLUMN_STRIPS * STRIPS>;
-var<workgroup> ones: array<vec4<u32>, ONES>;
 
 fn fetch_a(batch: i32, first_m: i32, first_k: i32, at: u32) -> vec4<u32> {
   let line = i32(at / SPANS_A);
@@ -104,9 +103,6 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
   var next_a: array<vec4<u32>, FETCHES_A>;
   var next_b: array<vec4<u32>, FETCHES_B>;
 
-  if (SHIFTED_A) {
-    for (var at = lane; at < ONES; at += THREADS) { ones[at] = vec4<u32>(0x01010101u); }
-  }
   for (var i = 0u; i < FETCHES_A; i++) { //# unroll
     next_a[i] = fetch_a(batch, first_m, 0, i * THREADS + lane);
   }
@@ -139,7 +135,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
       let k = (step * SLICES + slice) * K;
       var left: array<subgroup_matrix_left<T, K, M>, FRAGMENTS_M>;
       for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
-        if (A_ALONG_M) {
+        if (A_ALONG_M) { //# choose
           left[i] = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, col_major>(&tile_a, stage_a + k * STRIDE_A + (sub_m + i * M) / SPAN, STRIDE_A);
         } else {
           left[i] = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, row_major>(&tile_a, stage_a + (sub_m + i * M) * STRIDE_A + k / SPAN, STRIDE_A);
@@ -147,7 +143,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
       }
       for (var j = 0u; j < FRAGMENTS_N; j++) { //# unroll
         var right: subgroup_matrix_right<T, N, K>;
-        if (B_ALONG_N) {
+        if (B_ALONG_N) { //# choose
           right = subgroupMatrixLoad<subgroup_matrix_right<T, N, K>, row_major>(&tile_b, stage_b + k * STRIDE_B + (sub_n + j * N) / SPAN, STRIDE_B);
         } else {
           right = subgroupMatrixLoad<subgroup_matrix_right<T, N, K>, col_major>(&tile_b, stage_b + (sub_n + j * N) * STRIDE_B + k / SPAN, STRIDE_B);
@@ -155,9 +151,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
         for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
           acc[i][j] = subgroupMatrixMultiplyAccumulate(left[i], right, acc[i][j]);
         }
-        if (SHIFTED_A) {
-          let one = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, row_major>(&ones, 0u, K / SPAN);
-          columns[j] = subgroupMatrixMultiplyAccumulate(one, right, columns[j]);
+        if (SHIFTED_A) { //# choose
+          columns[j] = subgroupMatrixMultiplyAccumulate(subgroup_matrix_left<T, K, M>(ONE), right, columns[j]);
         }
       }
     }
@@ -170,7 +165,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
       workgroupBarrier();
       for (var j = 0u; j < PASS; j++) { //# unroll
         subgroupMatrixStore<row_major>(&strip, base + j * N, acc[i][p * PASS + j], STRIP);
-        if (SHIFTED_A) { subgroupMatrixStore<row_major>(&strip, STRIPS + base + j * N, columns[p * PASS + j], STRIP); }
+        if (SHIFTED_A) { //# choose
+          subgroupMatrixStore<row_major>(&strip, STRIPS + base + j * N, columns[p * PASS + j], STRIP);
+        }
       }
       workgroupBarrier();
       for (var e = slice * SUBGROUP + lane % SUBGROUP; e < M * PASS * N / RUN; e += SLICES * SUBGROUP) {
@@ -184,7 +181,9 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
             let at = (other * PER_SLICE + part) * M * STRIP + row * STRIP + column;
             for (var r = 0u; r < RUN; r++) { //# unroll
               sums[r] += strip[at + r];
-              if (SHIFTED_A) { sums[r] -= zero_a() * strip[STRIPS + at + r]; }
+              if (SHIFTED_A) { //# choose
+                sums[r] -= zero_a() * strip[STRIPS + at + r];
+              }
             }
           }
           store(batch, m, n, sums);

@@ -76,11 +76,11 @@ export interface MatrixOperands {
 const subgroupsOf = ({ tileM, tileN, subM, subN, slices }: Shape): number => (tileM / subM) * (tileN / subN) * slices;
 
 /** Bytes of workgroup memory without the strips through which results leave. Lines are padded by sixteen bytes. */
-function bytesOf({ tileM, tileN, tileK, stages }: Shape, { bytes, alongM, alongN, hasZero }: MatrixOperands): number {
+function bytesOf({ tileM, tileN, tileK, stages }: Shape, { bytes, alongM, alongN }: MatrixOperands): number {
   const staged = (lines: number, length: number): number => lines * (length * bytes + 16);
   const a = alongM ? staged(tileK, tileM) : staged(tileM, tileK);
   const b = alongN ? staged(tileK, tileN) : staged(tileN, tileK);
-  return stages * (a + b) + (hasZero ? 16 * 32 : 16);
+  return stages * (a + b);
 }
 
 /** Fragments along n that leave at once: as many as there is room for; 0 where there is none. */
@@ -163,7 +163,7 @@ export function emitMatrix(
       PASSES: subN / matrix.n / pass,
       SHIFTED_A: operands.hasZero,
       COLUMN_STRIPS: operands.hasZero ? 1 : 0,
-      ONES: operands.hasZero ? (matrix.m * matrix.k) / span : 1,
+      ONE: matrix.component === "f16" ? "1.0h" : "1i",
     },
     hooks: { ...frame.sizes, ...hooks, store: storeResults(frame, run) },
   });
