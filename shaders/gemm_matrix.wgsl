@@ -176,7 +176,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
         let m = first_m + i32(sub_m + i * M + row);
         let n = first_n + i32(sub_n + p * PASS * N + column);
         if (m < size_m() && n < size_n()) {
-          var sums: array<ACC, RUN>;
+          var sums = array<ACC, RUN>();
           for (var other = 0u; other < SLICES; other++) {
             let at = (other * PER_SLICE + part) * M * STRIP + row * STRIP + column;
             for (var r = 0u; r < RUN; r++) { //# unroll

@@ -1,22 +1,16 @@
 // GEMM and implicit-GEMM convolution on subgroup matrices, for operands that are f16 in memory.
 
 import { isStatic } from "../ir/dims.ts";
-import { type Expr, loadsOf } from "../ir/expr.ts";
+import type { Expr } from "../ir/expr.ts";
 import type { ConvTask, GemmTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { known } from "./frame.ts";
-import { emitMatrix, type MatrixOperands, matrixOf, matrixTiles } from "./matrix.ts";
+import { emitMatrix, isHalf, type MatrixOperands, matrixOf, matrixTiles } from "./matrix.ts";
 import { asGemm, isContiguous } from "./product.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { loadEight, vectorLoad } from "./vector.ts";
 
 const shapeOf = (caps: Caps) => matrixOf(caps, "f16", "f32", 16);
-
-/** True when every float that the operands load is f16, so that nothing is lost by multiplying in f16. */
-const isHalf = (e: Expr): boolean => {
-  const loads = loadsOf([e]).filter(({ type }) => type === "f32");
-  return loads.length > 0 && loads.every(({ value }) => value.dtype === "f16");
-};
 
 const applicable = (task: GemmTask | ConvTask, caps: Caps): boolean => {
   if (!shapeOf(caps) || !caps.f16 || task.acc.type !== "f32") return false;

@@ -3,6 +3,7 @@
 import type { KernelTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { attentionDirect, attentionRows } from "./attention.ts";
+import { attentionMatrix } from "./attention-matrix.ts";
 import { convBlocked, gemmBlocked } from "./blocked.ts";
 import { convDepthwise } from "./depthwise.ts";
 import { convDepthwiseWindow } from "./depthwise-window.ts";
@@ -58,7 +59,7 @@ const TACTICS = {
     convDepthwiseWindow,
     convFirstLayer,
   ],
-  attention: [attentionDirect, attentionRows],
+  attention: [attentionDirect, attentionRows, attentionMatrix],
 } as const;
 
 export const allTactics: readonly Tactic[] = Object.values(TACTICS).flat() as unknown as readonly Tactic[];

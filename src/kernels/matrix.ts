@@ -2,6 +2,7 @@
 // shader that runs them.
 
 import gemmMatrixShader from "../../shaders/gemm_matrix.wgsl";
+import { type Expr, loadsOf } from "../ir/expr.ts";
 import type { ConvTask, GemmTask } from "../ir/task.ts";
 import type { Caps, MatrixConfig } from "../util/caps.ts";
 import { coverOf, type Frame, frameOf, known, wasteOf } from "./frame.ts";
@@ -53,6 +54,12 @@ export const matrixOf = (caps: Caps, component: MatrixConfig["component"], resul
         const { m, n, k } = each;
         return each.component === component && each.result === result && m === 16 && n === 16 && k === depth;
       });
+
+/** True when every float that the operands load is f16, so that nothing is lost by multiplying in f16. */
+export const isHalf = (e: Expr): boolean => {
+  const loads = loadsOf([e]).filter(({ type }) => type === "f32");
+  return loads.length > 0 && loads.every(({ value }) => value.dtype === "f16");
+};
 
 interface Shape {
   readonly tileM: number;

@@ -67,7 +67,7 @@ export const loadFour = ({ hook, module }: Frame, e: Expr, v: Var, other: Var, t
   });
 
 /** The hook that reads eight neighbours of an f16 operand along `v` as words of two, 0 beyond the extents of `v` and `other`. */
-export const loadEight = ({ hook, module }: Frame, e: Expr, v: Var, other: Var): string =>
+export const loadEight = ({ hook, module }: Pick<Frame, "hook" | "module">, e: Expr, v: Var, other: Var): string =>
   hook([v, other], (block) => {
     const inside = `${block.value(v)} < ${module.dim(v.extent)} && ${block.value(other)} < ${module.dim(other.extent)}`;
     const vector = vectorLoad(e, v, module.caps, 8);
