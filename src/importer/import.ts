@@ -18,7 +18,7 @@ import {
   toNumber,
   type ValueInfoProto,
 } from "./proto.ts";
-import { declaredShape, type Sizes } from "./signature.ts";
+import { declaredShape, pinnedSizes, type ShapeBounds, type Sizes } from "./signature.ts";
 import { decodeSparse, decodeTensor, dtypeOf, type ReadExternal } from "./tensors.ts";
 
 export interface ImportOptions {
@@ -27,6 +27,8 @@ export interface ImportOptions {
   readonly readExternal?: ReadExternal;
   /** Sizes of free dimensions that are to be fixed. */
   readonly sizes?: Sizes;
+  /** Bounds of shapes: a free dimension that they leave no choice is fixed too. */
+  readonly profiles?: readonly ShapeBounds[];
   /** What inputs will hold, by name, so that shapes may depend on it. */
   readonly assumed?: Readonly<Record<string, Tensor>>;
 }
@@ -39,7 +41,8 @@ const NO_EXTERNAL: ReadExternal = () => {
 export function importModel(bytes: Uint8Array, options: ImportOptions = {}): Graph {
   const file = options.file ?? "model";
   const model = inlineFunctions(decodeModel(bytes, file));
-  const reader = new GraphReader(opsetsOf(model), options.readExternal ?? NO_EXTERNAL, options);
+  const sizes = { ...pinnedSizes(model.graph?.input ?? [], options.profiles ?? []), ...options.sizes };
+  const reader = new GraphReader(opsetsOf(model), options.readExternal ?? NO_EXTERNAL, { ...options, sizes });
   const graph = reader.read(model.graph!, new Map());
   refuseUnsupported(graph, file);
   inferGraph(graph);
