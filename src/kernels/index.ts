@@ -4,6 +4,7 @@ import type { KernelTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { attentionDirect, attentionRows } from "./attention.ts";
 import { attentionMatrix } from "./attention-matrix.ts";
+import { blockApart, blockTiled } from "./block.ts";
 import { convBlocked, gemmBlocked } from "./blocked.ts";
 import { convDepthwise } from "./depthwise.ts";
 import { convDepthwiseWindow } from "./depthwise-window.ts";
@@ -60,6 +61,8 @@ const TACTICS = {
     convFirstLayer,
   ],
   attention: [attentionDirect, attentionRows, attentionMatrix],
+  attention: [attentionDirect, attentionRows],
+  block: [blockApart, blockTiled],
 } as const;
 
 export const allTactics: readonly Tactic[] = Object.values(TACTICS).flat() as unknown as readonly Tactic[];

@@ -1,9 +1,24 @@
 // Operands read four (or, in f16, eight) at a time: where neighbours along a variable are one aligned vector in memory.
 
 import { isStatic } from "../ir/dims.ts";
-import { add, type Expr, float, int, type Load, lt, select, substitute, type Var } from "../ir/expr.ts";
+import {
+  add,
+  type Expr,
+  float,
+  int,
+  type Load,
+  lt,
+  operands,
+  type Slot,
+  select,
+  slot,
+  substitute,
+  transform,
+  type Var,
+} from "../ir/expr.ts";
 import { runOffset, variesInRun } from "../ir/runs.ts";
 import { storageOf } from "../ir/storage.ts";
+import { mapStore, type Store } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import type { Frame } from "./frame.ts";
 import { isContiguous } from "./product.ts";
@@ -56,6 +71,50 @@ export function readFour(block: Block, e: Expr, v: Var, type: "f32" | "f16" = "f
     block.line(`${four}[${i}] = ${type === "f32" ? element : `${type}(${element})`};`);
   }
   return four;
+}
+
+/**
+ * Stores of four neighbours along `v`, from a multiple of 4 on: for each store its four, in which `accs` stand for `acc`. Loads
+ * that are one vector are read as such.
+ */
+export function fourOf(block: Block, stores: readonly Store[], v: Var, acc: Slot, accs: readonly Slot[]): Store[][] {
+  const vectors = new Map<Expr, readonly Slot[]>();
+  for (const load of loadsAlways(stores.map(({ expr }) => expr))) {
+    if (!vectorLoad(load, v, block.module.caps)) continue;
+    const name = readFour(block, load, v);
+    const lanes = accs.map((_, lane) => {
+      const one = slot("lane", "f32");
+      block.bind(one, `${name}[${lane}]`);
+      return one;
+    });
+    vectors.set(load, lanes);
+  }
+  return stores.map((store) =>
+    accs.map((own, lane) => {
+      const moved = new Map<Expr, Expr>([
+        [acc, own],
+        [v, add(v, int(lane))],
+      ]);
+      return mapStore(store, (e) =>
+        substitute(
+          transform(e, (node) => vectors.get(node)?.[lane]),
+          moved,
+        ),
+      );
+    }),
+  );
+}
+
+/** Loads that are evaluated whatever a condition says. */
+function loadsAlways(roots: readonly Expr[]): ReadonlySet<Load> {
+  const found = new Set<Load>();
+  const look = (e: Expr): void => {
+    if (e.kind === "load") found.add(e);
+    else if (e.kind === "select") look(e.condition);
+    else if (e.kind !== "reduce") operands(e).forEach(look);
+  };
+  roots.forEach(look);
+  return found;
 }
 
 /** The hook that reads four neighbours of an operand along `v`, 0 beyond the extents of `v` and `other`. */
