@@ -61,7 +61,6 @@ const TACTICS = {
     convFirstLayer,
   ],
   attention: [attentionDirect, attentionRows, attentionMatrix],
-  attention: [attentionDirect, attentionRows],
   block: [blockApart, blockTiled],
 } as const;
 
