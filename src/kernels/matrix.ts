@@ -109,14 +109,20 @@ export function* matrixTiles(gemm: GemmTask, operands: MatrixOperands, caps: Cap
     const latency = coverOf(gemm, tileM, tileN).groups < 400 ? 1 + rounds / 16 : 1;
     return wasteOf(gemm, tileM, tileN, { idle: 0.7, reread: 64 }) * latency * (tileK > 2 * depth ? 2 : 1);
   };
-  for (const shape of [...shapes].sort((a, b) => score(a) - score(b))) {
+  const span = 16 / operands.bytes;
+  const fits = (shape: Shape): boolean => {
     const { tileM, tileN, tileK } = shape;
     const threads = subgroupsOf(shape) * caps.subgroupMaxSize;
-    if (threads > caps.limits.maxComputeInvocationsPerWorkgroup || passOf(shape, operands, caps) === 0) continue;
-    const span = 16 / operands.bytes;
-    if ((tileM * tileK) % (span * threads) || (tileN * tileK) % (span * threads)) continue;
-    for (const unroll of [true, false]) yield { ...shape, unroll };
-  }
+    return (
+      threads <= caps.limits.maxComputeInvocationsPerWorkgroup &&
+      passOf(shape, operands, caps) > 0 &&
+      (tileM * tileK) % (span * threads) === 0 &&
+      (tileN * tileK) % (span * threads) === 0
+    );
+  };
+  const sorted = shapes.filter(fits).sort((a, b) => score(a) - score(b));
+  // Loops written out are faster most of the time.
+  for (const unroll of [true, false]) for (const shape of sorted) yield { ...shape, unroll };
 }
 
 /** The kernel for operands whose hooks the caller writes. */
