@@ -17,6 +17,7 @@ import type { ReadExternal } from "./importer/tensors.ts";
 import type { Graph } from "./ir/graph.ts";
 import type { Program, Task } from "./ir/task.ts";
 import type { Tensor } from "./ir/tensor.ts";
+import { formBlocks } from "./lowering/blocks.ts";
 import { doubleNotes } from "./lowering/doubles.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
 import { sumIntegers } from "./lowering/integers.ts";
@@ -137,6 +138,7 @@ export class Builder {
       ...(options.file === undefined ? {} : { file: options.file }),
       ...(options.readExternal ? { readExternal: options.readExternal } : {}),
       ...(options.sizes ? { sizes: options.sizes } : {}),
+      ...(options.profiles ? { profiles: options.profiles } : {}),
       ...(options.shapeValues ? { assumed: options.shapeValues } : {}),
     });
     see("import", imported);
@@ -192,7 +194,8 @@ export class Builder {
     const timingCache = options.timingCache ?? new TimingCache();
     const until = performance.now() + 1000 * (options.maxTuneTime ?? Number.POSITIVE_INFINITY);
     const timed = async (graph: Graph, share: number, log: RewriteLog, see: See, timeAll: boolean) => {
-      const { program, notes } = programOf(graph, target.caps, options, log, see, change);
+      const may = mayOf(options, log);
+      const { program, notes } = programOf(graph, target.caps, options, log, may, see, change);
       const host = program.tasks.find((task) => task.kind === "host");
       if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
       const symbols = planProfiles(program.inputs, options.profiles ?? []);
@@ -203,6 +206,7 @@ export class Builder {
         ...maxTuneTime,
         timingCache,
         timeAll,
+        mayPart: (block) => may("part-block", block),
       });
       return { program, notes, symbols, choices };
     };
@@ -223,11 +227,14 @@ export class Builder {
     const { program, notes, symbols, choices } = await timed(graph, 1, log, see, false);
     see("tune", choices);
     const { caps } = target;
-    const disable = options.disable ?? [];
-    const notesOfAll = [...said, ...doubleNotes(graph), ...notes];
-    const mayBundle = (task: Task): boolean =>
-      options.fusion !== false && !disable.includes("bundle-kernels") && log.take("bundle-kernels", task.name);
-    return makePlan(program, choices, { caps, profiles: symbols, notes: notesOfAll, weights: exposed, mayBundle });
+    const may = mayOf(options, log);
+    return makePlan(program, choices, {
+      caps,
+      profiles: symbols,
+      notes: [...said, ...doubleNotes(graph), ...notes],
+      weights: exposed,
+      mayBundle: (task) => may("bundle-kernels", task),
+    });
   }
 
   /** A graph made to run for calibration, by kernels that are known to be fast: a few hundred runs do not pay for tuning. */
@@ -249,12 +256,21 @@ const TIME_SHARES = [0.6, 0.6, 0.8];
 /** A network without layers of integers. */
 const inFloat = (graph: Graph): Quantized => ({ layers: [], without: () => ({ graph, notes: [] }) });
 
+/** Asks whether a rule may be applied to a task, and records it. */
+type May = (rule: string, task: Task) => boolean;
+
+const mayOf =
+  ({ fusion, disable = [] }: BuildOptions, log: RewriteLog): May =>
+  (rule, { name }) =>
+    fusion !== false && !disable.includes(rule) && log.take(rule, name);
+
 /** Graph → Program: lowered, fused, with types, layouts and storage decided; and what is to be said of that. */
 function programOf(
   graph: Graph,
   caps: Target["caps"],
   options: BuildOptions,
   log: RewriteLog,
+  may: May,
   see: See,
   change: (program: Program) => Program,
 ): { program: Program; notes: readonly string[] } {
@@ -266,7 +282,9 @@ function programOf(
   const notes = options.fp16 ? (caps.f16 ? lowerToHalf(fused) : ["fp16: this device has no f16, everything stays f32"]) : [];
   if (options.fusion !== false) chooseLayouts(fused);
   decideStorage(fused.tasks);
-  const program = { ...fused, tasks: splitWeights(fused.tasks, caps) };
+  const outputs = new Set(fused.outputs.map(({ value }) => value));
+  const tasks = formBlocks(splitWeights(fused.tasks, caps), outputs, (block) => may("fuse-block", block));
+  const program = { ...fused, tasks };
   see("fuse", program);
   return { program, notes };
 }

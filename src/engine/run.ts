@@ -18,6 +18,8 @@ export class Run {
     readonly ends: Map<number, End>,
     readonly signal: AbortSignal | undefined,
     readonly profiler: Profiler | undefined,
+    /** Kernels after which the first submit goes out, each later one after twice as many: an idle GPU begins while more is encoded. */
+    readonly firstSubmit: number,
   ) {}
 
   get commands(): GPUCommandEncoder {

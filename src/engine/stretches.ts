@@ -74,10 +74,20 @@ export class Stretches {
       this.forget(oldest);
     }
     const commands = await this.bind(stretch, run, bindings);
-    const { commands: encoder, profiler } = run;
+    const { profiler } = run;
+    let { commands: encoder } = run;
     profiler?.open(encoder);
     let pass: GPUComputePassEncoder | undefined;
+    let [piece, inPiece] = [run.firstSubmit, 0];
     for (const command of commands) {
+      if (inPiece === piece) {
+        pass?.end();
+        pass = undefined;
+        run.submit();
+        encoder = run.commands;
+        [piece, inPiece] = [2 * piece, 0];
+      }
+      inPiece++;
       if (command.kind === "copy") {
         pass?.end();
         pass = undefined;

@@ -1,29 +1,12 @@
-// Integer products in words of four signed bytes: operands read along the summed axis, results written along n. A byte stands
-// for byte - zero; u8 becomes i8 by turning its top bit, which moves its zero by 128.
+// Integer products in words of four signed bytes, read along the summed axis. A byte stands for byte - zero; u8 becomes i8 by
+// turning its top bit, which moves its zero by 128.
 
 import { isStatic } from "../ir/dims.ts";
-import {
-  add,
-  constant,
-  type Expr,
-  int,
-  type Load,
-  lt,
-  offsetOf,
-  operands,
-  type Slot,
-  select,
-  slot,
-  sub,
-  substitute,
-  type Var,
-  visit,
-} from "../ir/expr.ts";
+import { add, constant, type Expr, int, type Load, lt, select, sub, substitute, type Var, visit } from "../ir/expr.ts";
 import { runOffset, variesInRun } from "../ir/runs.ts";
 import { storageOf } from "../ir/storage.ts";
-import { type ConvTask, type GemmTask, mapStore, type Store } from "../ir/task.ts";
+import type { ConvTask, GemmTask } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
-import type { Frame } from "./frame.ts";
 import type { Block } from "./writer.ts";
 
 /** An operand as signed bytes: each stands for `byte` - `zero`, and for 0 where `guard` does not hold. */
@@ -136,79 +119,6 @@ export function returnWord(block: Block, bytes: Bytes, v: Var, inside: string): 
   );
   block.line(`return ${zeroWord(block, bytes)};`);
 }
-
-/** Writes the stores of four results along `n`, of which the first is inside and has the number that `n` is bound to. */
-export function storeRun(block: Block, stores: readonly Store[], n: Var, acc: Slot, sums: readonly string[]): void {
-  const { module } = block;
-  const slots = sums.map((text, i) => {
-    const lane = slot(`acc${i}`, acc.type);
-    block.bind(lane, text);
-    return lane;
-  });
-  const at = (i: number): Map<Expr, Expr> =>
-    new Map<Expr, Expr>([
-      [n, add(n, int(i))],
-      [acc, slots[i]!],
-    ]);
-  const isWhole = isStatic(n.extent) && n.extent % sums.length === 0;
-  for (const store of stores) {
-    const { when, ...always } = store;
-    const result = (i: number): Store => mapStore(always, (e) => substitute(e, at(i)));
-    const isWord = storageOf(store.value, module.caps).lanes > 1;
-    if (!isWord && (!isWhole || (when && variesInRun(when, n, 4)))) {
-      sums.forEach((_, i) => {
-        const inside = lt(add(n, int(i)), int(n.extent));
-        const write = (): void => block.store(mapStore(store, (e) => substitute(e, at(i))));
-        block.under(i === 0 || isWhole ? undefined : inside, write);
-      });
-      continue;
-    }
-    block.under(when, () => {
-      readRuns(block, store.expr, n, (e, i) => substitute(e, at(i)));
-      if (!isWord) return sums.forEach((_, i) => block.store(result(i)));
-      const word = block.fresh();
-      block.line(`var ${word} = 0u;`);
-      sums.forEach((_, i) => {
-        const text = block.stored(store.value, block.value(result(i).expr));
-        block.line(`${word} = insertBits(${word}, ${text}, ${8 * i}u, 8u);`);
-      });
-      const offset = block.value(offsetOf(store.value, store.index));
-      block.line(`${module.buffer(store.value, "write")}[${offset} >> 2u] = ${word};`);
-    });
-  }
-}
-
-/** Reads at once what four results along `n` read side by side: bytes as a word, numbers as a vector. `at` gives each its own. */
-function readRuns(block: Block, expr: Expr, n: Var, at: (e: Expr, i: number) => Expr): void {
-  const { module } = block;
-  for (const load of readAlways(expr)) {
-    const { dtype } = load.value;
-    const { item, lanes } = storageOf(load.value, module.caps);
-    const offset = runOffset(load.value, load.index, n, 4);
-    const isByte = lanes === 4 && dtypeFacts[dtype].kind === "int";
-    const isNumber = lanes === 1 && (item === "f32" || item === "f16" || dtype === "i32");
-    if (!offset || !(isByte || isNumber)) continue;
-    const from = `[${block.value(offset)} >> 2u]`;
-    const four = block.fresh();
-    if (isByte) {
-      const word = `${module.buffer(load.value, "read")}${from}`;
-      block.line(`let ${four} = ${dtypeFacts[dtype].signed ? `bitcast<i32>(${word})` : word};`);
-    } else block.line(`let ${four} = vec4<${item === "i32" ? "i32" : "f32"}>(${module.vectorBuffer(load.value)}${from});`);
-    for (let i = 0; i < 4; i++)
-      block.bind(at(load, i) as Load, isByte ? `extractBits(${four}, ${8 * i}u, 8u)` : `${four}[${i}]`);
-  }
-}
-
-/** Loads of an expression that are evaluated whatever its conditions are. */
-function readAlways(e: Expr): readonly Load[] {
-  if (e.kind === "load") return [e];
-  if (e.kind === "reduce") return [];
-  return (e.kind === "select" ? [e.condition] : operands(e)).flatMap(readAlways);
-}
-
-/** The hook that stores four results along n, `acc` being a vector. */
-export const storeFour = ({ gemm, hook }: Frame): string =>
-  hook([gemm.m, gemm.n], (block) => storeRun(block, gemm.stores, gemm.n, gemm.acc, ["acc.x", "acc.y", "acc.z", "acc.w"]));
 
 /** Whether bytes are their own numbers. */
 export const isSymmetric = ({ zero }: Bytes): boolean => zero === constant("i32", 0);

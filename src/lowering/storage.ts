@@ -75,6 +75,7 @@ export function makesSingles(task: KernelTask): boolean {
       return task.each || !isStatic(length) || length >= LONGEST;
     }
     case "attention":
+    case "block":
       return true;
     default:
       return task.acc.type !== "i32";
