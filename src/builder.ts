@@ -4,7 +4,7 @@
 import { TimingCache } from "./autotuner/cache.ts";
 import { fastest } from "./autotuner/layers.ts";
 import { type Choices, type Target, type TuneOptions, tune } from "./autotuner/tune.ts";
-import { type Int8Options, type Quantized, quantize, type Runner } from "./calibrator/quantize.ts";
+import { type Form, type Int8Options, type Quantized, quantize, type Runner } from "./calibrator/quantize.ts";
 import { Engine, type HostOperators } from "./engine/engine.ts";
 import { serialize } from "./engine/format.ts";
 import type { Plan } from "./engine/plan.ts";
@@ -191,40 +191,18 @@ export class Builder {
     exposed: Weights = new Map(),
     change: (program: Program) => Program = (program) => program,
   ): Promise<{ plan: Plan; weights: Uint8Array }> {
-    const timingCache = options.timingCache ?? new TimingCache();
-    const until = performance.now() + 1000 * (options.maxTuneTime ?? Number.POSITIVE_INFINITY);
-    const timed = async (graph: Graph, share: number, log: RewriteLog, see: See, timeAll: boolean) => {
-      const may = mayOf(options, log);
-      const { program, notes } = programOf(graph, target.caps, options, log, may, see, change);
-      const host = program.tasks.find((task) => task.kind === "host");
-      if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
-      const symbols = planProfiles(program.inputs, options.profiles ?? []);
-      const left = Math.max(0, share * (until - performance.now())) / 1000;
-      const maxTuneTime = Number.isFinite(left) ? { maxTuneTime: left } : {};
-      const choices = await tune(program, target, here, optimumOf(symbols), {
-        ...options,
-        ...maxTuneTime,
-        timingCache,
-        timeAll,
-        mayPart: (block) => may("part-block", block),
-      });
-      return { program, notes, symbols, choices };
-    };
-    const shares = [...TIME_SHARES];
-    const { graph, notes: said } =
-      form.layers.length === 0 || options.optimizationLevel === 0
-        ? form.without([])
-        : await fastest(form, async ({ graph }) => {
-            const { program, choices } = await timed(
-              copyGraph(graph),
-              shares.shift()!,
-              rewriteLog(options.maxRewrites),
-              () => {},
-              true,
-            );
-            return { program, nsOf: (task) => choices.get(task)?.ns };
-          });
-    const { program, notes, symbols, choices } = await timed(graph, 1, log, see, false);
+    const cached = { ...options, timingCache: options.timingCache ?? new TimingCache() };
+    const timeLeft = timer(options.maxTuneTime);
+    const { graph, notes: said } = await chooseForm(form, target, here, cached, change, timeLeft);
+    const { program, notes, symbols, choices } = await tuned(
+      graph,
+      target,
+      here,
+      { ...cached, ...timeLeft(1) },
+      log,
+      see,
+      change,
+    );
     see("tune", choices);
     const { caps } = target;
     const may = mayOf(options, log);
@@ -250,8 +228,63 @@ export class Builder {
 /** Options of a compilation; `measures` false: kernels are chosen by what is known of them. */
 type Compiling = BuildOptions & TuneOptions & { readonly measures?: boolean };
 
+/** What is left of the seconds that measuring may take, or a share of it. */
+type TimeLeft = (share: number) => { readonly maxTuneTime?: number };
+
+function timer(seconds: number | undefined): TimeLeft {
+  if (seconds === undefined) return () => ({});
+  const until = performance.now() / 1000 + seconds;
+  return (share) => ({ maxTuneTime: share * Math.max(0, until - performance.now() / 1000) });
+}
+
 /** Of the time that is left for measuring: what the form in 8 bits takes, then the one in float, then a mixed one. */
 const TIME_SHARES = [0.6, 0.6, 0.8];
+
+/** The network with those layers in 8 bits that are faster so; with all where nothing is measured. */
+async function chooseForm(
+  form: Quantized,
+  target: Target,
+  here: Parameters<typeof tune>[2],
+  { onUnmeasured: _, ...options }: Compiling,
+  change: (program: Program) => Program,
+  timeLeft: TimeLeft,
+): Promise<Form> {
+  if (form.layers.length === 0 || options.optimizationLevel === 0) return form.without([]);
+  const shares = [...TIME_SHARES];
+  return fastest(form, async ({ graph }) => {
+    const timing = { ...options, ...timeLeft(shares.shift()!), timeAll: true };
+    const { program, choices } = await tuned(
+      copyGraph(graph),
+      target,
+      here,
+      timing,
+      rewriteLog(options.maxRewrites),
+      () => {},
+      change,
+    );
+    return { program, nsOf: (task) => choices.get(task)?.ns };
+  });
+}
+
+/** A graph's program and a kernel for each of its tasks. */
+async function tuned(
+  graph: Graph,
+  target: Target,
+  here: Parameters<typeof tune>[2],
+  options: Compiling,
+  log: RewriteLog,
+  see: See,
+  change: (program: Program) => Program,
+) {
+  const may = mayOf(options, log);
+  const { program, notes } = programOf(graph, target.caps, options, log, may, see, change);
+  const host = program.tasks.find((task) => task.kind === "host");
+  if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
+  const symbols = planProfiles(program.inputs, options.profiles ?? []);
+  const mayPart = (block: Task): boolean => may("part-block", block);
+  const choices = await tune(program, target, here, optimumOf(symbols), { ...options, mayPart });
+  return { program, notes, symbols, choices };
+}
 
 /** A network without layers of integers. */
 const inFloat = (graph: Graph): Quantized => ({ layers: [], without: () => ({ graph, notes: [] }) });
