@@ -19,6 +19,7 @@ import type { Program, Task } from "./ir/task.ts";
 import type { Tensor } from "./ir/tensor.ts";
 import { formBlocks } from "./lowering/blocks.ts";
 import { doubleNotes } from "./lowering/doubles.ts";
+import { fillWords } from "./lowering/fill-words.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
 import { sumIntegers } from "./lowering/integers.ts";
 import { chooseLayouts } from "./lowering/layout.ts";
@@ -313,11 +314,12 @@ function programOf(
   const whole = options.fusion === false ? lowered : sumIntegers(lowered);
   const fused = foldScales(fuse(whole, caps, { enabled: options.fusion ?? true, take: log.take, disable }));
   const notes = options.fp16 ? (caps.f16 ? lowerToHalf(fused) : ["fp16: this device has no f16, everything stays f32"]) : [];
-  if (options.fusion !== false) chooseLayouts(fused);
-  decideStorage(fused.tasks);
-  const outputs = new Set(fused.outputs.map(({ value }) => value));
-  const tasks = formBlocks(splitWeights(fused.tasks, caps), outputs, (block) => may("fuse-block", block));
-  const program = { ...fused, tasks };
+  const filled = options.fusion === false ? fused : fillWords(fused);
+  if (options.fusion !== false) chooseLayouts(filled);
+  decideStorage(filled.tasks);
+  const outputs = new Set(filled.outputs.map(({ value }) => value));
+  const tasks = formBlocks(splitWeights(filled.tasks, caps), outputs, (block) => may("fuse-block", block));
+  const program = { ...filled, tasks };
   see("fuse", program);
   return { program, notes };
 }

@@ -81,6 +81,8 @@ it("all kernels but the first and the last read and write bytes in words", async
   expect(tasks).toHaveLength(program!.tasks.length);
   // The image's quantization; nine convolutions, two of them as one, the additions and the concatenation in them; two pools; a product.
   expect(tasks.map(({ kind }) => kind).sort()).toEqual([...new Array(8).fill("conv"), "gemm", "map", "reduce", "reduce"]);
+  // A pixel of three channels is a word.
+  expect(tasks[0]!.stores[0]!.value.shape).toEqual([1, 4, 32, 32]);
   for (const each of tasks) if (each.kind === "conv" || each.kind === "gemm") expect(each.acc.type, each.name).toBe("i32");
   for (const each of tasks.slice(0, -1))
     for (const { value } of each.stores) expect([value.dtype, value.wide ?? false], each.name).toEqual(["i8", false]);
