@@ -21,6 +21,7 @@ import { convIm2col } from "./im2col.ts";
 import { mapElement } from "./map.ts";
 import { mapPrivate } from "./private.ts";
 import { reduceThread, reduceWorkgroup } from "./reduce.ts";
+import { reduceWords } from "./reduce-words.ts";
 import { convSplitK, gemmSplitK } from "./split-k.ts";
 import type { Tactic } from "./tactic.ts";
 import { convWinograd } from "./winograd.ts";
@@ -28,7 +29,7 @@ import { convWinogradFused } from "./winograd-fused.ts";
 
 const TACTICS = {
   map: [mapElement, mapPrivate],
-  reduce: [reduceThread, reduceWorkgroup],
+  reduce: [reduceThread, reduceWorkgroup, reduceWords],
   gemm: [
     gemmDirect,
     gemmDot,

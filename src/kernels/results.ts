@@ -67,7 +67,7 @@ export const storeResults = ({ gemm, hook }: Frame, count: 4 | 8): string =>
 export const resultsOf = ({ gemm }: Frame): 4 | 8 => (isStatic(gemm.n.extent) && gemm.n.extent % 8 === 0 ? 8 : 4);
 
 /** Loads that happen whatever the values: none under a condition. */
-function certainLoads(e: Expr): Load[] {
+export function certainLoads(e: Expr): Load[] {
   switch (e.kind) {
     case "load":
       return [e];
@@ -86,7 +86,7 @@ function certainLoads(e: Expr): Load[] {
 }
 
 /** Reads `count` neighbours of a load at once, if they are a run, and lets the block know each by its expression. */
-function readRun(block: Block, load: Load, n: Var, to: (e: Expr, i: number) => Expr, count: number): void {
+export function readRun(block: Block, load: Load, n: Var, to: (e: Expr, i: number) => Expr, count: number): void {
   const { module } = block;
   const { value } = load;
   const { item, lanes } = storageOf(value, module.caps);

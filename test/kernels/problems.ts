@@ -4,6 +4,7 @@
 import { type Dim, symbol } from "../../src/ir/dims.ts";
 import {
   add,
+  and,
   binary,
   constant,
   convert,
@@ -18,10 +19,12 @@ import {
   minimum,
   mul,
   type Slot,
+  select,
   slot,
   sub,
   variable,
   variables,
+  within,
 } from "../../src/ir/expr.ts";
 import { Lowering } from "../../src/ir/lower.ts";
 import { type ConvTask, isKernelTask, type KernelTask, type Store } from "../../src/ir/task.ts";
@@ -80,6 +83,26 @@ function bytes(name: string, [m, n, k]: readonly Dim[], dtype: "i8" | "u8", zero
 }
 
 const LAST = [0, 2, 3, 1];
+
+/** The largest of each 3 x 3 of bytes, borders left out, channels last; rounded to bytes again. */
+function bytePool(name: string, [n, channels, side]: readonly [Dim, number, number]): Problem {
+  const b = new Lowering(name);
+  const input = value("x", "u8", [n, channels, side, side], LAST);
+  const made = b.reduce(
+    "u8",
+    [n, channels, side, side],
+    [3, 3],
+    ([batch, channel, ...at], taps) => {
+      const place = at.map((e, axis) => add(e, taps[axis]!, int(-1)));
+      const inside = place.map((e) => within(e, side)).reduce((all, e) => and(all, e));
+      const element = mul(convert(load(input, [batch!, channel!, ...place]), "f32"), float(0.5));
+      return [{ fn: "max", body: () => select(inside, element, float(Number.NEGATIVE_INFINITY)) }];
+    },
+    ([largest]) => requantize(div(largest!, float(0.75)), undefined, "u8"),
+  );
+  made.layout = LAST;
+  return { name, task: only(b) };
+}
 
 /** A convolution of bytes to bytes, channels last; `requantized`: with a bias, a factor a channel and another's bytes added. */
 function byteConv(
@@ -346,6 +369,7 @@ export const PROBLEMS: readonly Problem[] = [
   bytes("bytes shifted", [64, 64, 64], "u8", 3, true),
   bytes("bytes symbolic", [N, 24, 32], "u8", 128, true),
   byteConv("conv bytes", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1),
+  bytePool("pool bytes", [2, 12, 9]),
   byteConv("conv bytes requantized", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1, true),
   beside("conv bytes beside", byteConv("", [1, 32, 9, 9], [24, 32, 1, 1], 1, 0, true), 8),
   byteConv("conv bytes grouped", [2, 24, 7, 7], [16, 12, 3, 3], 2, 1),
