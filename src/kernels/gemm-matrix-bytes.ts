@@ -71,8 +71,7 @@ function loadSixteen({ module, gemm: { k }, hook }: Frame, bytes: Bytes, along: 
           block.line(
             `return ${signed(run.load, `${module.vectorBuffer(run.load.value)}[${block.value(run.offset)} >> 4u]`, "vec4<u32>")};`,
           );
-        if (bytes.guard) block.nest(`if (${block.value(bytes.guard)})`, vector, true);
-        else vector();
+        block.under(bytes.guard, vector);
       },
       true,
     );

@@ -66,8 +66,7 @@ function emitPrivate(task: MapTask, config: Config, caps: Caps): Kernel {
         block.line(
           `${ATOMICS[store.mode]}(&${cells[i]}[${block.value(flatten(store.index, store.value.shape))}], ${block.value(store.expr)});`,
         );
-      if (store.when) block.nest(`if (${block.value(store.when)})`, put, true);
-      else put();
+      block.under(store.when, put);
     });
   });
   block.line("workgroupBarrier();");
