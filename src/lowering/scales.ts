@@ -3,7 +3,7 @@
 
 import { isStatic } from "../ir/dims.ts";
 import { add, binary, type Convert, convert, type Expr, float, int, type Load, load, mul, transform } from "../ir/expr.ts";
-import { isKernelTask, mapExpressions, type Program, type Task } from "../ir/task.ts";
+import { isKernelTask, type KernelTask, mapExpressions, type Program, type Task } from "../ir/task.ts";
 import { reader, type Tensor, tensor } from "../ir/tensor.ts";
 import { makeValue, type Value } from "../ir/value.ts";
 import { integerRange } from "../ops/quantized.ts";
@@ -17,10 +17,14 @@ const foldTasks = (tasks: readonly Task[]): Task[] =>
   tasks.map((task) => {
     if (task.kind === "loop") return { ...task, body: foldTasks(task.body) };
     if (task.kind === "if") return { ...task, then: foldTasks(task.then), else: foldTasks(task.else) };
-    if (!isKernelTask(task)) return task;
-    const memo = new Map<Expr, Expr>();
-    return mapExpressions(task, (e) => transform(e, simplify, memo));
+    return isKernelTask(task) ? foldFactors(task) : task;
   });
+
+/** The task with factors of integers combined. */
+export function foldFactors<T extends KernelTask>(task: T): T {
+  const memo = new Map<Expr, Expr>();
+  return mapExpressions(task, (e) => transform(e, simplify, memo));
+}
 
 /** An integer times a factor: what dequantization makes. */
 export interface Scaled {
