@@ -112,6 +112,7 @@ const producerOf = (graph: Graph, value: Value | undefined): GraphNode | undefin
 export const controls: readonly Operator[] = [
   defineOp<{ yes: Graph; no: Graph }>({
     name: "If",
+    place: "GPU; the host decides what data decides",
     since: [1, 11, 13, 16, 19, 21, 23, 24, 25],
     attrs: (read) => ({ yes: read.requiredGraph("then_branch"), no: read.requiredGraph("else_branch") }),
     lower: (b, inputs, { yes, no }, node) => {
@@ -127,6 +128,7 @@ export const controls: readonly Operator[] = [
   }),
   defineOp<Graph>({
     name: "Loop",
+    place: "GPU; the host decides what data decides",
     since: [1, 11, 13, 16, 19, 21, 23, 24, 25],
     attrs: (read) => read.requiredGraph("body"),
     lower: lowerLoop,
