@@ -136,7 +136,7 @@ async function runOn(where: Device, bytes: Uint8Array, fed: Tensors): Promise<Te
 
 const RUNS = Number(process.env.RUNS ?? 200);
 /** Cases of a property on the device, where a kernel's compilation takes most of the time. */
-const DEVICE_RUNS = Number(process.env.DEVICE_RUNS ?? 3);
+const DEVICE_RUNS = Number(process.env.DEVICE_RUNS ?? 2);
 
 /** Checks an arbitrary's values in the interpreter, and a few of them on the device. */
 export async function checkBoth<T>(
