@@ -21,6 +21,7 @@ import { doubleNotes } from "./lowering/doubles.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
 import { sumIntegers } from "./lowering/integers.ts";
 import { chooseLayouts } from "./lowering/layout.ts";
+import { writeLiterals } from "./lowering/literals.ts";
 import { lowerGraph } from "./lowering/lower.ts";
 import { lowerToHalf } from "./lowering/precision.ts";
 import { foldScales } from "./lowering/scales.ts";
@@ -194,7 +195,8 @@ export class Builder {
     const lowered = change(lowerGraph(graph));
     see("lower", lowered);
     const whole = options.fusion === false ? lowered : sumIntegers(lowered);
-    const fused = foldScales(fuse(whole, caps, { enabled: options.fusion ?? true, take: log.take, disable }));
+    const merged = foldScales(fuse(whole, caps, { enabled: options.fusion ?? true, take: log.take, disable }));
+    const fused = options.fusion === false ? merged : writeLiterals(merged);
     const notes = options.fp16 ? (caps.f16 ? lowerToHalf(fused) : ["fp16: this device has no f16, everything stays f32"]) : [];
     if (options.fusion !== false) chooseLayouts(fused);
     decideStorage(fused.tasks);
