@@ -22,6 +22,7 @@ import { doubleNotes } from "./lowering/doubles.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
 import { sumIntegers } from "./lowering/integers.ts";
 import { chooseLayouts } from "./lowering/layout.ts";
+import { writeLiterals } from "./lowering/literals.ts";
 import { lowerGraph } from "./lowering/lower.ts";
 import { lowerToHalf } from "./lowering/precision.ts";
 import { foldScales } from "./lowering/scales.ts";
@@ -262,7 +263,8 @@ function programOf(
   const lowered = change(lowerGraph(graph));
   see("lower", lowered);
   const whole = enabled ? sumIntegers(lowered) : lowered;
-  const fused = foldScales(fuse(whole, caps, { enabled, take: log.take, disable }));
+  const merged = foldScales(fuse(whole, caps, { enabled, take: log.take, disable }));
+  const fused = enabled ? writeLiterals(merged) : merged;
   const notes = options.fp16 ? (caps.f16 ? lowerToHalf(fused) : ["fp16: this device has no f16, everything stays f32"]) : [];
   if (enabled) chooseLayouts(fused);
   decideStorage(fused.tasks);
