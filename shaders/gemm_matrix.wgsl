@@ -1,7 +1,7 @@
 // Matrix product on subgroup matrices (tensor cores): a workgroup makes TILE_M x TILE_N results, each of its subgroups
 // SUB_M x SUB_N of them in fragments of M x N. Both operands are staged through workgroup memory TILE_K deep, sixteen bytes a
-// load, as lines along whichever axis is contiguous in memory, while the next stage is fetched into registers. SLICES groups of
-// subgroups share each stage's depth; their sums meet where results leave, in strips of workgroup memory, RUN results along n
+// load, as lines along whichever axis is contiguous in memory, while the next AHEAD stages are on their way into registers. SLICES
+// groups of subgroups share each stage's depth; their sums meet where results leave, in strips of workgroup memory, RUN results along n
 // at a time. Where an i8 of the left operand stands for it less a zero, a product of ones with the right operand sums that
 // operand's columns, to make up for the zero.
 enable f16;
@@ -23,9 +23,10 @@ const SUBGROUP = 32u;            //# spec
 const SLICES = 2u;               //# spec
 // Stages that workgroup memory holds: with two, one is written while the other is read.
 const STAGES = 2u;               //# spec
+// Stages that are fetched before they are needed.
+const AHEAD = 2u;                //# spec
 // Tiles along m that neighbouring workgroups take before they go on along n.
 const GROUP = 8u;                //# spec
-const UNROLL = true;             //# spec
 // Elements in sixteen bytes.
 const SPAN = 8u;                 //# spec
 const RUN = 8u;                  //# spec
@@ -100,63 +101,70 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
   let depth = size_k();
   var acc: array<array<subgroup_matrix_result<ACC, N, M>, FRAGMENTS_N>, FRAGMENTS_M>;
   var columns: array<subgroup_matrix_result<ACC, N, M>, FRAGMENTS_N>;
-  var next_a: array<vec4<u32>, FETCHES_A>;
-  var next_b: array<vec4<u32>, FETCHES_B>;
+  var next_a: array<vec4<u32>, AHEAD * FETCHES_A>;
+  var next_b: array<vec4<u32>, AHEAD * FETCHES_B>;
 
-  for (var i = 0u; i < FETCHES_A; i++) { //# unroll
-    next_a[i] = fetch_a(batch, first_m, 0, i * THREADS + lane);
-  }
-  for (var i = 0u; i < FETCHES_B; i++) { //# unroll
-    next_b[i] = fetch_b(batch, 0, first_n, i * THREADS + lane);
+  for (var p = 0u; p < AHEAD; p++) { //# unroll
+    for (var i = 0u; i < FETCHES_A; i++) { //# unroll
+      next_a[p * FETCHES_A + i] = fetch_a(batch, first_m, i32(p * TILE_K), i * THREADS + lane);
+    }
+    for (var i = 0u; i < FETCHES_B; i++) { //# unroll
+      next_b[p * FETCHES_B + i] = fetch_b(batch, i32(p * TILE_K), first_n, i * THREADS + lane);
+    }
   }
 
   var stage = 0u;
-  for (var first_k = 0; first_k < depth; first_k += i32(TILE_K)) {
-    let stage_a = stage * STAGE_A;
-    let stage_b = stage * STAGE_B;
-    if (STAGES == 1u) { workgroupBarrier(); }
-    for (var i = 0u; i < FETCHES_A; i++) { //# unroll
-      tile_a[stage_a + (i * THREADS + lane) / SPANS_A * STRIDE_A + (i * THREADS + lane) % SPANS_A] = next_a[i];
-    }
-    for (var i = 0u; i < FETCHES_B; i++) { //# unroll
-      tile_b[stage_b + (i * THREADS + lane) / SPANS_B * STRIDE_B + (i * THREADS + lane) % SPANS_B] = next_b[i];
-    }
-    workgroupBarrier();
-    let ahead = first_k + i32(TILE_K);
-    if (ahead < depth) {
-      for (var i = 0u; i < FETCHES_A; i++) { //# unroll
-        next_a[i] = fetch_a(batch, first_m, ahead, i * THREADS + lane);
-      }
-      for (var i = 0u; i < FETCHES_B; i++) { //# unroll
-        next_b[i] = fetch_b(batch, ahead, first_n, i * THREADS + lane);
-      }
-    }
-    for (var step = 0u; step < STEPS; step++) { //# unroll UNROLL
-      let k = (step * SLICES + slice) * K;
-      var left: array<subgroup_matrix_left<T, K, M>, FRAGMENTS_M>;
-      for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
-        if (A_ALONG_M) { //# choose
-          left[i] = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, col_major>(&tile_a, stage_a + k * STRIDE_A + (sub_m + i * M) / SPAN, STRIDE_A);
-        } else {
-          left[i] = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, row_major>(&tile_a, stage_a + (sub_m + i * M) * STRIDE_A + k / SPAN, STRIDE_A);
+  for (var round = 0; round < depth; round += i32(AHEAD * TILE_K)) {
+    for (var p = 0u; p < AHEAD; p++) { //# unroll
+      let first_k = round + i32(p * TILE_K);
+      if (p == 0u || first_k < depth) {
+        let stage_a = stage * STAGE_A;
+        let stage_b = stage * STAGE_B;
+        if (STAGES == 1u) { workgroupBarrier(); }
+        for (var i = 0u; i < FETCHES_A; i++) { //# unroll
+          tile_a[stage_a + (i * THREADS + lane) / SPANS_A * STRIDE_A + (i * THREADS + lane) % SPANS_A] = next_a[p * FETCHES_A + i];
         }
-      }
-      for (var j = 0u; j < FRAGMENTS_N; j++) { //# unroll
-        var right: subgroup_matrix_right<T, N, K>;
-        if (B_ALONG_N) { //# choose
-          right = subgroupMatrixLoad<subgroup_matrix_right<T, N, K>, row_major>(&tile_b, stage_b + k * STRIDE_B + (sub_n + j * N) / SPAN, STRIDE_B);
-        } else {
-          right = subgroupMatrixLoad<subgroup_matrix_right<T, N, K>, col_major>(&tile_b, stage_b + (sub_n + j * N) * STRIDE_B + k / SPAN, STRIDE_B);
+        for (var i = 0u; i < FETCHES_B; i++) { //# unroll
+          tile_b[stage_b + (i * THREADS + lane) / SPANS_B * STRIDE_B + (i * THREADS + lane) % SPANS_B] = next_b[p * FETCHES_B + i];
         }
-        for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
-          acc[i][j] = subgroupMatrixMultiplyAccumulate(left[i], right, acc[i][j]);
+        workgroupBarrier();
+        let ahead = first_k + i32(AHEAD * TILE_K);
+        if (ahead < depth) {
+          for (var i = 0u; i < FETCHES_A; i++) { //# unroll
+            next_a[p * FETCHES_A + i] = fetch_a(batch, first_m, ahead, i * THREADS + lane);
+          }
+          for (var i = 0u; i < FETCHES_B; i++) { //# unroll
+            next_b[p * FETCHES_B + i] = fetch_b(batch, ahead, first_n, i * THREADS + lane);
+          }
         }
-        if (SHIFTED_A) { //# choose
-          columns[j] = subgroupMatrixMultiplyAccumulate(subgroup_matrix_left<T, K, M>(ONE), right, columns[j]);
+        for (var step = 0u; step < STEPS; step++) {
+          let k = (step * SLICES + slice) * K;
+          var left: array<subgroup_matrix_left<T, K, M>, FRAGMENTS_M>;
+          for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
+            if (A_ALONG_M) { //# choose
+              left[i] = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, col_major>(&tile_a, stage_a + k * STRIDE_A + (sub_m + i * M) / SPAN, STRIDE_A);
+            } else {
+              left[i] = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, row_major>(&tile_a, stage_a + (sub_m + i * M) * STRIDE_A + k / SPAN, STRIDE_A);
+            }
+          }
+          for (var j = 0u; j < FRAGMENTS_N; j++) { //# unroll
+            var right: subgroup_matrix_right<T, N, K>;
+            if (B_ALONG_N) { //# choose
+              right = subgroupMatrixLoad<subgroup_matrix_right<T, N, K>, row_major>(&tile_b, stage_b + k * STRIDE_B + (sub_n + j * N) / SPAN, STRIDE_B);
+            } else {
+              right = subgroupMatrixLoad<subgroup_matrix_right<T, N, K>, col_major>(&tile_b, stage_b + (sub_n + j * N) * STRIDE_B + k / SPAN, STRIDE_B);
+            }
+            for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
+              acc[i][j] = subgroupMatrixMultiplyAccumulate(left[i], right, acc[i][j]);
+            }
+            if (SHIFTED_A) { //# choose
+              columns[j] = subgroupMatrixMultiplyAccumulate(subgroup_matrix_left<T, K, M>(ONE), right, columns[j]);
+            }
+          }
         }
+        stage = (stage + 1u) % STAGES;
       }
     }
-    stage = (stage + 1u) % STAGES;
   }
 
   let base = subgroup * M * STRIP;

@@ -23,6 +23,7 @@ import { fillWords } from "./lowering/fill-words.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
 import { sumIntegers } from "./lowering/integers.ts";
 import { chooseLayouts } from "./lowering/layout.ts";
+import { writeLiterals } from "./lowering/literals.ts";
 import { lowerGraph } from "./lowering/lower.ts";
 import { lowerToHalf } from "./lowering/precision.ts";
 import { foldScales } from "./lowering/scales.ts";
@@ -279,8 +280,6 @@ async function tuned(
 ) {
   const may = mayOf(options, log);
   const { program, notes } = programOf(graph, target.caps, options, log, may, see, change);
-  const host = program.tasks.find((task) => task.kind === "host");
-  if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
   const symbols = planProfiles(program.inputs, options.profiles ?? []);
   const mayPart = (block: Task): boolean => may("part-block", block);
   const choices = await tune(program, target, here, optimumOf(symbols), { ...options, mayPart });
@@ -308,19 +307,22 @@ function programOf(
   see: See,
   change: (program: Program) => Program,
 ): { program: Program; notes: readonly string[] } {
-  const disable = options.disable ?? [];
+  const { fusion: enabled = true, disable = [] } = options;
   const lowered = change(lowerGraph(graph));
   see("lower", lowered);
-  const whole = options.fusion === false ? lowered : sumIntegers(lowered);
-  const fused = foldScales(fuse(whole, caps, { enabled: options.fusion ?? true, take: log.take, disable }));
+  const whole = enabled ? sumIntegers(lowered) : lowered;
+  const merged = foldScales(fuse(whole, caps, { enabled, take: log.take, disable }));
+  const fused = enabled ? writeLiterals(merged) : merged;
   const notes = options.fp16 ? (caps.f16 ? lowerToHalf(fused) : ["fp16: this device has no f16, everything stays f32"]) : [];
-  const filled = options.fusion === false ? fused : fillWords(fused);
-  if (options.fusion !== false) chooseLayouts(filled);
+  const filled = enabled ? fillWords(fused) : fused;
+  if (enabled) chooseLayouts(filled);
   decideStorage(filled.tasks);
   const outputs = new Set(filled.outputs.map(({ value }) => value));
   const tasks = formBlocks(splitWeights(filled.tasks, caps), outputs, (block) => may("fuse-block", block));
   const program = { ...filled, tasks };
   see("fuse", program);
+  const host = program.tasks.find((task) => task.kind === "host");
+  if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
   return { program, notes };
 }
 

@@ -5,7 +5,7 @@ import { isKernelTask, type KernelTask, type Program, readsOf, type Task, writes
 import type { Value } from "../ir/value.ts";
 import { kernelTasksOf } from "./candidates.ts";
 
-/** A program and the nanoseconds of its kernels, undefined where nobody measured. */
+/** A program, its blocks apart as their parts, and the nanoseconds of its kernels, undefined where nobody measured. */
 export interface Timed {
   readonly program: Program;
   readonly nsOf: (task: KernelTask) => number | undefined;
@@ -30,8 +30,8 @@ export interface Choosable<G> {
  */
 export async function fastest<G>({ layers, without }: Choosable<G>, time: (form: G) => Promise<Timed>): Promise<G> {
   const whole = without([]);
-  const bytes = costsOf(await time(whole), layers);
-  if (bytes === undefined || layers.length === 0) return whole;
+  const bytes = layers.length > 0 ? costsOf(await time(whole), layers) : undefined;
+  if (bytes === undefined) return whole;
   const reasonFor = (layer: string, costs: Costs): Kept => ({
     layer,
     why: `${text(costs.ofLayer.get(layer))} with what it reads, ${text(bytes.ofLayer.get(layer))} in 8 bits`,

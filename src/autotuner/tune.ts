@@ -20,6 +20,7 @@ import {
   keyOf,
   learnedFrom,
   plainest,
+  take,
   taskKeyOf,
 } from "./candidates.ts";
 import { Bench, type Field } from "./measure.ts";
@@ -46,10 +47,10 @@ export interface TuneOptions {
   readonly maxTuneTime?: number;
   /** Ends tuning with an error; what was measured is in the cache. */
   readonly signal?: AbortSignal;
-  /** Measures tasks of one candidate too, whose time decides nothing here. */
-  readonly timeAll?: boolean;
   /** Asked before a block gets a kernel a part. */
   readonly mayPart?: (block: KernelTask) => boolean;
+  /** Measures tasks of one candidate too, whose time decides nothing here. */
+  readonly timeAll?: boolean;
   /** Told of a task of several candidates of which none has been measured, when no device is there to measure. */
   readonly onUnmeasured?: (task: KernelTask) => void;
   readonly onProgress?: (progress: {
@@ -76,6 +77,9 @@ const LEVELS = [
 const GAIN = 0.98;
 /** How many times its even share of the time left a task may take. */
 const SHARE = 3;
+
+/** Nanoseconds of a launch that is saved where a kernel joins another's. */
+const LAUNCH = 1500;
 
 /** Tasks whose first wave compiles while another is measured. */
 const LOOKAHEAD = 2;
@@ -193,17 +197,28 @@ class Tuner {
     return found ? this.whole(task, name, found) : unmeasured(task, this.target, this.options);
   }
 
+  /** What was timed, if the task still has it; `apart` is that of a block's parts. */
   private chosen(task: KernelTask, entry: TimingEntry | undefined, apart?: Candidate): Choice | undefined {
     const candidate =
       entry && (entry.tactic === apart?.tactic ? apart : candidateOf(task, entry.tactic, entry.config, this.target));
-    return candidate && { ...candidate, ns: entry!.ns };
+    return candidate && { ...candidate, ns: entry.ns };
   }
 
   /** The candidate; undefined for a block's parts, where it may come apart. */
   private whole(task: KernelTask, name: string, found: Choice): Choice | undefined {
-    if (found.tactic !== blockApart.name) return found;
+    if (found.tactic !== blockApart.name) return { ...found, others: () => this.closeTo(task, name) };
     if (this.options.mayPart?.(task) !== false) return undefined;
     return this.chosen(task, this.cache.bestOf(name, found.tactic)) ?? unmeasured(task, this.target, this.options);
+  }
+
+  /** What was measured to be no more than a launch slower than the best, the fastest first. */
+  private closeTo(task: KernelTask, name: string): Candidate[] {
+    const limit = (this.cache.bestOf(name)?.ns ?? 0) + LAUNCH;
+    return this.cache
+      .list()
+      .flatMap(([, entry]) => (entry.task === name && entry.ns <= limit ? [entry] : []))
+      .sort((a, b) => a.ns - b.ns)
+      .flatMap(({ tactic, config }) => candidateOf(task, tactic, config, this.target) ?? []);
   }
 
   private nameOf(task: KernelTask): string {
@@ -243,8 +258,8 @@ class Tuner {
     let best: { candidate: Keyed; ns: number } | undefined;
     try {
       let [wave, tried, idle] = [first, first.length, 0];
-      // A choice of one is none.
-      if (tried < 2 && !this.options.timeAll) return;
+      // A choice of one is none; a block's only one is its parts, which have been measured.
+      if (tried < 2 && (task.kind === "block" || !this.options.timeAll)) return;
       while (wave.length > 0) {
         const before: number = best?.ns ?? Number.POSITIVE_INFINITY;
         const unknown = wave.filter(({ key }) => !this.cache.get(key));
@@ -273,16 +288,6 @@ class Tuner {
 function* withFirst<T>(first: T | undefined, rest: Iterable<T>): Generator<T> {
   if (first) yield first;
   yield* rest;
-}
-
-function take<T>(items: Iterator<T>, count: number): T[] {
-  const taken: T[] = [];
-  while (taken.length < count) {
-    const next = items.next();
-    if (next.done) break;
-    taken.push(next.value);
-  }
-  return taken;
 }
 
 /** Sizes for symbols that no profile bounds. */

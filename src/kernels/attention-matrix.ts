@@ -81,9 +81,9 @@ function emitMatrix(task: AttentionTask, config: Config, caps: Caps): Kernel {
     },
     hooks: {
       ...scores,
-      load_q: loadEight(frame, q, d, m),
-      load_key: loadEight(frame, key, d, k),
-      load_v: loadEight(frame, v, n, k),
+      load_q: loadEight(frame, q, d, m, d, depth === d.extent),
+      load_key: loadEight(frame, key, d, k, d, depth === d.extent),
+      load_v: loadEight(frame, v, n, k, k),
       store: hook([m, n, peak, sum], (block) => {
         block.nest(`if (n < ${module.dim(n.extent)})`, () => storeRun(block, stores, n, acc, results), true);
       }),

@@ -42,12 +42,13 @@ const emit = (task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel =>
   emitMatrix(task, config, caps, shapeOf(caps)!, (frame) => {
     const { a, b, m, n, k } = frame.gemm;
     const operands = operandsOf(frame.gemm, caps);
+    const isWhole = isStatic(k.extent) && k.extent % (config.tileK as number) === 0;
     return {
       ...operands,
       hooks: {
         zero_a: "  return f32();",
-        load_a: operands.alongM ? loadEight(frame, a, m, k) : loadEight(frame, a, k, m),
-        load_b: operands.alongN ? loadEight(frame, b, n, k) : loadEight(frame, b, k, n),
+        load_a: operands.alongM ? loadEight(frame, a, m, k, k, isWhole) : loadEight(frame, a, k, m, k, isWhole),
+        load_b: operands.alongN ? loadEight(frame, b, n, k, k, isWhole) : loadEight(frame, b, k, n, k, isWhole),
       },
     };
   });

@@ -10,40 +10,53 @@ import { resultsOf, storeResults } from "./results.ts";
 import { specialize } from "./specialize.ts";
 import type { Config, Kernel } from "./tactic.ts";
 
-/** [tile m, tile n, bytes of its depth, results a subgroup makes along m, along n, slices of the depth, stages in workgroup memory]. */
-type Tile = readonly [number, number, number, number, number, number, number];
+/** [tile m, tile n, bytes of its depth, results a subgroup makes along m, along n, slices, stages in workgroup memory, ahead of it]. */
+type Tile = readonly [number, number, number, number, number, number, number, number];
 
 /** Depths are in bytes, so that one list serves f16 and i8, whose matrices have half and all as many elements. */
 const TILES: readonly Tile[] = [
-  [256, 128, 64, 64, 64, 1, 1],
-  [128, 256, 64, 64, 64, 1, 1],
-  [128, 128, 64, 64, 64, 1, 1],
-  [128, 128, 64, 64, 64, 1, 2],
-  [128, 128, 128, 64, 64, 1, 1],
-  [128, 128, 64, 64, 32, 1, 1],
-  [128, 128, 64, 32, 64, 1, 2],
-  [128, 64, 64, 64, 32, 1, 2],
-  [128, 64, 128, 32, 64, 1, 1],
-  [64, 128, 64, 32, 64, 1, 2],
-  [64, 128, 128, 32, 64, 1, 1],
-  [64, 64, 64, 32, 32, 1, 2],
-  [64, 64, 128, 32, 32, 1, 1],
-  [64, 64, 128, 32, 32, 1, 2],
-  [64, 64, 256, 32, 32, 2, 1],
-  [64, 32, 256, 32, 16, 2, 1],
-  [64, 32, 128, 32, 16, 1, 2],
-  [32, 64, 256, 16, 32, 2, 1],
-  [32, 64, 128, 16, 32, 1, 2],
-  [32, 32, 64, 16, 16, 1, 1],
-  [32, 32, 128, 16, 16, 1, 2],
-  [32, 32, 256, 16, 16, 2, 2],
-  [32, 32, 512, 16, 16, 4, 1],
-  [32, 32, 512, 32, 16, 4, 1],
-  [16, 64, 512, 16, 32, 4, 1],
-  [16, 32, 512, 16, 16, 4, 1],
-  [32, 16, 512, 16, 16, 4, 1],
-  [128, 32, 128, 32, 32, 1, 2],
-  [32, 128, 128, 32, 32, 1, 2],
+  [256, 128, 64, 64, 64, 1, 1, 1],
+  [128, 256, 64, 64, 64, 1, 1, 1],
+  [256, 128, 64, 64, 32, 1, 1, 1],
+  [128, 256, 64, 64, 32, 1, 1, 1],
+  [128, 256, 64, 64, 64, 1, 1, 2],
+  [128, 256, 64, 64, 64, 1, 2, 1],
+  [128, 128, 128, 64, 64, 1, 1, 1],
+  [128, 128, 128, 64, 32, 1, 1, 1],
+  [128, 128, 128, 32, 64, 1, 1, 1],
+  [128, 128, 128, 32, 32, 1, 1, 1],
+  [128, 128, 64, 64, 64, 1, 1, 1],
+  [128, 128, 64, 64, 32, 1, 1, 1],
+  [128, 128, 64, 64, 32, 1, 1, 2],
+  [128, 128, 64, 32, 64, 1, 2, 1],
+  [128, 64, 64, 64, 32, 1, 2, 1],
+  [128, 64, 128, 32, 64, 1, 1, 1],
+  [64, 128, 64, 32, 64, 1, 2, 1],
+  [64, 128, 128, 32, 64, 1, 1, 1],
+  [64, 64, 128, 32, 32, 1, 1, 1],
+  [64, 64, 128, 32, 32, 1, 2, 1],
+  [64, 64, 128, 32, 32, 1, 2, 2],
+  [64, 64, 256, 32, 32, 2, 1, 1],
+  [64, 64, 256, 32, 32, 2, 1, 2],
+  [64, 32, 256, 32, 16, 2, 1, 2],
+  [64, 32, 128, 32, 16, 1, 2, 2],
+  [64, 16, 256, 32, 16, 2, 1, 2],
+  [32, 64, 256, 16, 32, 2, 1, 2],
+  [32, 64, 128, 16, 32, 1, 2, 2],
+  [32, 32, 64, 16, 16, 1, 1, 1],
+  [32, 32, 128, 16, 16, 1, 2, 1],
+  [32, 32, 128, 16, 16, 1, 2, 3],
+  [32, 32, 256, 16, 16, 2, 2, 1],
+  [32, 32, 256, 16, 16, 2, 2, 2],
+  [32, 32, 512, 16, 16, 4, 1, 2],
+  [32, 32, 512, 32, 16, 4, 1, 1],
+  [32, 32, 512, 32, 16, 4, 1, 2],
+  [16, 64, 512, 16, 32, 4, 1, 2],
+  [16, 32, 512, 16, 16, 4, 1, 2],
+  [32, 16, 512, 16, 16, 4, 1, 1],
+  [32, 16, 512, 16, 16, 4, 1, 2],
+  [128, 32, 128, 32, 32, 1, 2, 1],
+  [32, 128, 128, 32, 32, 1, 2, 1],
 ];
 
 /** The device's matrix of 16 x 16 results and depth `k`, in the dialect that the shader is in. */
@@ -69,6 +82,7 @@ interface Shape {
   readonly subN: number;
   readonly slices: number;
   readonly stages: number;
+  readonly ahead: number;
 }
 
 /** What an element takes, and whether sums of columns leave beside the results. */
@@ -100,12 +114,12 @@ function passOf(shape: Shape, operands: MatrixOperands, caps: Caps): number {
 /** Tiles that fit the device, the one that is likely best first. */
 export function* matrixTiles(gemm: GemmTask, operands: MatrixOperands, caps: Caps): Generator<Config> {
   const depth = known(gemm.k.extent);
-  const shapes = TILES.map(([tileM, tileN, deep, subM, subN, slices, stages]): Shape => {
-    return { tileM, tileN, tileK: deep / operands.bytes, subM, subN, slices, stages };
+  const shapes = TILES.map(([tileM, tileN, deep, subM, subN, slices, stages, ahead]): Shape => {
+    return { tileM, tileN, tileK: deep / operands.bytes, subM, subN, slices, stages, ahead };
   });
-  const score = ({ tileM, tileN, tileK }: Shape): number => {
-    // Stages follow one another: few deep ones hide memory's latency where there is no second workgroup to switch to.
-    const rounds = Math.ceil(depth / tileK);
+  const score = ({ tileM, tileN, tileK, ahead }: Shape): number => {
+    // Stages follow one another: few deep ones, or many on their way, hide memory's latency where there is no second workgroup.
+    const rounds = Math.ceil(depth / tileK / ahead);
     const latency = coverOf(gemm, tileM, tileN).groups < 400 ? 1 + rounds / 16 : 1;
     return wasteOf(gemm, tileM, tileN, { idle: 0.7, reread: 64 }) * latency * (tileK > 2 * depth ? 2 : 1);
   };
@@ -120,9 +134,7 @@ export function* matrixTiles(gemm: GemmTask, operands: MatrixOperands, caps: Cap
       (tileN * tileK) % (span * threads) === 0
     );
   };
-  const sorted = shapes.filter(fits).sort((a, b) => score(a) - score(b));
-  // Loops written out are faster most of the time.
-  for (const unroll of [true, false]) for (const shape of sorted) yield { ...shape, unroll };
+  for (const shape of shapes.filter(fits).sort((a, b) => score(a) - score(b))) yield { ...shape };
 }
 
 /** The kernel for operands whose hooks the caller writes. */
@@ -137,7 +149,7 @@ export function emitMatrix(
   const { module } = frame;
   const { hooks, ...operands } = operandsOf(frame);
   const shape = config as unknown as Shape;
-  const { tileM, tileN, tileK, subM, subN, slices, stages } = shape;
+  const { tileM, tileN, tileK, subM, subN, slices, stages, ahead } = shape;
   const span = 16 / operands.bytes;
   const threads = subgroupsOf(shape) * caps.subgroupMaxSize;
   const pass = passOf(shape, operands, caps);
@@ -157,8 +169,8 @@ export function emitMatrix(
       SUBGROUP: caps.subgroupMaxSize,
       SLICES: slices,
       STAGES: stages,
+      AHEAD: ahead,
       GROUP: 8,
-      UNROLL: config.unroll === true,
       SPAN: span,
       RUN: run,
       PASS: pass,

@@ -8,8 +8,9 @@ import { storageOf } from "../ir/storage.ts";
 import { mapExpressions, type ReduceTask, type Stage } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
-import { certainLoads, readRun, storeRun } from "./results.ts";
+import { readRun, storeRun } from "./results.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
+import { loadsAlways } from "./vector.ts";
 import { Block, combine, initialOf, Module } from "./writer.ts";
 
 export const reduceWords = tactic("reduce", {
@@ -38,7 +39,7 @@ function readsWord(task: ReduceTask, caps: Caps): boolean {
   const { guard, body } = guardedBody(task.stages[0]!);
   return (
     !(guard && variesInRun(guard, along, 4)) &&
-    certainLoads(body).some(({ value, index }) => storageOf(value, caps).lanes === 4 && runOffset(value, index, along, 4))
+    [...loadsAlways([body])].some(({ value, index }) => storageOf(value, caps).lanes === 4 && runOffset(value, index, along, 4))
   );
 }
 
@@ -80,7 +81,7 @@ function emitWords(task: ReduceTask, config: Config, caps: Caps): Kernel {
   for (const name of names) block.line(`var ${name} = ${initialOf(fn, slot.type, module)};`);
   block.loops(moved.inner, () =>
     block.under(guard, () => {
-      for (const load of certainLoads(body)) readRun(block, load, first, lane, 4);
+      for (const load of loadsAlways([body])) readRun(block, load, first, lane, 4);
       names.forEach((name, i) => block.line(`${name} = ${combine(fn, name, block.value(lane(body, i)))};`));
     }),
   );

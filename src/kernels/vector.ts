@@ -105,7 +105,7 @@ export function fourOf(block: Block, stores: readonly Store[], v: Var, acc: Slot
 }
 
 /** Loads that are evaluated whatever a condition says. */
-function loadsAlways(roots: readonly Expr[]): ReadonlySet<Load> {
+export function loadsAlways(roots: readonly Expr[]): ReadonlySet<Load> {
   const found = new Set<Load>();
   const look = (e: Expr): void => {
     if (e.kind === "load") found.add(e);
@@ -124,26 +124,50 @@ export const loadFour = ({ hook, module }: Frame, e: Expr, v: Var, other: Var, t
     block.line(`return vec4<${type}>();`);
   });
 
-/** The hook that reads eight neighbours of an f16 operand along `v` as words of two, 0 beyond the extents of `v` and `other`. */
-export const loadEight = ({ hook, module }: Pick<Frame, "hook" | "module">, e: Expr, v: Var, other: Var): string =>
+/**
+ * The hook that reads eight neighbours of an f16 operand along `v` as words of two: 0 beyond the extent of `summed`, one of `v`
+ * and `other`, unless `isWhole` says that nothing is read there. Beyond that of the one that is not summed it gives anything: what
+ * comes of it is not stored.
+ */
+export const loadEight = (
+  { hook, module }: Pick<Frame, "hook" | "module">,
+  e: Expr,
+  v: Var,
+  other: Var,
+  summed: Var,
+  isWhole = false,
+): string =>
   hook([v, other], (block) => {
-    const inside = `${block.value(v)} < ${module.dim(v.extent)} && ${block.value(other)} < ${module.dim(other.extent)}`;
     const vector = vectorLoad(e, v, module.caps, 8);
-    block.nest(
-      `if (${inside})`,
-      () => {
-        if (!vector) {
+    const [own, limit] = [block.value(summed), module.dim(summed.extent)];
+    if (!vector) {
+      const inside = [v, other].map((each) => `${block.value(each)} < ${module.dim(each.extent)}`).join(" && ");
+      block.nest(
+        `if (${inside})`,
+        () => {
           const halves = [0, 4].map((i) =>
             readFour(block, substitute(e, new Map<Expr, Expr>([[v, add(v, int(i))]])), v, "f16"),
           );
           block.line(`return vec4<u32>(${halves.map((four) => `bitcast<vec2<u32>>(${four})`).join(", ")});`);
-          return;
-        }
-        const { load, guard, offset } = vector;
-        const read = (): void => block.line(`return ${module.vectorBuffer(load.value, "u32")}[${block.value(offset)} >> 3u];`);
-        block.under(guard, read);
-      },
-      true,
-    );
-    block.line("return vec4<u32>();");
+        },
+        true,
+      );
+      block.line("return vec4<u32>();");
+      return;
+    }
+    // Without a branch, so that many loads are on their way at once: what is not there reads the first element.
+    const free = summed === v ? other : v;
+    const clamped = block.fresh();
+    block.line(`let ${clamped} = min(${block.value(free)}, ${module.dim(free.extent)} - ${free === v ? 8 : 1});`);
+    block.bind(free, clamped);
+    const tests = [...(isWhole ? [] : [`${own} < ${limit}`]), ...(vector.guard ? [block.value(vector.guard)] : [])];
+    const offset = block.value(vector.offset);
+    const from = module.vectorBuffer(vector.load.value, "u32");
+    if (tests.length === 0) {
+      block.line(`return ${from}[${offset} >> 3u];`);
+      return;
+    }
+    const there = block.fresh();
+    block.line(`let ${there} = ${tests.join(" && ")};`);
+    block.line(`return select(vec4<u32>(), ${from}[select(0, ${offset}, ${there}) >> 3u], ${there});`);
   });

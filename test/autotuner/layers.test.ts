@@ -4,7 +4,8 @@ import { describe, expect, it } from "vitest";
 import { costsOf, fastest, type Timed } from "../../src/autotuner/layers.ts";
 import { type Quantized, quantize } from "../../src/calibrator/quantize.ts";
 import { importModel } from "../../src/importer/import.ts";
-import type { KernelTask, Program } from "../../src/ir/task.ts";
+import { type BlockTask, type KernelTask, type Program, settledTasks } from "../../src/ir/task.ts";
+import { formBlocks } from "../../src/lowering/blocks.ts";
 import { fuse } from "../../src/lowering/fuse.ts";
 import { sumIntegers } from "../../src/lowering/integers.ts";
 import { lowerGraph } from "../../src/lowering/lower.ts";
@@ -130,4 +131,34 @@ it("the times of a program add up, and so do its layers'", async () => {
   const costs = costsOf({ program, nsOf: () => 7 }, form.layers)!;
   expect(costs.total).toBe(7 * program.tasks.length);
   expect([...costs.ofLayer.values()].reduce((sum, ns) => sum + ns, 0)).toBeCloseTo(costs.total);
+});
+
+describe("the times of a block", () => {
+  const blocked = model({
+    opset: 13,
+    inputs: { x: { dtype: "f32", shape: [1, 8, 6, 6] } },
+    outputs: ["y"],
+    initializers: { v: filled("f32", [8, 1, 3, 3], next), w: filled("f32", [8, 8, 1, 1], next) },
+    nodes: [
+      { op: "Conv", name: "depthwise", inputs: ["x", "v"], outputs: ["a"], attributes: { group: 8, pads: [1, 1, 1, 1] } },
+      { op: "Conv", name: "pointwise", inputs: ["a", "w"], outputs: ["y"] },
+    ],
+  });
+  const { tasks, ...rest } = lowerGraph(runPasses(importModel(blocked)));
+  const blocks = formBlocks(tasks, new Set(rest.outputs.map(({ value }) => value)), () => true);
+  const [block] = blocks as [BlockTask];
+  const ns = new Map<KernelTask, number>([[block, 4], ...block.parts.map((part, i) => [part, 5 + i] as const)]);
+  const costs = (chosen: readonly KernelTask[]): Record<string, number> => {
+    const program = { ...rest, tasks: settledTasks(blocks, new Set(chosen)) };
+    const { total, ofLayer } = costsOf({ program, nsOf: (task) => ns.get(task) }, ["depthwise", "pointwise"])!;
+    return { total, ...Object.fromEntries(ofLayer) };
+  };
+
+  it("are those of its kernel where it has one", () => {
+    expect(costs([block, ...block.parts])).toEqual({ total: 4, depthwise: 2, pointwise: 2 });
+  });
+
+  it("are its parts' where they run apart", () => {
+    expect(costs(block.parts)).toEqual({ total: 11, depthwise: 5, pointwise: 6 });
+  });
 });

@@ -82,6 +82,25 @@ function bytes(name: string, [m, n, k]: readonly Dim[], dtype: "i8" | "u8", zero
   return { name, task: only(b) };
 }
 
+/** The product with the results of two siblings, which part at a column: some beside a residual, the others shifted and scaled. */
+function siblings({ name, task }: Problem, split: number, first: DType, second: DType): Problem {
+  if (task.kind !== "gemm") throw new Error("expected a product");
+  const { m, n, acc } = task;
+  const widths = [split, (n.extent as number) - split];
+  const [left, right] = widths.map((width, i) => value("out", i === 0 ? first : second, [m.extent, width]));
+  const residual = load(value("residual", first, [m.extent, split]), [m, n]);
+  const column = sub(n, int(split));
+  const [shift, scale] = ([acc.type as DType, "f32"] as const).map((dtype) =>
+    load(value("row", dtype, [widths[1]!]), [column]),
+  );
+  const scaled = mul(convert(add(acc, shift!), "f32"), scale!);
+  const stores: readonly Store[] = [
+    { value: left!, index: [m, n], expr: convert(add(acc, residual), first), mode: "set", when: lt(n, int(split)) },
+    { value: right!, index: [m, column], expr: scaled, mode: "set", when: ge(n, int(split)) },
+  ];
+  return { name, task: { ...task, stores } };
+}
+
 const LAST = [0, 2, 3, 1];
 
 /** The largest of each 3 x 3 of bytes, borders left out, channels last; rounded to bytes again. */
@@ -344,6 +363,9 @@ export const PROBLEMS: readonly Problem[] = [
   gemm("gemm symbolic", "f32", [N], N, 24, 32),
   gemm("gemm vector", "f32", [], 1, 100, 256, true),
   gemm("gemm integers", "i32", [], 20, 24, 32),
+  siblings(gemm("gemm siblings", "f16", [], 24, 96, 32), 40, "f16", "f32"),
+  siblings(gemm("gemm siblings by four", "f32", [], 24, 48, 32), 20, "f32", "f16"),
+  siblings(gemm("gemm siblings odd", "f32", [], 24, 48, 32), 21, "f32", "f16"),
   conv("conv 1x1", { x: [2, 16, 9, 7], w: [24, 16, 1, 1] }),
   conv("conv 3x3", { x: [1, 3, 17, 19], w: [16, 3, 3, 3], stride: 2, pad: 1 }),
   conv("conv 3x3 f16 last", { dtype: "f16", x: [1, 16, 14, 14], w: [32, 16, 3, 3], pad: 1, last: true }),
@@ -368,6 +390,8 @@ export const PROBLEMS: readonly Problem[] = [
   bytes("bytes odd", [35, 37, 39], "u8", 3, false),
   bytes("bytes shifted", [64, 64, 64], "u8", 3, true),
   bytes("bytes symbolic", [N, 24, 32], "u8", 128, true),
+  siblings(bytes("bytes siblings", [64, 96, 128], "i8", 0, false), 40, "i8", "f32"),
+  siblings(bytes("bytes siblings by four", [64, 96, 128], "i8", 0, false), 36, "i8", "f16"),
   byteConv("conv bytes", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1),
   bytePool("pool bytes", [2, 12, 9]),
   byteConv("conv bytes requantized", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1, true),
