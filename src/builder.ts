@@ -201,13 +201,19 @@ export class Builder {
     see("fuse", program);
     const host = program.tasks.find((task) => task.kind === "host");
     if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
-    const symbols = planProfiles(program.inputs, options.profiles ?? []);
-    const choices = await tune(program, target, here, optimumOf(symbols), options);
-    see("tune", choices);
-    const notesOfAll = [...said, ...doubleNotes(graph), ...notes];
+    const { profiles, notes: remarks } = planProfiles(program.inputs, options.profiles ?? []);
+    const optima = profiles.length === 0 ? [new Map<string, number>()] : profiles.map(optimumOf);
+    const until = performance.now() + 1000 * (options.maxTuneTime ?? Number.POSITIVE_INFINITY);
+    const choices: Choices[] = [];
+    for (const [i, optimum] of optima.entries()) {
+      const maxTuneTime = Math.max(0, until - performance.now()) / 1000 / (optima.length - i);
+      choices.push(await tune(program, target, here, optimum, { ...options, maxTuneTime }));
+    }
+    see("tune", choices[0]!);
+    const notesOfAll = [...said, ...doubleNotes(graph), ...remarks, ...notes];
     const mayBundle = (task: Task): boolean =>
       options.fusion !== false && !disable.includes("bundle-kernels") && log.take("bundle-kernels", task.name);
-    return makePlan(program, choices, { caps, profiles: symbols, notes: notesOfAll, weights: exposed, mayBundle });
+    return makePlan(program, choices, { caps, profiles, notes: notesOfAll, weights: exposed, mayBundle });
   }
 
   /** A graph made to run for calibration: a few hundred runs do not pay for tuning. */

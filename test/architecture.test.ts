@@ -47,7 +47,6 @@ const RIMS: ReadonlySet<string> = new Set([
 ]);
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   importer: ["onnx-proto"],
-  engine: ["gl-matrix"],
   util: ["debug"],
   ort: ["onnxruntime-common"],
 };
