@@ -16,6 +16,7 @@ import type { ReadExternal } from "./importer/tensors.ts";
 import type { Graph } from "./ir/graph.ts";
 import type { Program, Task } from "./ir/task.ts";
 import type { Tensor } from "./ir/tensor.ts";
+import { formBlocks } from "./lowering/blocks.ts";
 import { doubleNotes } from "./lowering/doubles.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
 import { sumIntegers } from "./lowering/integers.ts";
@@ -30,7 +31,7 @@ import { exposeWeights } from "./passes/expose-weights.ts";
 import { NEWER_OPERATORS, runPasses } from "./passes/index.ts";
 import { type RewriteLog, rewriteLog } from "./passes/rewrite/log.ts";
 import { makePlan } from "./plan/plan.ts";
-import { optimumOf, type ProfileShapes, planProfiles } from "./plan/profiles.ts";
+import { completeProfiles, optimumOf, type ProfileShapes, planProfiles } from "./plan/profiles.ts";
 import { hostFallbackRefused, refitQuantized } from "./util/errors.ts";
 
 export interface BuildOptions {
@@ -135,6 +136,7 @@ export class Builder {
       ...(options.file === undefined ? {} : { file: options.file }),
       ...(options.readExternal ? { readExternal: options.readExternal } : {}),
       ...(options.sizes ? { sizes: options.sizes } : {}),
+      profiles: completeProfiles(options.profiles ?? []).profiles,
       ...(options.shapeValues ? { assumed: options.shapeValues } : {}),
     });
     see("import", imported);
@@ -197,23 +199,31 @@ export class Builder {
     const notes = options.fp16 ? (caps.f16 ? lowerToHalf(fused) : ["fp16: this device has no f16, everything stays f32"]) : [];
     if (options.fusion !== false) chooseLayouts(fused);
     decideStorage(fused.tasks);
-    const program = { ...fused, tasks: splitWeights(fused.tasks, caps) };
+    const may = (rule: string, { name }: Task): boolean =>
+      options.fusion !== false && !disable.includes(rule) && log.take(rule, name);
+    const outputs = new Set(fused.outputs.map(({ value }) => value));
+    const tasks = formBlocks(splitWeights(fused.tasks, caps), outputs, (block) => may("fuse-block", block));
+    const program = { ...fused, tasks };
     see("fuse", program);
     const host = program.tasks.find((task) => task.kind === "host");
     if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
     const { profiles, notes: remarks } = planProfiles(program.inputs, options.profiles ?? []);
+    const mayPart = (block: Task): boolean => may("part-block", block);
     const optima = profiles.length === 0 ? [new Map<string, number>()] : profiles.map(optimumOf);
     const until = performance.now() + 1000 * (options.maxTuneTime ?? Number.POSITIVE_INFINITY);
     const choices: Choices[] = [];
     for (const [i, optimum] of optima.entries()) {
       const maxTuneTime = Math.max(0, until - performance.now()) / 1000 / (optima.length - i);
-      choices.push(await tune(program, target, here, optimum, { ...options, maxTuneTime }));
+      choices.push(await tune(program, target, here, optimum, { ...options, maxTuneTime, mayPart }));
     }
     see("tune", choices[0]!);
-    const notesOfAll = [...said, ...doubleNotes(graph), ...remarks, ...notes];
-    const mayBundle = (task: Task): boolean =>
-      options.fusion !== false && !disable.includes("bundle-kernels") && log.take("bundle-kernels", task.name);
-    return makePlan(program, choices, { caps, profiles, notes: notesOfAll, weights: exposed, mayBundle });
+    return makePlan(program, choices, {
+      caps,
+      profiles,
+      notes: [...said, ...doubleNotes(graph), ...remarks, ...notes],
+      weights: exposed,
+      mayBundle: (task) => may("bundle-kernels", task),
+    });
   }
 
   /** A graph made to run for calibration: a few hundred runs do not pay for tuning. */

@@ -205,6 +205,7 @@ export class ExecutionContext {
       for (const output of plan.outputs) arrivals.push(await this.fetch(output, run, bindings));
       run.submit();
       const flight = this.fly(run, arrivals, finished);
+      this.stretches.prepare(this.firstSubmit);
       if (run.profiler) await flight.landed.then(() => run.endPhase());
       return flight;
     } catch (failure) {

@@ -81,6 +81,7 @@ class Planner {
   /** Values that only the host sees. */
   private readonly onHost: ReadonlySet<Value>;
   private weightBytes = 0;
+  /** Of all kernel tasks but those blocks that are to be their parts. */
   private choices: Choices = new Map();
   /** Where each activation lies, by buffer number. */
   private readonly homes = new Map<number, Place>();
@@ -224,7 +225,10 @@ class Planner {
       const { steps } = this.choice(task).kernel;
       return steps.length === 1 ? steps[0] : undefined;
     };
-    const all = bundleTasks(tasks, { caps, stepOf, may: mayBundle });
+    const settled = tasks.flatMap((task): readonly Task[] =>
+      task.kind === "block" && !this.choices.has(task) ? task.parts : [task],
+    );
+    const all = bundleTasks(settled, { caps, stepOf, may: mayBundle });
     return all.flatMap((task) => ("members" in task ? this.bundle(task) : this.step(task)));
   }
 

@@ -22,15 +22,14 @@ export function planProfiles(
   inputs: readonly Value[],
   profiles: readonly ProfileShapes[],
 ): { readonly profiles: readonly Profile[]; readonly notes: readonly string[] } {
-  const notes: string[] = [];
-  const planned = profiles.map((shapes, number): Profile => {
-    const name = `profile ${number}`;
+  const { profiles: full, notes } = completeProfiles(profiles);
+  const planned = full.map((shapes, number): Profile => {
+    const name = nameOf(number);
     const symbols = new Map<string, Bounds>();
-    for (const [input, range] of Object.entries(shapes)) {
+    for (const [input, { min, opt, max }] of Object.entries(shapes)) {
       const value = inputs.find((candidate) => candidate.name === input);
       const known = inputs.map((candidate) => candidate.name).join(", ");
       if (!value) throw badProfile(name, input, "the model has no such input", `inputs: ${known}`);
-      const { min, opt, max } = completed(range, name, input, notes);
       const ranks = [min, opt, max].map((shape) => shape.length);
       if (ranks.some((rank) => rank !== value.shape.length))
         throw badProfile(name, input, `its shapes have ${ranks.join(", ")} dimensions, the input ${value.shape.length}`);
@@ -70,18 +69,29 @@ export function planProfiles(
   return { profiles: planned, notes };
 }
 
-/** A range with all of its shapes; says which were left out. */
-function completed(range: ShapeRange, profile: string, input: string, notes: string[]): Required<ShapeRange> {
-  const { min, opt, max } = range;
-  const optimum = opt ?? max ?? min;
-  if (!optimum) throw badProfile(profile, input, "it has none of min, opt and max");
-  const missing = (["min", "opt", "max"] as const).filter((bound) => !range[bound]);
-  const full = { min: min ?? optimum, opt: optimum, max: max ?? optimum };
-  if (missing.length > 0)
-    notes.push(
-      `${profile} gives input "${input}" no ${missing.join(" and no ")}: ${missing.map((bound) => `${bound} [${full[bound].join(", ")}]`).join(", ")} ${missing.length > 1 ? "are" : "is"} taken`,
-    );
-  return full;
+const nameOf = (number: number): string => `profile ${number}`;
+
+/** Profiles with min, opt and max of each input, and what was left out. Error K612 where there is none of them. */
+export function completeProfiles(profiles: readonly ProfileShapes[]): {
+  readonly profiles: readonly Readonly<Record<string, Required<ShapeRange>>>[];
+  readonly notes: string[];
+} {
+  const notes: string[] = [];
+  const completed = profiles.map((shapes, number) => {
+    const complete = ([input, range]: [string, ShapeRange]): [string, Required<ShapeRange>] => {
+      const { min, opt, max } = range;
+      const optimum = opt ?? max ?? min;
+      if (!optimum) throw badProfile(nameOf(number), input, "it has none of min, opt and max");
+      const full = { min: min ?? optimum, opt: optimum, max: max ?? optimum };
+      const missing = (["min", "opt", "max"] as const).filter((bound) => !range[bound]);
+      const taken = missing.map((bound) => `${bound} [${full[bound].join(", ")}]`).join(", ");
+      if (missing.length > 0)
+        notes.push(`${nameOf(number)} gives input "${input}" no ${missing.join(" and no ")}: it takes ${taken}`);
+      return [input, full];
+    };
+    return Object.fromEntries(Object.entries(shapes).map(complete));
+  });
+  return { profiles: completed, notes };
 }
 
 /** Each symbol's size to tune at. */

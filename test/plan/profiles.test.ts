@@ -63,12 +63,12 @@ describe("a profile", () => {
     const { profiles, notes } = planned({ x: { min: [1, 3, 8], max: [4, 3, 64] } });
     expect(profiles[0]!.symbols).toEqual({ N: { min: 1, opt: 4, max: 4 }, W: { min: 8, opt: 64, max: 64 } });
     expect(notes).toEqual([
-      'profile 0 gives input "x" no opt: opt [4, 3, 64] is taken',
+      'profile 0 gives input "x" no opt: it takes opt [4, 3, 64]',
       'profile 0 does not bound dimension 1 of input "m": any size is taken, none is tuned for',
     ]);
     expect(planned({ x: { opt: [1, 3, 8] }, m: { opt: [1, 2] } }).notes).toEqual([
-      'profile 0 gives input "x" no min and no max: min [1, 3, 8], max [1, 3, 8] are taken',
-      'profile 0 gives input "m" no min and no max: min [1, 2], max [1, 2] are taken',
+      'profile 0 gives input "x" no min and no max: it takes min [1, 3, 8], max [1, 3, 8]',
+      'profile 0 gives input "m" no min and no max: it takes min [1, 2], max [1, 2]',
     ]);
   });
 });
