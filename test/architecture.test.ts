@@ -33,6 +33,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[] | "anything">> = {
   "node.ts": "anything",
   "node-device.ts": "anything",
   "node-pictures.ts": "anything",
+  "node-polls.ts": "anything",
   cli: "anything",
 };
 /** Rooms that may name the platform, and install what they like. */
@@ -41,6 +42,7 @@ const RIMS: ReadonlySet<string> = new Set([
   "node.ts",
   "node-device.ts",
   "node-pictures.ts",
+  "node-polls.ts",
   "ort-browser.ts",
   "ort-node.ts",
   "cli",
