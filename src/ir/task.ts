@@ -370,6 +370,10 @@ export function parallelVars(task: KernelTask): readonly Var[] {
 /** Values that only the parts of a block see. */
 export const between = ({ parts }: BlockTask): readonly Value[] => parts.slice(0, -1).flatMap(writesOf);
 
+/** The tasks as they run: a block that is not among the `chosen` as its parts. */
+export const settledTasks = (tasks: readonly Task[], chosen: { has(task: KernelTask): boolean }): readonly Task[] =>
+  tasks.flatMap((task): readonly Task[] => (task.kind === "block" && !chosen.has(task) ? task.parts : [task]));
+
 /** The same computation as a plain reduction: what the direct tactics run and the interpreter evaluates. */
 export function asReduce(task: GemmTask | ConvTask | AttentionTask): ReduceTask {
   const { name, origins, stores, acc } = task;

@@ -513,8 +513,13 @@ export class Block {
 
   /** Writes one store, under its condition if it has one. */
   store(store: Store): void {
-    if (store.when) this.nest(`if (${this.value(store.when)})`, () => this.put(store), true);
-    else this.put(store);
+    this.under(store.when, () => this.put(store));
+  }
+
+  /** Writes what `write` does, under a condition if there is one. */
+  under(condition: Expr | undefined, write: () => void): void {
+    if (condition) this.nest(`if (${this.value(condition)})`, write, true);
+    else write();
   }
 
   private put({ value, index, expr, mode }: Store): void {

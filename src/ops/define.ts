@@ -42,6 +42,8 @@ export interface Operator<A = unknown> {
   ) => readonly (Value | undefined)[];
   /** Host implementation of the tasks that `lower` asks `b.host` for. */
   readonly reference?: (inputs: readonly (Tensor | undefined)[], attrs: HostAttributes) => readonly Tensor[];
+  /** Where it runs, when that is not always the GPU: with the reason. */
+  readonly place?: string;
   /** Draws new results at each run: never folded, never shared. */
   readonly random?: boolean;
 }

@@ -242,6 +242,7 @@ export const shape: readonly Operator[] = [
   }),
   defineOp({
     name: "Range",
+    place: "GPU; host where data decides its size",
     since: [11, 27],
     // Elements are made in at least f32 whatever it says.
     attrs: (read) => read.ignore("stash_type"),

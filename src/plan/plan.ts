@@ -4,7 +4,7 @@
 import type { DispatchStep, Plan, PlanBuffer, Profile, Schedule, Step } from "../engine/plan.ts";
 import { type Dim, dimText, symbolsOf } from "../ir/dims.ts";
 import { bytesOf, constantBytes, storageOf } from "../ir/storage.ts";
-import { isKernelTask, type KernelTask, type Program, readsOf, type Task, writesOf } from "../ir/task.ts";
+import { isKernelTask, type KernelTask, type Program, readsOf, settledTasks, type Task, writesOf } from "../ir/task.ts";
 import { bytesOfArray, type Tensor } from "../ir/tensor.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
@@ -225,10 +225,7 @@ class Planner {
       const { steps } = this.choice(task).kernel;
       return steps.length === 1 ? steps[0] : undefined;
     };
-    const settled = tasks.flatMap((task): readonly Task[] =>
-      task.kind === "block" && !this.choices.has(task) ? task.parts : [task],
-    );
-    const all = bundleTasks(settled, { caps, stepOf, may: mayBundle });
+    const all = bundleTasks(settledTasks(tasks, this.choices), { caps, stepOf, may: mayBundle });
     return all.flatMap((task) => ("members" in task ? this.bundle(task) : this.step(task)));
   }
 

@@ -280,16 +280,21 @@ export const badAttribute = (node: { name: string; op: string }, name: string, f
 
 // --- K3xx: the graph -----------------------------------------------------------------------------------------------------
 
-export const shapeMismatch = (node: { name: string; op: string }, what: string, cause?: string, hint?: string): KilnError =>
-  error("K301", "shape-mismatch", `${node.op} "${node.name}"`, what, cause, hint);
-export const valueNeeded = (node: { name: string; op: string }, value: string, role: string): KilnError =>
+export const shapeMismatch = (node: { name: string; op: string }, what: string, cause?: string): KilnError =>
+  error("K301", "shape-mismatch", `${node.op} "${node.name}"`, what, cause);
+export const valueNeeded = (
+  node: { name: string; op: string },
+  value: string,
+  role: string,
+  cause = "shapes would depend on it",
+): KilnError =>
   error(
     "K302",
     "value-needed",
     `${node.op} "${node.name}"`,
     `its ${role} "${value}" must be known when the engine is built`,
-    "shapes would depend on it",
-    `if "${value}" is an input of the model, fix it: --shapeValues ${value}:...`,
+    cause,
+    `if "${value}" comes of an input, fix what that holds, --shapeValues NAME:..., or its sizes, --shapes NAME:...`,
   );
 export const typeMismatch = (node: { name: string; op: string }, what: string): KilnError =>
   error("K303", "type-mismatch", `${node.op} "${node.name}"`, what);

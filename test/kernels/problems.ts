@@ -10,8 +10,10 @@ import {
   div,
   type Expr,
   float,
+  ge,
   int,
   load,
+  lt,
   maximum,
   minimum,
   mul,
@@ -22,7 +24,7 @@ import {
   variables,
 } from "../../src/ir/expr.ts";
 import { Lowering } from "../../src/ir/lower.ts";
-import { isKernelTask, type KernelTask } from "../../src/ir/task.ts";
+import { isKernelTask, type KernelTask, type Store } from "../../src/ir/task.ts";
 import { tensor } from "../../src/ir/tensor.ts";
 import { type DType, scalarOf } from "../../src/ir/types.ts";
 import { makeValue, type Value } from "../../src/ir/value.ts";
@@ -74,6 +76,25 @@ function bytes(name: string, [m, n, k]: readonly Dim[], dtype: "i8" | "u8", zero
   );
   if (rounded) out.dtype = "i8";
   return { name, task: only(b) };
+}
+
+/** The product with the results of two siblings, which part at a column: some beside a residual, the others shifted and scaled. */
+function siblings({ name, task }: Problem, split: number, first: DType, second: DType): Problem {
+  if (task.kind !== "gemm") throw new Error("expected a product");
+  const { m, n, acc } = task;
+  const widths = [split, (n.extent as number) - split];
+  const [left, right] = widths.map((width, i) => value("out", i === 0 ? first : second, [m.extent, width]));
+  const residual = load(value("residual", first, [m.extent, split]), [m, n]);
+  const column = sub(n, int(split));
+  const [shift, scale] = ([acc.type as DType, "f32"] as const).map((dtype) =>
+    load(value("row", dtype, [widths[1]!]), [column]),
+  );
+  const scaled = mul(convert(add(acc, shift!), "f32"), scale!);
+  const stores: readonly Store[] = [
+    { value: left!, index: [m, n], expr: convert(add(acc, residual), first), mode: "set", when: lt(n, int(split)) },
+    { value: right!, index: [m, column], expr: scaled, mode: "set", when: ge(n, int(split)) },
+  ];
+  return { name, task: { ...task, stores } };
 }
 
 /** A convolution of bytes to bytes, channels last. */
@@ -288,6 +309,9 @@ export const PROBLEMS: readonly Problem[] = [
   gemm("gemm symbolic", "f32", [N], N, 24, 32),
   gemm("gemm vector", "f32", [], 1, 100, 256, true),
   gemm("gemm integers", "i32", [], 20, 24, 32),
+  siblings(gemm("gemm siblings", "f16", [], 24, 96, 32), 40, "f16", "f32"),
+  siblings(gemm("gemm siblings by four", "f32", [], 24, 48, 32), 20, "f32", "f16"),
+  siblings(gemm("gemm siblings odd", "f32", [], 24, 48, 32), 21, "f32", "f16"),
   conv("conv 1x1", { x: [2, 16, 9, 7], w: [24, 16, 1, 1] }),
   conv("conv 3x3", { x: [1, 3, 17, 19], w: [16, 3, 3, 3], stride: 2, pad: 1 }),
   conv("conv 3x3 f16 last", { dtype: "f16", x: [1, 16, 14, 14], w: [32, 16, 3, 3], pad: 1, last: true }),
@@ -312,6 +336,8 @@ export const PROBLEMS: readonly Problem[] = [
   bytes("bytes odd", [35, 37, 39], "u8", 3, false),
   bytes("bytes shifted", [64, 64, 64], "u8", 3, true),
   bytes("bytes symbolic", [N, 24, 32], "u8", 128, true),
+  siblings(bytes("bytes siblings", [64, 96, 128], "i8", 0, false), 40, "i8", "f32"),
+  siblings(bytes("bytes siblings by four", [64, 96, 128], "i8", 0, false), 36, "i8", "f16"),
   byteConv("conv bytes", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1),
   byteConv("conv bytes grouped", [2, 24, 7, 7], [16, 12, 3, 3], 2, 1),
   byteConv("conv bytes depthwise", [1, 12, 11, 13], [12, 1, 3, 3], 12, 1),
