@@ -1,0 +1,48 @@
+// What the page says when something is not there, or went wrong.
+
+import { html, type TemplateResult } from "lit-html";
+import type { Actions } from "../actions.ts";
+
+/** An error in a KilnError's own form: the message, then the cause and the hint on indented lines. */
+export function errorView(failure: string | undefined): TemplateResult {
+  const [message = "", ...more] = failure?.split("\n").map((line) => line.trim()) ?? [];
+  const { code, words } = /^(?<code>K\d{3}) \S+\s+(?<words>.*)/.exec(message)?.groups ?? { words: message };
+  return html`<div role="alert">
+    ${
+      failure &&
+      html`<div class="card error">
+        <h2>${words}</h2>
+        ${more.filter((line) => !line.startsWith("hint: ")).map((line) => html`<p>${line}</p>`)}
+        ${more.filter((line) => line.startsWith("hint: ")).map((line) => html`<p class="hint">${sentence(line.slice(6))}</p>`)}
+        ${code && html`<p class="code">${code}</p>`}
+      </div>`
+    }
+  </div>`;
+}
+
+const sentence = (words: string): string => `${words.charAt(0).toUpperCase()}${words.slice(1)}`;
+
+export const lostView = (message: string, actions: Actions): TemplateResult => html`<div class="card error lost" role="alert">
+  <h2>The GPU is gone</h2>
+  <p>
+    Its driver was reset, or another program took it. What was built is kept in this browser, so that nothing has to be
+    compiled again.
+  </p>
+  <p class="code">${message.split("\n")[0]}</p>
+  <button class="primary" @click=${() => actions.open()}>Start again</button>
+</div>`;
+
+export const unsupportedView = (why: string): TemplateResult => html`<section class="card unsupported" role="alert">
+  <h2>This page needs WebGPU</h2>
+  <p>Kiln runs on your GPU through WebGPU, which this browser does not offer here. It is in</p>
+  <ul>
+    <li><b>Chrome and Edge</b> 113 or later, on Windows, macOS, ChromeOS and Android; on Linux from 144 on some GPUs</li>
+    <li><b>Safari</b> 26 or later</li>
+    <li><b>Firefox</b> 141 or later on Windows, 145 on Macs with Apple silicon</li>
+  </ul>
+  <p>
+    If yours is one of these, look whether graphics acceleration is on in its settings, and whether this page's address begins
+    with <code>https:</code> or <code>http://localhost</code>.
+  </p>
+  <p class="code">${why.split("\n")[0]}</p>
+</section>`;
