@@ -45,9 +45,10 @@ try {
   process.exit(1); // esbuild has printed why
 }
 chmodSync("dist/cli.js", 0o755);
-console.log(
-  `built ${bundles.flatMap(({ outputs, outdir = "dist" }) => Object.values(outputs).map((name) => `${outdir}/${name}.js`)).join(", ")}`,
+const names = bundles.flatMap(({ outputs, outdir = "dist" }) =>
+  Object.entries(outputs).map(([source, name]) => `${outdir}/${name}${source.endsWith(".css") ? ".css" : ".js"}`),
 );
+console.log(`built ${names.join(", ")}`);
 
 if (!process.argv.includes("--no-types")) {
   rmSync("dist/types", { recursive: true, force: true });

@@ -6,9 +6,13 @@ import { root } from "./vulkan-env.mjs";
 const source = join(root, "examples", "browser");
 export const demoFolder = join(root, "dist", "demo");
 
-/** Page, worker, and in parts of their own what they load when it is wanted: the charts, the compiler. */
+/** Page with its style, worker, and in parts of their own what they load when it is wanted: the charts, the compiler. */
 export const demoBundle = {
-  outputs: { "examples/browser/page.ts": "page", "examples/browser/worker/main.ts": "worker" },
+  outputs: {
+    "examples/browser/page.ts": "page",
+    "examples/browser/style/page.css": "page",
+    "examples/browser/worker/main.ts": "worker",
+  },
   outdir: "dist/demo",
   chunkNames: "parts/[name]-[hash]",
   platform: "browser",
@@ -27,7 +31,7 @@ const models = [
 export function copyDemoFiles() {
   rmSync(demoFolder, { recursive: true, force: true });
   mkdirSync(join(demoFolder, "models"), { recursive: true });
-  for (const file of ["index.html", "page.css", "kiln.svg", "samples"])
+  for (const file of ["index.html", "kiln.svg", "samples"])
     cpSync(join(source, file), join(demoFolder, file), { recursive: true });
   for (const model of models) cpSync(join(root, "node_modules", model), join(demoFolder, "models", model.split("/").at(-1)));
 }

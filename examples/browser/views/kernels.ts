@@ -71,6 +71,14 @@ function timelineView(
     </ul>`;
 }
 
+/** How many characters all names begin with, up to the last slash: exporters put a model's whole path before each. */
+function sharedPath(names: readonly string[]): number {
+  const [first = "", ...others] = names;
+  let length = 0;
+  while (length < first.length && others.every((name) => name[length] === first[length])) length++;
+  return others.length === 0 ? 0 : first.lastIndexOf("/", length - 1) + 1;
+}
+
 const swatch = (color: string): TemplateResult => html`<i class="swatch" style=${styleMap({ background: color })}></i>`;
 
 /** All kernels in order; arrows, Home and End move the choice. */
@@ -82,6 +90,7 @@ function listView(
   actions: Actions,
 ): TemplateResult {
   const last = kernels.length - 1;
+  const shared = sharedPath(kernels.map(({ name }) => name));
   const onKey = (event: KeyboardEvent): void => {
     const to = { ArrowDown: state.kernel + 1, ArrowUp: state.kernel - 1, Home: 0, End: last }[event.key];
     if (to === undefined) return;
@@ -103,7 +112,7 @@ function listView(
         aria-selected=${live(i === state.kernel ? "true" : "false")}
         @click=${() => actions.select(id, i)}
       >
-        ${swatch(colors.get(tactic)!)}<span class="name" title=${name}>${name}</span
+        ${swatch(colors.get(tactic)!)}<span class="name" title=${name}>${name.slice(shared)}</span
         ><span class="time">${timing?.kernelMs ? duration(timing.kernelMs[i]!) : ""}</span>
       </li>`,
     )}
