@@ -99,9 +99,9 @@ export class Actions {
 
   /** Looks at the picture, then times the networks that did. */
   async find(): Promise<void> {
-    const { tab } = this.state;
+    const { tab, device, lost } = this.state;
     const { source } = this;
-    if (tab === "own" || !source) return;
+    if (tab === "own" || !source || !device || lost) return;
     await this.working(async () => {
       const findings = await this.worker.find(tab, source);
       if (this.source !== source || this.state.tab !== tab) return;
@@ -236,8 +236,10 @@ export class Actions {
 
   private add(report: NetworkReport): void {
     const others = this.state.networks.filter(({ id }) => id !== report.id);
-    const { comparison } = report;
+    const { comparison, from, id } = report;
+    const { device } = this.state;
     this.store.set({
+      device: device && from === "built" ? { ...device, kept: [...new Set([...device.kept, id])] } : device,
       networks: [...others, report],
       network: this.state.network ?? report.id,
       ...(comparison ? { comparisons: { ...this.state.comparisons, [report.id]: comparison } } : {}),

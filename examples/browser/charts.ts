@@ -20,7 +20,7 @@ export function fusionChart({ fused, unfused }: Comparison, width: number): Elem
       text: words[measure](value),
     })),
   );
-  return Plot.plot({
+  const chart = Plot.plot({
     width,
     height: 172,
     marginLeft: 84,
@@ -39,6 +39,8 @@ export function fusionChart({ fused, unfused }: Comparison, width: number): Elem
       Plot.text(bars, { fy: "measure", y: "kind", x: "share", text: "text", textAnchor: "start", dx: 6 }),
     ],
   });
+  chart.setAttribute("role", "img");
+  return chart;
 }
 
 /** A kernel's place in time, in milliseconds. */
@@ -92,6 +94,7 @@ export function timelineChart(
       ),
     ],
   });
+  chart.setAttribute("role", "img");
   chart.addEventListener("click", () => {
     const span = (chart as unknown as { value: Span | null }).value;
     if (span) choose(span.number);

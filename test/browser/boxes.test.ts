@@ -52,6 +52,17 @@ it("reads a line that stands upright from its top to its bottom", () => {
   expect(box!.down[0]).toBeLessThan(0);
 });
 
+it("keeps to lines that are turned", () => {
+  const line = { width: 60, height: 16, turn: -10 };
+  const map = draw(
+    { ...line, x: 60, y: 80 },
+    { ...line, x: 240, y: 48 },
+    { ...line, x: 70, y: 130 },
+    { ...line, x: 250, y: 98 },
+  );
+  expect(boxesOf(map, WIDTH, HEIGHT).map(({ center }) => Math.round(center[0]))).toEqual([60, 240, 70, 250]);
+});
+
 it("orders boxes as they are read, and leaves out what is uncertain or too small", () => {
   const line = { width: 60, height: 16, turn: 0 };
   const map = draw(

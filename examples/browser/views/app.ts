@@ -5,12 +5,12 @@ import type { Actions } from "../actions.ts";
 import type { State } from "../state.ts";
 import { deviceView } from "./device.ts";
 import { engineView } from "./engine.ts";
-import { errorView, lostView, unsupportedView } from "./errors.ts";
+import { unsupportedView } from "./messages.ts";
 import { stageView } from "./stage.ts";
 
 export const appView = (state: State, actions: Actions): TemplateResult => html`
   <header class="top">
-    <a class="brand" href="https://github.com/topics/webgpu" aria-label="Kiln"><img src="kiln.svg" alt="" width="28" height="28" />Kiln</a>
+    <span class="brand"><img src="kiln.svg" alt="" width="28" height="28" />Kiln</span>
     ${chip(state)}
   </header>
   <main>
@@ -24,8 +24,7 @@ export const appView = (state: State, actions: Actions): TemplateResult => html`
     ${
       state.unsupported
         ? unsupportedView(state.unsupported)
-        : html`${state.lost ? lostView(state.lost, actions) : ""} ${stageView(state, actions)} ${errorView(state.failure)}
-            ${engineView(state, actions)} ${deviceView(state, actions)}`
+        : html`${stageView(state, actions)} ${engineView(state, actions)} ${deviceView(state, actions)}`
     }
   </main>
   <footer>

@@ -3,6 +3,7 @@
 import { html, type TemplateResult } from "lit-html";
 import type { Actions } from "../actions.ts";
 import type { State } from "../state.ts";
+import { count } from "../words.ts";
 
 const TIERS: Readonly<Record<string, string>> = {
   tensor: "It has tensor cores that WebGPU reaches: subgroup matrices.",
@@ -26,8 +27,9 @@ export function deviceView({ device, busy, lost }: State, actions: Actions): Tem
                 ([name, value]) => html`<div class=${value.length > 40 ? "wide" : ""}><dt>${name}</dt><dd>${value}</dd></div>`,
               )}
             </dl>
+            <p class="kept">${device.kept.length === 0 ? "No engine is" : `${count(device.kept.length, "engine")} ${device.kept.length === 1 ? "is" : "are"}`} kept in this browser.</p>
             <div class="actions">
-              <button ?disabled=${busy} @click=${() => actions.forget()}>Forget what is kept here</button>
+              <button ?disabled=${busy || device.kept.length === 0} @click=${() => actions.forget()}>Forget what is kept here</button>
               <button ?disabled=${busy || lost !== undefined} @click=${() => actions.loseDevice()}>Lose the GPU, to see what happens</button>
             </div>`
         : html`<p class="quiet">Not open yet.</p>`

@@ -3,6 +3,8 @@
 import { html, nothing, type TemplateResult } from "lit-html";
 import type { Actions } from "../actions.ts";
 import type { State } from "../state.ts";
+import { count, duration } from "../words.ts";
+import { messageView } from "./messages.ts";
 import { progressView } from "./progress.ts";
 
 export function ownView(state: State, actions: Actions): TemplateResult {
@@ -22,8 +24,19 @@ export function ownView(state: State, actions: Actions): TemplateResult {
       /></label>
       ${progressView(state)}
     </div>
-    ${own && own.sizes.length > 0 ? sizesView(state, actions) : nothing}
+    ${messageView(state, actions)} ${own && own.sizes.length > 0 ? sizesView(state, actions) : nothing} ${doneView(state)}
   </div>`;
+}
+
+/** The network is there: where to look. */
+function doneView({ networks, network, timings }: State): TemplateResult {
+  const report = networks.find(({ id }) => id === network && id.startsWith("own-"));
+  if (!report) return html``;
+  const timing = timings[report.id];
+  return html`<p class="done" role="status">
+    <b>${report.title}</b> runs in ${count(report.kernels.length, "kernel")}${timing ? html`, ${duration(timing.latencyMs)} a run` : ""}.
+    <a href="#engine-title">Look inside</a>
+  </p>`;
 }
 
 function sizesView({ own, busy }: State, actions: Actions): TemplateResult {

@@ -7,6 +7,7 @@ import type { Finding, Findings } from "../protocol.ts";
 import { samplesOf } from "../samples.ts";
 import type { State, Tab } from "../state.ts";
 import { count, duration, percent } from "../words.ts";
+import { messageView } from "./messages.ts";
 import { ownView } from "./own.ts";
 import { progressView } from "./progress.ts";
 
@@ -119,10 +120,13 @@ function sourcesView(state: State, actions: Actions): TemplateResult {
 
 function resultView(state: State, actions: Actions): TemplateResult {
   const { tab, findings } = state;
-  return html`<div class="results" aria-live="polite">
-    ${
-      findings
-        ? html`<p class="sum">${summary(tab, findings)}</p>
+  return html`<div class="results">
+    ${messageView(state, actions)}
+    <div aria-live="polite">${
+      state.lost
+        ? nothing
+        : findings
+          ? html`<p class="sum">${summary(tab, findings)}</p>
             <p class="quiet">${originOf(state)}</p>
             ${
               findings.findings.length === 0
@@ -131,8 +135,8 @@ function resultView(state: State, actions: Actions): TemplateResult {
                     ${findings.findings.map((finding, i) => findingView(finding, i, actions))}
                   </ol>`
             }`
-        : waiting(state, actions)
-    }
+          : waiting(state, actions)
+    }</div>
   </div>`;
 }
 
@@ -156,7 +160,7 @@ function findingView({ text, score }: Finding, i: number, actions: Actions): Tem
     @focus=${() => actions.point(i)}
     @blur=${() => actions.point(undefined)}
   >
-    <span>${text ?? `Face ${i + 1}`}</span><span class="score" aria-label="certainty">${percent(score)}</span>
+    <span>${text ?? `Face ${i + 1}`}</span><span class="score"><span class="hidden">certainty </span>${percent(score)}</span>
   </li>`;
 }
 

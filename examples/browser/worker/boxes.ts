@@ -29,11 +29,23 @@ export function boxesOf(map: Float32Array, width: number, height: number): Box[]
     const box = hull && widened(smallestAround(hull, score));
     return box ? [box] : [];
   });
-  return boxes.sort((a, b) => (onOneLine(a, b) ? a.center[0] - b.center[0] : a.center[1] - b.center[1]));
+  return inReadingOrder(boxes);
 }
 
-const onOneLine = (a: Box, b: Box): boolean =>
-  Math.abs(a.center[1] - b.center[1]) < Math.min(vec2.length(a.down), vec2.length(b.down));
+/** Line after line from the top, each from its start; what lies on a box's own axis is on its line. */
+function inReadingOrder(boxes: readonly Box[]): Box[] {
+  const ordered: Box[] = [];
+  for (let rest = boxes.toSorted((a, b) => a.center[1] - b.center[1]); rest.length > 0; ) {
+    const { center, across, down } = rest[0]!;
+    /** Of a box along one of the first one's sides, in halves of that. */
+    const along = (side: vec2, box: Box): number =>
+      vec2.dot(vec2.subtract(vec2.create(), box.center, center), side) / vec2.squaredLength(side);
+    const line = rest.filter((box) => Math.abs(along(down, box)) < 1);
+    ordered.push(...line.toSorted((a, b) => along(across, a) - along(across, b)));
+    rest = rest.filter((box) => !line.includes(box));
+  }
+  return ordered;
+}
 
 interface Region {
   /** The outermost corners of its pixels in each row: all that its hull depends on. */

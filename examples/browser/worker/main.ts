@@ -9,7 +9,7 @@ import { findFaces } from "./faces.ts";
 import { factsOf } from "./facts.ts";
 import { Networks } from "./networks.ts";
 import { DICTIONARY, effortOn, isSoftware, longestFor, NEEDED, type Recipe, recipes } from "./recipes.ts";
-import { forgetEngines, keptNetworks } from "./store.ts";
+import { forgetAll, keptNetworks } from "./store.ts";
 import { readText } from "./text.ts";
 import { timeEngine } from "./timing.ts";
 
@@ -111,7 +111,7 @@ const workshop: Workshop = {
   time: async (network) => timeEngine((await shop().networks.get(network)).engine),
   compare: (network) => shop().networks.compare(network),
   file: async (network) => (await shop().networks.get(network)).engine.serialize(),
-  forget: forgetEngines,
+  forget: forgetAll,
   loseDevice: async () => shop().runtime.device.device.destroy(),
 };
 

@@ -16,4 +16,9 @@ const engines = createStore("kiln-demo", "engines");
 export const keptEngine = (network: string): Promise<Kept | undefined> => get(network, engines);
 export const keepEngine = (network: string, kept: Kept): Promise<void> => set(network, kept, engines);
 export const keptNetworks = async (): Promise<readonly string[]> => (await keys(engines)).map(String);
-export const forgetEngines = (): Promise<void> => clear(engines);
+
+/** Kiln keeps its timing caches in a database of its own. */
+export async function forgetAll(): Promise<void> {
+  await clear(engines);
+  indexedDB.deleteDatabase("kiln");
+}

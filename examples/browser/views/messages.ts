@@ -1,28 +1,29 @@
 // What the page says when something is not there, or went wrong.
 
-import { html, type TemplateResult } from "lit-html";
+import { html, nothing, type TemplateResult } from "lit-html";
 import type { Actions } from "../actions.ts";
+import type { State } from "../state.ts";
+
+/** The place of what went wrong: screen readers hear of it as soon as something is there. */
+export const messageView = (state: State, actions: Actions): TemplateResult =>
+  html`<div role="alert">${state.lost ? lostView(state.lost, actions) : state.failure ? errorView(state.failure) : nothing}</div>`;
 
 /** An error in a KilnError's own form: the message, then the cause and the hint on indented lines. */
-export function errorView(failure: string | undefined): TemplateResult {
-  const [message = "", ...more] = failure?.split("\n").map((line) => line.trim()) ?? [];
+function errorView(failure: string): TemplateResult {
+  const [message = "", ...more] = failure.split("\n").map((line) => line.trim());
   const { code, words } = /^(?<code>K\d{3}) \S+\s+(?<words>.*)/.exec(message)?.groups ?? { words: message };
-  return html`<div role="alert">
-    ${
-      failure &&
-      html`<div class="card error">
-        <h2>${words}</h2>
-        ${more.filter((line) => !line.startsWith("hint: ")).map((line) => html`<p>${line}</p>`)}
-        ${more.filter((line) => line.startsWith("hint: ")).map((line) => html`<p class="hint">${sentence(line.slice(6))}</p>`)}
-        ${code && html`<p class="code">${code}</p>`}
-      </div>`
-    }
+  const [hints, causes] = [true, false].map((isHint) => more.filter((line) => line.startsWith("hint: ") === isHint));
+  return html`<div class="message error">
+    <h2>${words}</h2>
+    ${causes!.map((line) => html`<p>${line}</p>`)}
+    ${hints!.map((line) => html`<p class="hint">${sentence(line.slice("hint: ".length))}</p>`)}
+    ${code && html`<p class="code">${code}</p>`}
   </div>`;
 }
 
 const sentence = (words: string): string => `${words.charAt(0).toUpperCase()}${words.slice(1)}`;
 
-export const lostView = (message: string, actions: Actions): TemplateResult => html`<div class="card error lost" role="alert">
+const lostView = (message: string, actions: Actions): TemplateResult => html`<div class="message error lost">
   <h2>The GPU is gone</h2>
   <p>
     Its driver was reset, or another program took it. What was built is kept in this browser, so that nothing has to be
