@@ -17,14 +17,14 @@ export function fusionChart({ fused, unfused }: Comparison, width: number): Elem
       measure: LABELS[measure],
       kind,
       share: value / Math.max(unfused[measure], fused[measure], 1e-9),
-      text: words[measure](value),
+      text: `${words[measure](value)} ${kind}`,
     })),
   );
   const chart = Plot.plot({
     width,
     height: 172,
     marginLeft: 84,
-    marginRight: 64,
+    marginRight: 124,
     marginTop: 4,
     marginBottom: 4,
     axis: null,
@@ -34,7 +34,7 @@ export function fusionChart({ fused, unfused }: Comparison, width: number): Elem
     color: { domain: ["unfused", "fused"], range: ["var(--muted-bar)", "var(--accent)"] },
     ariaLabel: "Kernels, memory and latency, unfused and fused",
     marks: [
-      Plot.axisFy({ anchor: "left", label: null, tickSize: 0, textAnchor: "start", dx: -84 }),
+      Plot.axisFy({ anchor: "left", label: null, tickSize: 0, textAnchor: "start", dx: -70 }),
       Plot.barX(bars, { fy: "measure", y: "kind", x: "share", fill: "kind", rx: 2 }),
       Plot.text(bars, { fy: "measure", y: "kind", x: "share", text: "text", textAnchor: "start", dx: 6 }),
     ],

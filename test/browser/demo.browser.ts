@@ -26,7 +26,8 @@ const PHOTO = join(SHARED, "data/photos/faces.jpg");
 async function settled(page: Page): Promise<void> {
   await page.waitForFunction(() => !document.querySelector(".progress.shown"));
 }
-const alertOf = (page: Page): Promise<string> => page.locator("[role=alert] .error").innerText();
+const expectAlert = (page: Page, words: RegExp): Promise<void> =>
+  expect.poll(() => page.locator("[role=alert]").innerText(), { timeout: 30_000 }).toMatch(words);
 const linesOf = (page: Page): Promise<string[]> => page.locator(".results li > span:first-child").allInnerTexts();
 
 /** The boxes that are drawn over the picture. */
@@ -332,19 +333,19 @@ describe("a model of one's own", () => {
 
     bytes[bytes.length - 1]! ^= 1;
     await choose("damaged.engine", bytes);
-    expect(await alertOf(page)).toMatch(/damaged\.engine[\s\S]*K503/);
+    await expectAlert(page, /damaged\.engine[\s\S]*K503/);
   });
 
   it("says what is wrong with a file that is none", async () => {
     await choose("photo.onnx", readFileSync(join(SAMPLES, "sign.webp")));
-    expect(await alertOf(page)).toMatch(/photo\.onnx[\s\S]*K10\d/);
+    await expectAlert(page, /photo\.onnx[\s\S]*K10\d/);
     await choose("notes.txt", Buffer.from("no model"));
-    expect(await alertOf(page)).toContain("notes.txt is neither a model nor an engine");
+    await expectAlert(page, /notes.txt is neither a model nor an engine/);
     await page.getByText("Find faces", { exact: true }).click();
     await page
       .locator('input[accept="image/*"]')
       .setInputFiles({ name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("no picture") });
-    expect(await alertOf(page)).toContain("notes.txt is no picture");
+    await expectAlert(page, /notes.txt is no picture/);
   });
 });
 

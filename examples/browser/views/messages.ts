@@ -1,12 +1,21 @@
 // What the page says when something is not there, or went wrong.
 
 import { html, nothing, type TemplateResult } from "lit-html";
+import { ref } from "lit-html/directives/ref.js";
 import type { Actions } from "../actions.ts";
 import type { State } from "../state.ts";
 
 /** The place of what went wrong: screen readers hear of it as soon as something is there. */
 export const messageView = (state: State, actions: Actions): TemplateResult =>
-  html`<div role="alert">${state.lost ? lostView(state.lost, actions) : state.failure ? errorView(state.failure) : nothing}</div>`;
+  html`<div role="alert" ${ref(bringIntoView)}>${state.lost ? lostView(state.lost, actions) : state.failure ? errorView(state.failure) : nothing}</div>`;
+
+/** A message that is out of sight is told to nobody. */
+function bringIntoView(place: Element | undefined): void {
+  if (place)
+    new MutationObserver(() => place.firstElementChild?.scrollIntoView({ block: "nearest" })).observe(place, {
+      childList: true,
+    });
+}
 
 /** An error in a KilnError's own form: the message, then the cause and the hint on indented lines. */
 function errorView(failure: string): TemplateResult {
