@@ -16,6 +16,7 @@ import type { ReadExternal } from "./importer/tensors.ts";
 import type { Graph } from "./ir/graph.ts";
 import type { Program, Task } from "./ir/task.ts";
 import type { Tensor } from "./ir/tensor.ts";
+import { formBlocks } from "./lowering/blocks.ts";
 import { doubleNotes } from "./lowering/doubles.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
 import { sumIntegers } from "./lowering/integers.ts";
@@ -135,6 +136,7 @@ export class Builder {
       ...(options.file === undefined ? {} : { file: options.file }),
       ...(options.readExternal ? { readExternal: options.readExternal } : {}),
       ...(options.sizes ? { sizes: options.sizes } : {}),
+      ...(options.profiles ? { profiles: options.profiles } : {}),
       ...(options.shapeValues ? { assumed: options.shapeValues } : {}),
     });
     see("import", imported);
@@ -197,17 +199,25 @@ export class Builder {
     const notes = options.fp16 ? (caps.f16 ? lowerToHalf(fused) : ["fp16: this device has no f16, everything stays f32"]) : [];
     if (options.fusion !== false) chooseLayouts(fused);
     decideStorage(fused.tasks);
-    const program = { ...fused, tasks: splitWeights(fused.tasks, caps) };
+    const may = (rule: string, { name }: Task): boolean =>
+      options.fusion !== false && !disable.includes(rule) && log.take(rule, name);
+    const outputs = new Set(fused.outputs.map(({ value }) => value));
+    const tasks = formBlocks(splitWeights(fused.tasks, caps), outputs, (block) => may("fuse-block", block));
+    const program = { ...fused, tasks };
     see("fuse", program);
     const host = program.tasks.find((task) => task.kind === "host");
     if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
     const symbols = planProfiles(program.inputs, options.profiles ?? []);
-    const choices = await tune(program, target, here, optimumOf(symbols), options);
+    const mayPart = (block: Task): boolean => may("part-block", block);
+    const choices = await tune(program, target, here, optimumOf(symbols), { ...options, mayPart });
     see("tune", choices);
-    const notesOfAll = [...said, ...doubleNotes(graph), ...notes];
-    const mayBundle = (task: Task): boolean =>
-      options.fusion !== false && !disable.includes("bundle-kernels") && log.take("bundle-kernels", task.name);
-    return makePlan(program, choices, { caps, profiles: symbols, notes: notesOfAll, weights: exposed, mayBundle });
+    return makePlan(program, choices, {
+      caps,
+      profiles: symbols,
+      notes: [...said, ...doubleNotes(graph), ...notes],
+      weights: exposed,
+      mayBundle: (task) => may("bundle-kernels", task),
+    });
   }
 
   /** A graph made to run for calibration: a few hundred runs do not pay for tuning. */

@@ -17,6 +17,7 @@ const PEAK = 5;
 
 /** Numbers that a task combines into one result. */
 const depthOf = (task: KernelTask): number => {
+  if (task.kind === "block") return task.parts.reduce((total, part) => total + depthOf(part), 0);
   const inner: readonly Var[] =
     task.kind === "map"
       ? []

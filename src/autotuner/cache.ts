@@ -55,11 +55,11 @@ export class TimingCache {
     return entry && found.level >= level ? { ...found, entry } : undefined;
   }
 
-  /** The fastest entry measured for a task so far. */
-  bestOf(task: string): TimingEntry | undefined {
+  /** The fastest entry measured for a task so far, but for those of one tactic. */
+  bestOf(task: string, except?: string): TimingEntry | undefined {
     let best: TimingEntry | undefined;
     for (const entry of this.entries.values())
-      if (entry.task === task && entry.ns < (best?.ns ?? Number.POSITIVE_INFINITY)) best = entry;
+      if (entry.task === task && entry.tactic !== except && entry.ns < (best?.ns ?? Number.POSITIVE_INFINITY)) best = entry;
     return best;
   }
 

@@ -2,7 +2,9 @@
 
 import type { Bindings } from "../ir/dims.ts";
 import { evaluate } from "../ir/dims.ts";
-import { isKernelTask, type KernelTask, type Task } from "../ir/task.ts";
+import { type BlockTask, between, isKernelTask, type KernelTask, type Task } from "../ir/task.ts";
+import { blockApart } from "../kernels/block.ts";
+import { inTurn } from "../kernels/chain.ts";
 import { tacticsFor } from "../kernels/index.ts";
 import { byPromise } from "../kernels/promise.ts";
 import type { Config, Kernel, Tactic } from "../kernels/tactic.ts";
@@ -19,11 +21,13 @@ export interface Candidate {
 
 type Where = { readonly caps: Caps };
 
-/** Kernel tasks, those inside loops and branches included. */
+/** Kernel tasks, those inside loops and branches included; the parts of a block before the block. */
 export const kernelTasksOf = (tasks: readonly Task[]): readonly KernelTask[] =>
   tasks.flatMap((task) =>
     isKernelTask(task)
-      ? [task]
+      ? task.kind === "block"
+        ? [...task.parts, task]
+        : [task]
       : task.kind === "loop"
         ? kernelTasksOf(task.body)
         : task.kind === "if"
@@ -41,7 +45,7 @@ export function* candidatesOf(
     worth: tactic.likelihood(task, caps) * (learned.get(tactic.name) ?? 1),
     items: configsOf(tactic, tactic.candidates(task, caps)),
   }));
-  for (const { tactic, config } of byPromise(lists))
+  for (const { tactic, config } of byPromise(lists.filter(({ worth }) => worth > 0)))
     yield { tactic: tactic.name, config, kernel: tactic.emit(task, config, caps) };
 }
 
@@ -59,6 +63,21 @@ export function candidateOf(task: KernelTask, name: string, config: Config, { ca
 export function firstOf(task: KernelTask, where: Where): Candidate {
   for (const candidate of candidatesOf(task, where)) if (candidate.kernel.steps.length === 1) return candidate;
   throw internal(task.name, `no tactic runs a ${task.kind} task`);
+}
+
+/** The kernels chosen for the parts of a block, as one candidate for it. */
+export const apartOf = (block: BlockTask, kernels: readonly Kernel[]): Candidate => ({
+  tactic: blockApart.name,
+  config: {},
+  kernel: inTurn(kernels, between(block)),
+});
+
+/** The single kernel that is likely best for a block, unless that is a kernel a part; `needed` where it must not be. */
+export function firstOfBlock(block: BlockTask, where: Where, needed: () => boolean): Candidate | undefined {
+  const wins = tacticsFor(block, where.caps).some((tactic) => tactic.likelihood(block, where.caps) >= 0.5);
+  if (!wins && !needed()) return undefined;
+  for (const candidate of candidatesOf(block, where)) if (candidate.kernel.steps.length === 1) return candidate;
+  return undefined;
 }
 
 /** The kernel that others are checked against: the first tactic of a kind applies to every task. */

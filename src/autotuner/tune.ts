@@ -6,13 +6,16 @@ import { key as fingerprintKey } from "../gpu/fingerprint.ts";
 import type { PipelineCache } from "../gpu/pipelines.ts";
 import type { Bindings } from "../ir/dims.ts";
 import type { KernelTask, Program } from "../ir/task.ts";
+import { blockApart } from "../kernels/block.ts";
 import { interrupted } from "../util/errors.ts";
 import { TimingCache } from "./cache.ts";
 import {
+  apartOf,
   type Candidate,
   candidateOf,
   candidatesOf,
   firstOf,
+  firstOfBlock,
   kernelTasksOf,
   keyOf,
   learnedFrom,
@@ -29,6 +32,7 @@ interface Here {
   readonly pipelines: PipelineCache;
 }
 
+/** A block without one has a kernel a part. */
 export type Choices = ReadonlyMap<KernelTask, Candidate>;
 
 export interface TuneOptions {
@@ -38,6 +42,8 @@ export interface TuneOptions {
   readonly maxTuneTime?: number;
   /** Ends tuning with an error; what was measured is in the cache. */
   readonly signal?: AbortSignal;
+  /** Asked before a block gets a kernel a part. */
+  readonly mayPart?: (block: KernelTask) => boolean;
   /** Told of a task of several candidates of which none has been measured, when no device is there to measure. */
   readonly onUnmeasured?: (task: KernelTask) => void;
   readonly onProgress?: (progress: {
@@ -94,7 +100,10 @@ export async function tune(
   const tasks = kernelTasksOf(program.tasks);
   const choices = new Map<KernelTask, Candidate>();
   if (level === 0) {
-    for (const task of tasks) choices.set(task, firstOf(task, target));
+    for (const task of tasks) {
+      const chosen = unmeasured(task, target, options);
+      if (chosen) choices.set(task, chosen);
+    }
     return choices;
   }
   const tuner = new Tuner(target, here, withDefaults(opt), options.timingCache ?? new TimingCache(), level, options);
@@ -102,13 +111,18 @@ export async function tune(
     for (const [done, task] of tasks.entries()) {
       if (options.signal?.aborted) throw interrupted(done, tasks.length);
       for (const next of tasks.slice(done + 1, done + 1 + LOOKAHEAD)) tuner.lookAhead(next);
-      choices.set(task, await tuner.choose(task, done, tasks.length));
+      const chosen = await tuner.choose(task, choices, done, tasks.length);
+      if (chosen) choices.set(task, chosen);
     }
   } finally {
     tuner.dispose();
   }
   return choices;
 }
+
+/** What is likely best; undefined for a block that is likely better apart. */
+const unmeasured = (task: KernelTask, target: Target, { mayPart }: TuneOptions): Candidate | undefined =>
+  task.kind === "block" ? firstOfBlock(task, target, () => mayPart?.(task) === false) : firstOf(task, target);
 
 class Tuner {
   /** Undefined where the target is not here. */
@@ -139,30 +153,46 @@ class Tuner {
 
   /** Begins to compile what a later task will be searched among. */
   lookAhead(task: KernelTask): void {
-    if (!this.bench || this.searches.has(task) || performance.now() >= this.deadline) return;
+    if (!this.bench || task.kind === "block" || this.searches.has(task) || performance.now() >= this.deadline) return;
     const name = this.nameOf(task);
     if (!this.settled(task, name)) this.searches.set(task, this.begin(task, name));
   }
 
-  /** The kernel of task number `done` of `total`. */
-  async choose(task: KernelTask, done: number, total: number): Promise<Candidate> {
+  /** The kernel of task number `done` of `total`; undefined for a block that is best apart. `choices`: those of earlier tasks. */
+  async choose(task: KernelTask, choices: Choices, done: number, total: number): Promise<Candidate | undefined> {
     const { signal, onProgress } = this.options;
     const report = (what: string): void =>
       onProgress?.({ stage: "tune", done, total, what: `${task.kind} ${task.name}${what}` });
     report("");
     const name = this.searches.get(task)?.name ?? this.nameOf(task);
-    const settled = this.settled(task, name);
-    if (settled) return settled;
+    const apart =
+      task.kind === "block"
+        ? apartOf(
+            task,
+            task.parts.map((part) => choices.get(part)!.kernel),
+          )
+        : undefined;
+    const settled = this.settled(task, name, apart);
+    if (settled) return this.whole(task, name, settled);
     const now = performance.now();
     const end = Math.min(this.deadline, now + (SHARE * (this.deadline - now)) / (total - done));
     const goOn = (): boolean => !signal?.aborted && performance.now() < end;
     const bench = this.bench;
-    if (bench && goOn()) await this.search(bench, task, this.searches.get(task) ?? this.begin(task, name), goOn, report);
+    if (bench && goOn()) await this.search(bench, task, this.searches.get(task) ?? this.begin(task, name, apart), goOn, report);
     this.searches.delete(task);
     if (signal?.aborted) throw interrupted(done, total);
     const best = this.cache.bestOf(name);
     if (!bench && !best && take(candidatesOf(task, this.target), 2).length > 1) this.options.onUnmeasured?.(task);
-    return (best && candidateOf(task, best.tactic, best.config, this.target)) ?? firstOf(task, this.target);
+    const found = best && (best.tactic === apart?.tactic ? apart : candidateOf(task, best.tactic, best.config, this.target));
+    return found ? this.whole(task, name, found) : unmeasured(task, this.target, this.options);
+  }
+
+  /** The candidate; undefined for a block's parts, where it may come apart. */
+  private whole(task: KernelTask, name: string, found: Candidate): Candidate | undefined {
+    if (found.tactic !== blockApart.name) return found;
+    if (this.options.mayPart?.(task) !== false) return undefined;
+    const best = this.cache.bestOf(name, found.tactic);
+    return (best && candidateOf(task, best.tactic, best.config, this.target)) ?? unmeasured(task, this.target, this.options);
   }
 
   private nameOf(task: KernelTask): string {
@@ -170,15 +200,18 @@ class Tuner {
   }
 
   /** What an earlier search ended with, unless the tactic has changed since: then the same configuration is another kernel. */
-  private settled(task: KernelTask, name: string): Candidate | undefined {
+  private settled(task: KernelTask, name: string, apart?: Candidate): Candidate | undefined {
     const decision = this.cache.decision(name, this.level);
-    const candidate = decision && candidateOf(task, decision.entry.tactic, decision.entry.config, this.target);
-    return candidate && keyOf(candidate.kernel, this.deviceKey, this.sizes) === decision.key ? candidate : undefined;
+    const candidate =
+      decision?.entry.tactic === apart?.tactic
+        ? apart
+        : decision && candidateOf(task, decision.entry.tactic, decision.entry.config, this.target);
+    return candidate && keyOf(candidate.kernel, this.deviceKey, this.sizes) === decision?.key ? candidate : undefined;
   }
 
-  private begin(task: KernelTask, name: string): Search {
+  private begin(task: KernelTask, name: string, apart?: Candidate): Search {
     const { wave, most } = LEVELS[this.level];
-    const rest = candidatesOf(task, this.target, this.learned);
+    const rest = withFirst(apart, candidatesOf(task, this.target, this.learned));
     return { name, rest, first: this.takeWave(rest, Math.min(wave, most)) };
   }
 
@@ -227,6 +260,11 @@ class Tuner {
       field?.dispose();
     }
   }
+}
+
+function* withFirst<T>(first: T | undefined, rest: Iterable<T>): Generator<T> {
+  if (first) yield first;
+  yield* rest;
 }
 
 function take<T>(items: Iterator<T>, count: number): T[] {

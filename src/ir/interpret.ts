@@ -125,6 +125,10 @@ function tensorOf(value: Value, tensors: Tensors): Tensor {
 }
 
 function interpretKernel(task: KernelTask, tensors: Tensors, bindings: Bindings): void {
+  if (task.kind === "block") {
+    for (const part of task.parts) interpretKernel(part, tensors, bindings);
+    return;
+  }
   const loop = task.kind === "map" || task.kind === "reduce" ? task : asReduce(task);
   // A task may read what it writes (a loop's outputs), so existing tensors are kept.
   for (const value of writesOf(task)) {

@@ -391,6 +391,7 @@ function checkSame(node: { name: string; op: string }, what: string, a: Value, b
       node,
       `${what} with shapes ${shapeText(a.shape)} and ${shapeText(b.shape)}`,
       "the rank of a value must not depend on the run",
+      "fix what decides: --shapes for the sizes of inputs, --shapeValues for what one holds",
     );
 }
 

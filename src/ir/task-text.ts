@@ -53,6 +53,7 @@ function details(task: Task): string[] {
 }
 
 function kernelLines(task: KernelTask): string[] {
+  if (task.kind === "block") return task.parts.flatMap((part) => printTask(part).trimEnd().split("\n"));
   const printer = new ExprPrinter(task);
   const lines = [`for ${nest(parallelVars(task)) || "one point"}`];
   const text = (e: Expr): string => printer.text(e);

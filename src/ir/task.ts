@@ -149,6 +149,16 @@ export interface AttentionTask extends TaskBase {
 }
 
 /**
+ * Convolutions of which each reads what the one before writes, and nobody else does: one kernel may make the last one's results
+ * without storing the others'. `stores` are the last one's.
+ */
+export interface BlockTask extends TaskBase {
+  readonly kind: "block";
+  readonly parts: readonly ConvTask[];
+  readonly stores: readonly Store[];
+}
+
+/**
  * Repeats `body` with the symbol `index` bound to 0, 1, … : `count` turns, or fewer where `trips` or `condition` say so.
  * Each `input` is its `init` in the first turn and the last turn's `output` in the others; `final` is what a further turn
  * would have got. No `output` is another's `input`. Symbols that stand alone in `input.shape` are bound anew in each turn (then `final.shape` has the same).
@@ -197,7 +207,7 @@ export interface HostTask extends TaskBase {
 export type HostAttributes = Readonly<Record<string, number | string | boolean | null | readonly number[] | readonly string[]>>;
 
 /** Tasks that become kernels. */
-export type KernelTask = MapTask | ReduceTask | GemmTask | ConvTask | AttentionTask;
+export type KernelTask = MapTask | ReduceTask | GemmTask | ConvTask | AttentionTask | BlockTask;
 export type Task = KernelTask | LoopTask | IfTask | HostTask;
 
 /** A whole lowered network. */
@@ -247,6 +257,8 @@ export function expressionsOf(task: KernelTask): readonly Expr[] {
       return [task.x, task.w, ...stores];
     case "attention":
       return [task.q, task.key, task.score, task.shift, task.v, ...stores];
+    case "block":
+      return task.parts.flatMap(expressionsOf);
   }
 }
 
@@ -286,6 +298,7 @@ export function readsOf(task: Task): readonly Value[] {
     ];
     return [...new Set([task.condition, ...branches.flat()])];
   }
+  if (task.kind === "block") return freeReads(task.parts, [], []);
   const loaded = loadsOf(expressionsOf(task)).map(({ value }) => value);
   return [...new Set([...loaded, ...task.stores.flatMap(({ init }) => (init ? [init] : []))])];
 }
@@ -293,7 +306,8 @@ export function readsOf(task: Task): readonly Value[] {
 /** Values that nested tasks and their `results` take from outside; `local` are given to them. */
 function freeReads(tasks: readonly Task[], local: readonly Value[], results: readonly (Value | undefined)[]): readonly Value[] {
   const own = new Set([...local, ...tasks.flatMap(writesOf)]);
-  return [...tasks.flatMap(readsOf), ...results].filter((value) => value !== undefined && !own.has(value)) as Value[];
+  const read = [...tasks.flatMap(readsOf), ...results].filter((value) => value !== undefined && !own.has(value));
+  return [...new Set(read)] as Value[];
 }
 
 /** A kernel task with every expression rebuilt by `change`. */
@@ -318,6 +332,8 @@ export function mapExpressions<T extends KernelTask>(task: T, change: (e: Expr) 
         shift: change(task.shift),
         v: change(task.v),
       };
+    case "block":
+      return { ...task, stores, parts: task.parts.map((part) => mapExpressions(part, change)) };
   }
 }
 
@@ -332,8 +348,13 @@ export function parallelVars(task: KernelTask): readonly Var[] {
       return [...task.batch, task.m, task.n];
     case "conv":
       return [task.batch, task.oc, ...task.out];
+    case "block":
+      return parallelVars(task.parts.at(-1)!);
   }
 }
+
+/** Values that only the parts of a block see. */
+export const between = ({ parts }: BlockTask): readonly Value[] => parts.slice(0, -1).flatMap(writesOf);
 
 /** The same computation as a plain reduction: what the direct tactics run and the interpreter evaluates. */
 export function asReduce(task: GemmTask | ConvTask | AttentionTask): ReduceTask {

@@ -3,6 +3,8 @@
 import type { KernelTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { attentionDirect, attentionRows } from "./attention.ts";
+import { attentionMatrix } from "./attention-matrix.ts";
+import { blockApart, blockTiled } from "./block.ts";
 import { convBlocked, gemmBlocked } from "./blocked.ts";
 import { convDepthwise } from "./depthwise.ts";
 import { convDepthwiseWindow } from "./depthwise-window.ts";
@@ -58,7 +60,8 @@ const TACTICS = {
     convDepthwiseWindow,
     convFirstLayer,
   ],
-  attention: [attentionDirect, attentionRows],
+  attention: [attentionDirect, attentionRows, attentionMatrix],
+  block: [blockApart, blockTiled],
 } as const;
 
 export const allTactics: readonly Tactic[] = Object.values(TACTICS).flat() as unknown as readonly Tactic[];

@@ -2,7 +2,7 @@
 // adds. For few results of long sums, which leave most of a GPU idle otherwise.
 
 import { type Dim, floorDiv, isStatic, product } from "../ir/dims.ts";
-import { add, type Expr, int, load, mul, slot, substitute, variable } from "../ir/expr.ts";
+import { add, type Expr, int, load, mul, slot, substitute, type Var, variable } from "../ir/expr.ts";
 import type { ConvTask, GemmTask, ReduceTask } from "../ir/task.ts";
 import { makeValue, type Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
@@ -58,10 +58,11 @@ function stepsOf(whole: GemmTask, slices: number): { gemm: GemmTask; sum: Reduce
   const [s, k] = [variable("s", slices), variable("k", depth)];
   const within = (e: Expr): Expr => substitute(e, new Map<Expr, Expr>([[whole.k, add(mul(s, int(depth)), k)]]));
   const results = [...batch, m, n];
-  const partial = makeValue(`${name}.partial`, "f32", [slices, ...results.map(({ extent }) => extent)]);
+  const { partial, sum } = partialSums({ name, origins, acc, stores }, results, slices);
   const own = slot("acc", "f32");
   return {
     partial,
+    sum,
     gemm: {
       ...whole,
       batch: [s, ...batch],
@@ -71,17 +72,19 @@ function stepsOf(whole: GemmTask, slices: number): { gemm: GemmTask; sum: Reduce
       acc: own,
       stores: [{ value: partial, index: [s, ...results], expr: own, mode: "set" }],
     },
-    sum: {
-      kind: "reduce",
-      name,
-      origins,
-      vars: results,
-      inner: [s],
-      stages: [{ slot: acc, fn: "sum", body: load(partial, [s, ...results]) }],
-      each: false,
-      stores,
-    },
   };
+}
+
+/** Partial sums of all results, [slices, results…], and the task that adds them and stores what the whole would have. */
+export function partialSums(
+  { name, origins, acc, stores }: Pick<GemmTask, "name" | "origins" | "acc" | "stores">,
+  results: readonly Var[],
+  slices: number,
+): { readonly partial: Value; readonly sum: ReduceTask } {
+  const s = variable("s", slices);
+  const partial = makeValue(`${name}.partial`, "f32", [slices, ...results.map(({ extent }) => extent)]);
+  const stages = [{ slot: acc, fn: "sum", body: load(partial, [s, ...results]) }] as const;
+  return { partial, sum: { kind: "reduce", name, origins, vars: results, inner: [s], stages, each: false, stores } };
 }
 
 export const gemmSplitK = tactic("gemm", { name: "gemm.split-k", applicable, likelihood, candidates, emit });

@@ -2,7 +2,7 @@
 // measures them. Emitting is pure, so that candidates can be checked on a machine without a GPU.
 
 import type { Dim } from "../ir/dims.ts";
-import type { AttentionTask, ConvTask, GemmTask, KernelTask, MapTask, ReduceTask } from "../ir/task.ts";
+import type { AttentionTask, BlockTask, ConvTask, GemmTask, KernelTask, MapTask, ReduceTask } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
@@ -34,13 +34,14 @@ export interface TaskOfKind {
   readonly gemm: GemmTask;
   readonly conv: ConvTask;
   readonly attention: AttentionTask;
+  readonly block: BlockTask;
 }
 
 export interface Tactic<T extends KernelTask = KernelTask> {
   /** `kind.word`, `gemm.tiled`. */
   readonly name: string;
   readonly applicable: (task: T, caps: Caps) => boolean;
-  /** How likely it is to win, 0 to 1, before anything is measured. */
+  /** How likely it is to win, 0 to 1, before anything is measured; what 0 is only compared with. */
   readonly likelihood: (task: T, caps: Caps) => number;
   /** Configurations that fit the device, the one that is likely best first. */
   readonly candidates: (task: T, caps: Caps) => Iterable<Config>;

@@ -77,6 +77,8 @@ export function evaluationsOf(task: KernelTask, value: Value): number {
     (loadsFrom(expressions, value).length * times) / elements;
   const stores = task.stores.flatMap(expressionsOfStore);
   switch (task.kind) {
+    case "block":
+      return task.parts.reduce((sum, part) => sum + evaluationsOf(part, value), 0);
     case "map":
       return count(stores, points);
     case "reduce": {

@@ -22,6 +22,8 @@ export const FUSION_RULES: Readonly<Record<string, string>> = {
   "fuse-prologue": "a map is computed where its result is read",
   "fuse-attention": "a product, a softmax and a second product become one kernel",
   "merge-siblings": "convolutions or products of the same operand become one with their weights side by side",
+  "fuse-block": "a pointwise, a depthwise and a pointwise convolution may become one kernel",
+  "part-block": "a block that is not faster as one kernel is a kernel a convolution again",
   "bundle-kernels": "kernels that do not wait for each other run in one dispatch",
   "write-slices": "the parts of a concatenation are stored into the whole by those who make them",
 };

@@ -1,7 +1,7 @@
 // Permission to use f16: activations and weights become f16 where the device has it. Sums, variances and exponentials are
 // computed in f32 inside kernels whatever the storage; what f16 cannot hold is kept in f32, and both are reported.
 
-import type { Expr } from "../ir/expr.ts";
+import { type Expr, operands, type Slot } from "../ir/expr.ts";
 import { isKernelTask, type Program, readsOf, type Task, writesOf } from "../ir/task.ts";
 import { reader, type Tensor, tensor } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
@@ -26,7 +26,9 @@ export function lowerToHalf(program: Program): string[] {
       if (init || mode !== "set") kept.add(value);
       if (
         overflows(expr) ||
-        (task.kind === "reduce" && !task.each && task.stages.some(({ fn }) => fn === "sum" || fn === "prod"))
+        (task.kind === "reduce" &&
+          !task.each &&
+          task.stages.some(({ fn, slot, body }) => fn === "prod" || (fn === "sum" && (overflows(body) || !isMean(expr, slot)))))
       ) {
         if (value.dtype === "f32") guarded.push(task.name);
         kept.add(value);
@@ -65,6 +67,15 @@ export function lowerToHalf(program: Program): string[] {
 const overflows = (expr: Expr): boolean =>
   (expr.kind === "binary" && (expr.fn === "pow" || (expr.fn === "mul" && expr.a === expr.b))) ||
   (expr.kind === "unary" && (expr.fn === "exp" || expr.fn === "sinh" || expr.fn === "cosh"));
+
+/** Whether a sum is only used divided by a count: then it is no larger than what it is made of. */
+function isMean(expr: Expr, sum: Slot): boolean {
+  if (expr === sum) return false;
+  const isCount = (e: Expr): boolean =>
+    e.kind === "dim" || (e.kind === "convert" && e.a.type === "i32") || (e.kind === "const" && e.value >= 1);
+  if (expr.kind === "binary" && expr.fn === "div" && expr.a === sum) return isCount(expr.b);
+  return operands(expr).every((operand) => isMean(operand, sum));
+}
 
 function toHalfTensor(source: Tensor): Tensor | undefined {
   const read = reader(source);

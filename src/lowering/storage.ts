@@ -58,7 +58,7 @@ function storesWords(task: KernelTask, { value, index, mode, init, when }: Store
     const isAll = index.length === task.vars.length && index.every((e, i) => e === task.vars[i]);
     return isAll && String(value.layout) === String(lead.layout);
   }
-  if (task.kind === "attention" || dtypeFacts[value.dtype].bytes !== 1) return false;
+  if (task.kind === "attention" || task.kind === "block" || dtypeFacts[value.dtype].bytes !== 1) return false;
   if (task.kind === "reduce") {
     const length = product(task.inner.map(({ extent }) => extent));
     if (task.each || !isStatic(length) || length >= LONGEST) return false;

@@ -247,10 +247,10 @@ export const movement: readonly Operator[] = [
   }),
   defineOp({
     name: "Pad",
-    since: [2, 11, 13, 18, 19, 21, 23, 24, 25],
+    since: [1, 2, 11, 13, 18, 19, 21, 23, 24, 25],
     attrs: (read) => ({
       mode: read.string("mode", "constant", PAD_MODES),
-      pads: read.ints("pads"),
+      pads: read.ints("pads") ?? read.ints("paddings"),
       value: read.float("value", 0),
     }),
     lower: (b, inputs, attrs, node) => {

@@ -22,6 +22,7 @@ import { microsoftProducts } from "./microsoft-products.ts";
 import { microsoftQuantized } from "./microsoft-quantized.ts";
 import { movement } from "./movement.ts";
 import { normalizations } from "./normalization.ts";
+import { optionals } from "./optional.ts";
 import { pools } from "./pool.ts";
 import { quantizations } from "./quantize.ts";
 import { randoms } from "./random.ts";
@@ -49,7 +50,7 @@ export const FUSION = {
 
 const FAMILIES: readonly (readonly [keyof typeof FUSION, readonly (readonly Operator[])[]])[] = [
   ["absorbed", [elementwise, quantizations, bitcast]],
-  ["view", [movement, shape, gathers]],
+  ["view", [movement, shape, gathers, optionals]],
   ["anchor", [convolutions, matrixProducts, pools, reductions, softmaxes, normalizations, argmax, scatters, scans]],
   [
     "mixed",
@@ -88,13 +89,14 @@ export const findOperator = (domain: string, name: string): Operator | undefined
 /** Out of scope on purpose, by kind. */
 const REFUSED: readonly (readonly [RegExp, string])[] = [
   [/^(Sequence|SplitToSequence|ConcatFromSequence)/, "sequences are not supported"],
-  [/^Optional/, "optional types are not supported"],
+  [/^Optional$/, "optional types are not supported"],
   [/^(String|RegexFullMatch)/, "strings are not supported"],
   [/^(Adagrad|Adam|Momentum|Gradient)$/, "training is not supported"],
 ];
 
 /** Why an operator that `findOperator` does not find is refused. */
 export function refusalOf(domain: string, name: string): string {
+  if (/^ai\.onnx(\.preview)?\.training$/.test(domain)) return "training is not supported";
   if (domain !== "" && domain !== "com.microsoft") return `the domain ${domain} is not known`;
   return REFUSED.find(([pattern]) => pattern.test(name))?.[1] ?? "no implementation";
 }

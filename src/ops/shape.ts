@@ -146,11 +146,15 @@ export const shape: readonly Operator[] = [
   }),
   defineOp({
     name: "Reshape",
-    since: [5, 13, 14, 19, 21, 23, 24, 25],
-    attrs: (read) => read.flag("allowzero"),
-    lower: (b, inputs, allowzero, node) => {
+    since: [1, 5, 13, 14, 19, 21, 23, 24, 25],
+    attrs: (read) => {
+      read.ignore("consumed_inputs");
+      return { allowzero: read.flag("allowzero"), shape: read.ints("shape") };
+    },
+    lower: (b, inputs, { allowzero, shape }, node) => {
       const value = need(node, inputs, 0);
-      return [reshaped(b, value, reshapedShape(node, value.shape, dimsOf(node, need(node, inputs, 1), "shape"), allowzero))];
+      const target = shape ?? dimsOf(node, need(node, inputs, 1), "shape");
+      return [reshaped(b, value, reshapedShape(node, value.shape, target, allowzero))];
     },
   }),
   defineOp({
@@ -201,7 +205,7 @@ export const shape: readonly Operator[] = [
     name: "Constant",
     since: [1, 9, 11, 12, 13, 19, 21, 23, 24, 25],
     attrs: (read) => ({
-      value: read.tensor("value"),
+      value: read.tensor("value") ?? read.tensor("sparse_value"),
       float: read.float("value_float"),
       floats: read.floats("value_floats"),
       int: read.int("value_int"),
@@ -216,7 +220,13 @@ export const shape: readonly Operator[] = [
         (floats && tensor("f32", [floats.length], floats)) ??
         (int === undefined ? undefined : scalarTensor("i64", int)) ??
         (ints && tensor("i64", [ints.length], ints));
-      if (!data) throw badAttribute(node, "value", "missing", "one of value, value_float, value_floats, value_int, value_ints");
+      if (!data)
+        throw badAttribute(
+          node,
+          "value",
+          "missing",
+          "one of value, sparse_value, value_float, value_floats, value_int, value_ints",
+        );
       return [b.constant(data)];
     },
   }),
@@ -233,6 +243,8 @@ export const shape: readonly Operator[] = [
   defineOp({
     name: "Range",
     since: [11, 27],
+    // Elements are made in at least f32 whatever it says.
+    attrs: (read) => read.ignore("stash_type"),
     lower: (b, inputs, _, node) => {
       const bounds = [0, 1, 2].map((at) => need(node, inputs, at));
       const { dtype } = bounds[0]!;

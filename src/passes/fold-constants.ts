@@ -169,6 +169,7 @@ function stepsOf(task: Task): number {
   if (task.kind === "host") return task.inputs.reduce((sum, value) => sum + (value?.data?.data.length ?? 0), 0);
   if (task.kind === "if") return [...task.then, ...task.else].reduce((sum, inner) => sum + stepsOf(inner), 0);
   if (!isKernelTask(task)) return extent(task.count) * task.body.reduce((sum, inner) => sum + stepsOf(inner), 0);
+  if (task.kind === "block") return task.parts.reduce((sum, part) => sum + stepsOf(part), 0);
   const loop = task.kind === "map" || task.kind === "reduce" ? task : asReduce(task);
   const points = loop.vars.reduce((product, v) => product * extent(v.extent), 1);
   if (loop.kind === "map") return points;

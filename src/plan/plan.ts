@@ -84,6 +84,7 @@ class Planner {
 
   constructor(
     private readonly program: Program,
+    /** Of all kernel tasks but those blocks that are to be their parts. */
     private readonly choices: ReadonlyMap<KernelTask, Choice>,
     private readonly options: PlanOptions,
   ) {
@@ -202,7 +203,10 @@ class Planner {
       const { steps } = this.choice(task).kernel;
       return steps.length === 1 ? steps[0] : undefined;
     };
-    const all = bundleTasks(tasks, { caps, stepOf, may: mayBundle });
+    const settled = tasks.flatMap((task): readonly Task[] =>
+      task.kind === "block" && !this.choices.has(task) ? task.parts : [task],
+    );
+    const all = bundleTasks(settled, { caps, stepOf, may: mayBundle });
     return all.flatMap((task) => ("members" in task ? this.bundle(task) : this.step(task)));
   }
 

@@ -280,8 +280,8 @@ export const badAttribute = (node: { name: string; op: string }, name: string, f
 
 // --- K3xx: the graph -----------------------------------------------------------------------------------------------------
 
-export const shapeMismatch = (node: { name: string; op: string }, what: string, cause?: string): KilnError =>
-  error("K301", "shape-mismatch", `${node.op} "${node.name}"`, what, cause);
+export const shapeMismatch = (node: { name: string; op: string }, what: string, cause?: string, hint?: string): KilnError =>
+  error("K301", "shape-mismatch", `${node.op} "${node.name}"`, what, cause, hint);
 export const valueNeeded = (node: { name: string; op: string }, value: string, role: string): KilnError =>
   error(
     "K302",

@@ -88,6 +88,9 @@ const RUN: ReadonlySet<string> = new Set([
   "conv 7x7 known",
   "conv 3 channels known",
   "conv depthwise large",
+  "block residual f16",
+  "block depthwise first",
+  "block dilated symbolic",
 ]);
 
 describe("the problems", () => {

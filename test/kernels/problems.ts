@@ -8,10 +8,12 @@ import {
   constant,
   convert,
   div,
+  type Expr,
   float,
   int,
   load,
   maximum,
+  minimum,
   mul,
   type Slot,
   slot,
@@ -24,6 +26,7 @@ import { isKernelTask, type KernelTask } from "../../src/ir/task.ts";
 import { tensor } from "../../src/ir/tensor.ts";
 import { type DType, scalarOf } from "../../src/ir/types.ts";
 import { makeValue, type Value } from "../../src/ir/value.ts";
+import { formBlocks } from "../../src/lowering/blocks.ts";
 
 export interface Problem {
   readonly name: string;
@@ -213,6 +216,56 @@ function attention(name: string, dtype: DType, length: Dim): Problem {
   return { name, task };
 }
 
+export interface BlockCase {
+  readonly dtype?: DType;
+  readonly batch?: Dim;
+  /** Channels before, between and after; without the first the block begins with its depthwise convolution. */
+  readonly channels: readonly [number | undefined, number, number];
+  readonly size: readonly [number, number];
+  readonly kernel?: number;
+  readonly stride?: number;
+  readonly dilation?: number;
+  /** Adds the block's input to its result. */
+  readonly residual?: boolean;
+}
+
+/** A pointwise, a depthwise and a pointwise convolution with biases, clipped as in MobileNetV2; channels last. */
+export function block(name: string, problem: BlockCase): Problem {
+  const { dtype = "f32", batch = 1, channels, size, kernel = 3, stride = 1, dilation = 1, residual = false } = problem;
+  const [inputs, wide, outputs] = channels;
+  const b = new Lowering(name);
+  const last = [0, 2, 3, 1];
+  const pad = (dilation * (kernel - 1)) >> 1;
+  let made = 0;
+  const part = (
+    x: Value,
+    oc: number,
+    taps: number,
+    groups: number,
+    step: number,
+    finish: (e: Expr, i: readonly Expr[]) => Expr,
+  ) => {
+    const number = made++;
+    const w = value(`w${number}`, dtype, [oc, (x.shape[1] as number) / groups, taps, taps], [2, 3, 1, 0]);
+    const bias = value(`bias${number}`, dtype, [oc]);
+    const pads = taps > 1 ? pad : 0;
+    const spread = taps > 1 ? dilation : 1;
+    const out = x.shape.slice(2).map((dim) => Math.floor(((dim as number) + 2 * pads - spread * (taps - 1) - 1) / step) + 1);
+    const shape = { groups, strides: [step, step], dilations: [spread, spread], pads: [pads, pads], out };
+    const y = b.conv(dtype, x, w, shape, undefined, (acc, index) => finish(add(acc, load(bias, [index[1]!])), index));
+    y.layout = last;
+    return y;
+  };
+  const clip = (e: Expr): Expr => minimum(maximum(e, float(0)), float(0.75));
+  const x = value("x", dtype, [batch, inputs ?? wide, ...size], last);
+  const expanded = inputs === undefined ? x : part(x, wide, 1, 1, 1, clip);
+  const convolved = part(expanded, wide, kernel, wide, stride, clip);
+  const y = part(convolved, outputs, 1, 1, 1, (e, index) => (residual ? add(e, load(x, index)) : e));
+  const [task] = formBlocks(b.tasks, new Set([y]), () => true);
+  if (task?.kind !== "block" || task.parts.length !== b.tasks.length) throw new Error("expected one block");
+  return { name, task };
+}
+
 const N = symbol("N");
 
 export const PROBLEMS: readonly Problem[] = [
@@ -262,5 +315,10 @@ export const PROBLEMS: readonly Problem[] = [
   byteConv("conv bytes", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1),
   byteConv("conv bytes grouped", [2, 24, 7, 7], [16, 12, 3, 3], 2, 1),
   byteConv("conv bytes depthwise", [1, 12, 11, 13], [12, 1, 3, 3], 12, 1),
+  block("block", { channels: [4, 24, 12], size: [5, 7] }),
+  block("block residual f16", { dtype: "f16", channels: [8, 32, 8], size: [4, 4], residual: true }),
+  block("block strided", { batch: 2, channels: [4, 24, 8], size: [10, 7], stride: 2 }),
+  block("block depthwise first", { channels: [undefined, 16, 20], size: [7, 7], kernel: 5 }),
+  block("block dilated symbolic", { batch: N, channels: [8, 16, 8], size: [5, 5], dilation: 2, residual: true }),
   conv("conv symbolic", { x: [N, 8, 9, 9], w: [8, 8, 3, 3], pad: 1 }),
 ];

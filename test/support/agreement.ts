@@ -1,10 +1,14 @@
 // Property tests against ONNX Runtime: a case is one node and its tensors, drawn from a seed so that shapes shrink well.
+// Hundreds of cases run in the interpreter, and of each property a few on the device.
 
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { afterAll, expect, test } from "vitest";
+import { Builder } from "../../src/builder.ts";
 import { difference } from "../../src/cli/cases.ts";
+import type { Device } from "../../src/gpu/device.ts";
 import { numbersOf, sizeOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { type DType, isFloat } from "../../src/ir/types.ts";
+import { realDevice } from "../gpu/open.ts";
 import { runInterpreted } from "./interpret-model.ts";
 import { type AttributeSpec, model } from "./onnx-model.ts";
 import { runOnnxRuntime } from "./onnxruntime.ts";
@@ -78,10 +82,22 @@ export interface Slack {
 }
 
 /** Fails unless the case gives the same here as in ONNX Runtime. */
-export async function agrees(spec: Case, { rtol = 1e-4, atol = 1e-5, steps = 0 }: Slack = {}): Promise<void> {
+export async function agrees(spec: Case, slack: Slack = {}): Promise<void> {
   const { bytes, fed, names } = modelOf(spec);
+  await modelAgrees(bytes, fed, names, slack);
+}
+
+type Tensors = Readonly<Record<string, Tensor>>;
+
+/** Fails unless a model gives the same here, on the device within `onDevice`, as in ONNX Runtime. */
+export async function modelAgrees(
+  bytes: Uint8Array,
+  fed: Tensors,
+  names: readonly string[],
+  { rtol = 1e-4, atol = 1e-5, steps = 0 }: Slack = {},
+): Promise<void> {
   const expected = await runOnnxRuntime(bytes, fed);
-  const actual = runInterpreted(bytes, fed);
+  const actual = running ? await runOn(running, bytes, fed) : runInterpreted(bytes, fed);
   for (const name of names) {
     const [a, e] = [actual[name]!, expected[name]!];
     if (steps > 0 && !isFloat(e.dtype) && a.dtype === e.dtype && a.shape.join() === e.shape.join()) {
@@ -91,7 +107,47 @@ export async function agrees(spec: Case, { rtol = 1e-4, atol = 1e-5, steps = 0 }
   }
 }
 
+/** A device of this file's, opened when it is first asked for. */
+let device: Promise<Device | undefined> | undefined;
+afterAll(async () => (await device)?.destroy());
+/** Where models run, within `onDevice`. */
+let running: Device | undefined;
+
+/** Lets models run on the device; without an adapter `work` is left out. */
+export async function onDevice(work: () => Promise<void>): Promise<void> {
+  device ??= realDevice();
+  running = await device;
+  try {
+    if (running) await work();
+    running?.check();
+  } finally {
+    running = undefined;
+  }
+}
+
+async function runOn(where: Device, bytes: Uint8Array, fed: Tensors): Promise<Tensors> {
+  const engine = await new Builder(where).build(bytes, { optimizationLevel: 0 });
+  try {
+    return await engine.createExecutionContext().execute(fed);
+  } finally {
+    engine.dispose();
+  }
+}
+
 const RUNS = Number(process.env.RUNS ?? 200);
+/** Cases of a property on the device, where a kernel's compilation takes most of the time. */
+const DEVICE_RUNS = Number(process.env.DEVICE_RUNS ?? 3);
+
+/** Checks an arbitrary's values in the interpreter, and a few of them on the device. */
+export async function checkBoth<T>(
+  arbitrary: fc.Arbitrary<T>,
+  check: (value: T) => Promise<void>,
+  numRuns: number,
+): Promise<void> {
+  const property = fc.asyncProperty(arbitrary, check);
+  await fc.assert(property, { numRuns });
+  if (DEVICE_RUNS > 0) await onDevice(() => fc.assert(property, { numRuns: DEVICE_RUNS, endOnFailure: true }));
+}
 
 /** A test that cases drawn from a record of arbitraries agree, with numbers and with symbols for sizes; `share` of the usual runs. */
 export function property<T extends object>(
@@ -103,11 +159,10 @@ export function property<T extends object>(
 ): void {
   test(name, async () => {
     const drawn = fc.record({ drawn: fc.record(shapes), seed: fc.nat(), symbolic: fc.boolean() });
-    await fc.assert(
-      fc.asyncProperty(drawn, ({ drawn: values, seed, symbolic }) =>
-        agrees({ ...build(values as T, generator(seed)), symbolic }, slack),
-      ),
-      { numRuns: Math.ceil(RUNS * share) },
+    await checkBoth(
+      drawn,
+      ({ drawn: values, seed, symbolic }) => agrees({ ...build(values as T, generator(seed)), symbolic }, slack),
+      Math.ceil(RUNS * share),
     );
   });
 }
