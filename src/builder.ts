@@ -35,7 +35,7 @@ import { exposeWeights } from "./passes/expose-weights.ts";
 import { NEWER_OPERATORS, runPasses } from "./passes/index.ts";
 import { type RewriteLog, rewriteLog } from "./passes/rewrite/log.ts";
 import { makePlan } from "./plan/plan.ts";
-import { optimumOf, type ProfileShapes, planProfiles } from "./plan/profiles.ts";
+import { completeProfiles, optimumOf, type ProfileShapes, planProfiles } from "./plan/profiles.ts";
 import { hostFallbackRefused, refitQuantized } from "./util/errors.ts";
 
 export interface BuildOptions {
@@ -140,7 +140,7 @@ export class Builder {
       ...(options.file === undefined ? {} : { file: options.file }),
       ...(options.readExternal ? { readExternal: options.readExternal } : {}),
       ...(options.sizes ? { sizes: options.sizes } : {}),
-      ...(options.profiles ? { profiles: options.profiles } : {}),
+      profiles: completeProfiles(options.profiles ?? []).profiles,
       ...(options.shapeValues ? { assumed: options.shapeValues } : {}),
     });
     see("import", imported);
@@ -196,7 +196,7 @@ export class Builder {
     const cached = { ...options, timingCache: options.timingCache ?? new TimingCache() };
     const timeLeft = timer(options.maxTuneTime);
     const { graph, notes: said } = await chooseForm(form, target, here, cached, change, timeLeft);
-    const { program, notes, symbols, choices } = await tuned(
+    const { program, notes, profiles, choices } = await tuned(
       graph,
       target,
       here,
@@ -205,12 +205,12 @@ export class Builder {
       see,
       change,
     );
-    see("tune", choices);
+    see("tune", choices[0]!);
     const { caps } = target;
     const may = mayOf(options, log);
     return makePlan(program, choices, {
       caps,
-      profiles: symbols,
+      profiles,
       notes: [...said, ...doubleNotes(graph), ...notes],
       weights: exposed,
       mayBundle: (task) => may("bundle-kernels", task),
@@ -254,7 +254,7 @@ async function chooseForm(
   if (form.layers.length === 0 || options.optimizationLevel === 0) return form.without([]);
   const shares = [...TIME_SHARES];
   return fastest(form, async ({ graph }) => {
-    const timing = { ...options, ...timeLeft(shares.shift()!), timeAll: true };
+    const timing = { ...options, ...timeLeft(shares.shift()!), timeAll: true, profiles: options.profiles?.slice(0, 1) ?? [] };
     const { program, choices } = await tuned(
       copyGraph(graph),
       target,
@@ -264,11 +264,11 @@ async function chooseForm(
       () => {},
       change,
     );
-    return { program, nsOf: (task) => choices.get(task)?.ns };
+    return { program, nsOf: (task) => choices[0]!.get(task)?.ns };
   });
 }
 
-/** A graph's program and a kernel for each of its tasks. */
+/** A graph's program, and for each optimization profile (or for none) a kernel for each of its tasks. */
 async function tuned(
   graph: Graph,
   target: Target,
@@ -280,10 +280,16 @@ async function tuned(
 ) {
   const may = mayOf(options, log);
   const { program, notes } = programOf(graph, target.caps, options, log, may, see, change);
-  const symbols = planProfiles(program.inputs, options.profiles ?? []);
+  const { profiles, notes: remarks } = planProfiles(program.inputs, options.profiles ?? []);
+  const optima = profiles.length === 0 ? [new Map<string, number>()] : profiles.map(optimumOf);
   const mayPart = (block: Task): boolean => may("part-block", block);
-  const choices = await tune(program, target, here, optimumOf(symbols), { ...options, mayPart });
-  return { program, notes, symbols, choices };
+  const timeLeft = timer(options.maxTuneTime);
+  const choices: Choices[] = [];
+  for (const [done, optimum] of optima.entries()) {
+    const tuning = { ...options, ...timeLeft(1 / (optima.length - done)), mayPart };
+    choices.push(await tune(program, target, here, optimum, tuning));
+  }
+  return { program, notes: [...remarks, ...notes], profiles, choices };
 }
 
 /** A network without layers of integers. */

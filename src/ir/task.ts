@@ -211,6 +211,18 @@ export type KernelTask = MapTask | ReduceTask | GemmTask | ConvTask | AttentionT
 export type Task = KernelTask | LoopTask | IfTask | HostTask;
 
 /** A whole lowered network. */
+/** What a node asks of sizes that only a run knows. */
+export interface Requirement {
+  /** `Add "/up/Add"`, for messages. */
+  readonly node: string;
+  /** What it does to these shapes: "broadcast", "concatenate". */
+  readonly verb: string;
+  readonly shapes: readonly (readonly Dim[])[];
+  /** Two sizes that must be equal; with `orOne` either may be 1. */
+  readonly sizes: readonly [Dim, Dim];
+  readonly orOne: boolean;
+}
+
 export interface Program {
   readonly inputs: readonly Value[];
   /** Named results; a value may be an input, a constant or appear twice. */
@@ -218,6 +230,8 @@ export interface Program {
   readonly tasks: readonly Task[];
   /** Contents that the tasks were specialized to, by input name: checked when the engine runs. */
   readonly assumed: ReadonlyMap<string, Tensor>;
+  /** Checked when the engine runs: the tasks rely on them. */
+  readonly requirements?: readonly Requirement[];
 }
 
 export const isKernelTask = (task: Task): task is KernelTask =>

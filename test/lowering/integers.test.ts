@@ -90,7 +90,7 @@ async function resultsOf(network: Network, device: Device, only = /./): Promise<
     const choices = new Map<KernelTask, Candidate>(
       tasks.map((task) => [task, task === product ? candidate : [...candidatesOf(task, device)][0]!]),
     );
-    const { plan, weights } = makePlan(program, choices, { caps: device.caps, profiles: [], notes: [] });
+    const { plan, weights } = makePlan(program, [choices], { caps: device.caps, profiles: [], notes: [] });
     const engine = await Engine.load(device, plan, weights, () => undefined);
     const { y } = await engine.createExecutionContext().execute(network.inputs);
     results.push({ tactic, values: numbersOf(y!) });
