@@ -1,14 +1,14 @@
 // Reductions of bytes that lie side by side, pools over channels that lie last most of all: an invocation makes four neighbouring
 // results, and reads a word where another would read a byte.
 
-import { isStatic, product } from "../ir/dims.ts";
-import { add, type Expr, inMemoryOrder, int, mul, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
+import { isStatic } from "../ir/dims.ts";
+import { add, type Expr, inMemoryOrder, int, substitute, type Var } from "../ir/expr.ts";
 import { runOffset, variesInRun } from "../ir/runs.ts";
 import { storageOf } from "../ir/storage.ts";
 import { mapExpressions, type ReduceTask, type Stage } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
-import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
-import { readRun, storeRun } from "./results.ts";
+import { ENTRY_PARAMETERS, gridFor } from "./grid.ts";
+import { inFours, readRun, storeRun } from "./results.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { loadsAlways } from "./vector.ts";
 import { Block, combine, initialOf, Module } from "./writer.ts";
@@ -60,19 +60,7 @@ function emitWords(task: ReduceTask, config: Config, caps: Caps): Kernel {
   const size = config.size as number;
   const module = new Module(caps);
   const block = new Block(module);
-  const order = orderOf(task);
-  const along = order.at(-1)!;
-  const grid = [...order.slice(0, -1).map(({ extent }) => extent), (along.extent as number) / 4];
-  const total = product(grid);
-  const item = variable("item", total);
-  block.line(`let item = ${WORKGROUP_NUMBER} * ${size} + i32(lane);`);
-  block.line(`if (item >= ${module.dim(total)}) { return; }`);
-  block.bind(item, "item");
-  const index = unflatten(item, grid);
-  const first = variable("first", along.extent);
-  block.line(`let first = ${block.value(mul(index.at(-1)!, int(4)))};`);
-  block.bind(first, "first");
-  const at = new Map<Expr, Expr>(order.map((v, i) => [v, v === along ? first : index[i]!]));
+  const { first, at, total } = inFours(block, orderOf(task), size);
   const moved = mapExpressions(task, (e) => substitute(e, at));
   const [{ slot, fn }] = moved.stages as [Stage];
   const { guard, body } = guardedBody(moved.stages[0]!);
