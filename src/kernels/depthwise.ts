@@ -2,7 +2,7 @@ import { type Expr, inMemoryOrder, int, substitute, type Var } from "../ir/expr.
 import { asReduce, type ConvTask, mapExpressions, mapStore, parallelVars, type ReduceTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, gridFor } from "./grid.ts";
-import { inFours, storeRun } from "./results.ts";
+import { inRuns, storeRun } from "./results.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { type Bytes, byteOperands, byteRun, signed, storesWords } from "./words.ts";
 import { Block, Module } from "./writer.ts";
@@ -47,7 +47,7 @@ function emitDepthwise(task: ConvTask, config: Config, caps: Caps): Kernel {
   const size = config.size as number;
   const module = new Module(caps);
   const block = new Block(module);
-  const { first, at, total } = inFours(block, orderOf(task), size);
+  const { first, at, total } = inRuns(block, orderOf(task), size, 4);
   const reduce = mapExpressions(overTaps(task), (e) => substitute(e, at));
   const operands = operandsOf(reduce)!;
   const read = (bytes: Bytes): string => {

@@ -22,7 +22,6 @@ import { mapElement } from "./map.ts";
 import { mapRun, reduceRun } from "./neighbours.ts";
 import { mapPrivate } from "./private.ts";
 import { reduceThread, reduceWorkgroup } from "./reduce.ts";
-import { reduceWords } from "./reduce-words.ts";
 import { convSplitK, gemmSplitK } from "./split-k.ts";
 import type { Tactic } from "./tactic.ts";
 import { convWinograd } from "./winograd.ts";
@@ -30,7 +29,7 @@ import { convWinogradFused } from "./winograd-fused.ts";
 
 const TACTICS = {
   map: [mapElement, mapPrivate, mapRun],
-  reduce: [reduceThread, reduceWorkgroup, reduceRun, reduceWords],
+  reduce: [reduceThread, reduceWorkgroup, reduceRun],
   gemm: [
     gemmDirect,
     gemmDot,

@@ -9,6 +9,7 @@ import {
   int,
   type Load,
   mul,
+  type Select,
   type Slot,
   slot,
   substitute,
@@ -18,7 +19,9 @@ import {
 } from "../ir/expr.ts";
 import { runOffset, variesInRun } from "../ir/runs.ts";
 import { storageOf } from "../ir/storage.ts";
-import type { MapTask, ReduceTask } from "../ir/task.ts";
+import type { MapTask, ReduceTask, Stage } from "../ir/task.ts";
+import { dtypeFacts } from "../ir/types.ts";
+import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
 import { independent } from "./reduce.ts";
@@ -31,6 +34,10 @@ type Task = MapTask | ReduceTask;
 
 const orderOf = (task: Task): readonly Var[] => inMemoryOrder(task.vars, task.stores[0]!.value, task.stores[0]!.index);
 
+/** True for bytes in words of four. */
+const isPacked = (value: Value, caps: Caps): boolean =>
+  storageOf(value, caps).lanes === 4 && dtypeFacts[value.dtype].kind === "int";
+
 /** Whether all results lie in runs of `count` along the axis that is innermost in memory. */
 function isOfRuns(task: Task, count: number, caps: Caps): boolean {
   const last = orderOf(task).at(-1);
@@ -41,8 +48,9 @@ function isOfRuns(task: Task, count: number, caps: Caps): boolean {
     task.stores.every(({ value, index, mode, when, init }) => {
       const { item, lanes } = storageOf(value, caps);
       const isFloat = lanes === 1 && (item === "f32" || item === "f16") && value.dtype !== "bf16";
+      const isStored = isFloat || (task.kind === "reduce" && isPacked(value, caps));
       return (
-        isFloat && mode === "set" && !init && !(when && variesInRun(when, last, count)) && runOffset(value, index, last, count)
+        isStored && mode === "set" && !init && !(when && variesInRun(when, last, count)) && runOffset(value, index, last, count)
       );
     })
   );
@@ -66,7 +74,7 @@ export const mapRun = tactic("map", {
 export const reduceRun = tactic("reduce", {
   name: "reduce.run",
   applicable: (task, caps) => !task.each && isOfRuns(task, 4, caps),
-  likelihood: (_task, caps) => (caps.tier === "core" ? 0.4 : 0.6),
+  likelihood: (task, caps) => (isPacked(task.stores[0]!.value, caps) ? 0.8 : caps.tier === "core" ? 0.4 : 0.6),
   candidates,
   emit: (task, config, caps) =>
     emit(task, config, caps, (block, last, lane) => reduceLanes(block, task, last, lane, config.run as number)),
@@ -104,16 +112,20 @@ function reduceLanes(block: Block, task: ReduceTask, last: Var, lane: ToLane, co
         return name;
       }),
     );
-    block.loops(task.inner, () => {
-      for (const { body } of group) readGuarded(block, body, last, to, count);
-      for (const load of loadsAlways(group.map(({ body }) => body))) readRun(block, load, last, to, count);
-      group.forEach(({ fn, body }, stage) => {
-        for (const i of lanes) {
-          const name = names[stage]![i]!;
-          block.line(`${name} = ${combine(fn, name, block.value(to(body, i)))};`);
-        }
-      });
-    });
+    const guard = group.length === 1 ? guardOf(group[0]!, last, count) : undefined;
+    const stages = guard ? [{ ...group[0]!, body: guard.a }] : group;
+    block.loops(task.inner, () =>
+      block.under(guard?.condition, () => {
+        for (const { body } of stages) readGuarded(block, body, last, to, count);
+        for (const load of loadsAlways(stages.map(({ body }) => body))) readRun(block, load, last, to, count);
+        stages.forEach(({ fn, body }, stage) => {
+          for (const i of lanes) {
+            const name = names[stage]![i]!;
+            block.line(`${name} = ${combine(fn, name, block.value(to(body, i)))};`);
+          }
+        });
+      }),
+    );
     group.forEach(({ slot: own }, stage) => {
       results.set(
         own,
@@ -126,6 +138,19 @@ function reduceLanes(block: Block, task: ReduceTask, last: Var, lane: ToLane, co
     });
   }
   storeLanes(block, task.stores, last, to, count);
+}
+
+const NEUTRAL: Readonly<Record<string, number>> = {
+  sum: 0,
+  prod: 1,
+  max: Number.NEGATIVE_INFINITY,
+  min: Number.POSITIVE_INFINITY,
+};
+
+/** The choice that a stage combines, when it changes nothing elsewhere and is one for a whole run; not of a plain load. */
+function guardOf({ body, fn }: Stage, last: Var, count: number): Select | undefined {
+  if (body.kind !== "select" || body.a.kind === "load" || variesInRun(body.condition, last, count)) return undefined;
+  return body.b.kind === "const" && body.b.value === NEUTRAL[fn] ? body : undefined;
 }
 
 /** Reads a run under a condition that holds for all of it or none, as windows at an edge have it, without a branch. */

@@ -78,16 +78,17 @@ export function storeLanes(block: Block, stores: readonly Store[], n: Var, to: T
 }
 
 /**
- * Begins a kernel in workgroups of `size` in which an invocation makes four neighbours along the last of `order`: `first` is the
- * first of them, `at` what each variable is, `total` how many invocations there are.
+ * Begins a kernel in workgroups of `size` in which an invocation makes `count` neighbours along the last of `order`: `first` is
+ * the first of them, `at` what each variable is, `total` how many invocations there are.
  */
-export function inFours(
+export function inRuns(
   block: Block,
   order: readonly Var[],
   size: number,
+  count: number,
 ): { readonly first: Var; readonly at: ReadonlyMap<Expr, Expr>; readonly total: Dim } {
   const along = order.at(-1)!;
-  const grid = [...order.slice(0, -1).map(({ extent }) => extent), (along.extent as number) / 4];
+  const grid = [...order.slice(0, -1).map(({ extent }) => extent), (along.extent as number) / count];
   const total = product(grid);
   const item = variable("item", total);
   block.line(`let item = ${WORKGROUP_NUMBER} * ${size} + i32(lane);`);
@@ -95,7 +96,7 @@ export function inFours(
   block.bind(item, "item");
   const index = unflatten(item, grid);
   const first = variable("first", along.extent);
-  block.line(`let first = ${block.value(mul(index.at(-1)!, int(4)))};`);
+  block.line(`let first = ${block.value(mul(index.at(-1)!, int(count)))};`);
   block.bind(first, "first");
   return { first, at: new Map<Expr, Expr>(order.map((v, i) => [v, v === along ? first : index[i]!])), total };
 }
