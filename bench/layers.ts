@@ -115,8 +115,10 @@ export function taskOf(
   batch: number,
   dtype: "f32" | "f16" | "i8",
 ): ConvTask {
-  const [ic, oc, size] = shape;
+  const [channels, oc, size] = shape;
   const isBytes = dtype === "i8";
+  // Bytes of three channels are filled up to words before they are multiplied.
+  const ic = isBytes && channels % 4 === 3 ? channels + 1 : channels;
   const b = new Lowering(name);
   const known = (what: string, type: DType, dims: readonly number[], scale = 1): Value => ({
     ...makeValue(`${name} ${what}`, type, dims),

@@ -2,9 +2,9 @@
 // The only file that knows the order of the stages.
 
 import { TimingCache } from "./autotuner/cache.ts";
-import { fastest, type Timed } from "./autotuner/layers.ts";
+import { fastest } from "./autotuner/layers.ts";
 import { type Choices, type Target, type TuneOptions, tune } from "./autotuner/tune.ts";
-import { type Int8Options, type Quantized, quantize, type Runner } from "./calibrator/quantize.ts";
+import { type Form, type Int8Options, type Quantized, quantize, type Runner } from "./calibrator/quantize.ts";
 import { Engine, type HostOperators } from "./engine/engine.ts";
 import { serialize } from "./engine/format.ts";
 import type { Plan } from "./engine/plan.ts";
@@ -15,13 +15,15 @@ import { exportModel } from "./importer/export.ts";
 import { importModel } from "./importer/import.ts";
 import type { ReadExternal } from "./importer/tensors.ts";
 import type { Graph } from "./ir/graph.ts";
-import { type Program, settledTasks, type Task } from "./ir/task.ts";
+import type { Program, Task } from "./ir/task.ts";
 import type { Tensor } from "./ir/tensor.ts";
 import { formBlocks } from "./lowering/blocks.ts";
 import { doubleNotes } from "./lowering/doubles.ts";
+import { fillWords } from "./lowering/fill-words.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
 import { sumIntegers } from "./lowering/integers.ts";
 import { chooseLayouts } from "./lowering/layout.ts";
+import { writeLiterals } from "./lowering/literals.ts";
 import { lowerGraph } from "./lowering/lower.ts";
 import { lowerToHalf } from "./lowering/precision.ts";
 import { foldScales } from "./lowering/scales.ts";
@@ -191,36 +193,21 @@ export class Builder {
     exposed: Weights = new Map(),
     change: (program: Program) => Program = (program) => program,
   ): Promise<{ plan: Plan; weights: Uint8Array }> {
+    const cached = { ...options, timingCache: options.timingCache ?? new TimingCache() };
+    const timeLeft = timer(options.maxTuneTime);
+    const { graph, notes: said } = await chooseForm(form, target, here, cached, change, timeLeft);
+    const { program, notes, profiles, choices } = await tuned(
+      graph,
+      target,
+      here,
+      { ...cached, ...timeLeft(1) },
+      log,
+      see,
+      change,
+    );
+    see("tune", choices[0]!);
     const { caps } = target;
-    const timingCache = options.timingCache ?? new TimingCache();
-    const end = performance.now() + 1000 * (options.maxTuneTime ?? Number.POSITIVE_INFINITY);
-    /** Tunes for all profiles, or the first so many; in a share of the time that is left. */
-    const tuned = async (graph: Graph, log: RewriteLog, see: See, share: number, most?: number, more?: TuneOptions) => {
-      const { program, notes } = programOf(graph, caps, options, log, see, change);
-      const { profiles, notes: remarks } = planProfiles(program.inputs, options.profiles ?? []);
-      const optima = profiles.length === 0 ? [new Map<string, number>()] : profiles.map(optimumOf).slice(0, most);
-      const may = permits(options, log);
-      const mayPart = (block: Task): boolean => may("part-block", block);
-      const until = performance.now() + share * Math.max(0, end - performance.now());
-      const choices: Choices[] = [];
-      for (const optimum of optima) {
-        const maxTuneTime = Math.max(0, until - performance.now()) / 1000 / (optima.length - choices.length);
-        choices.push(await tune(program, target, here, optimum, { ...options, ...more, timingCache, maxTuneTime, mayPart }));
-      }
-      see("tune", choices[0]!);
-      return { program, notes: [...remarks, ...notes], profiles, choices, may };
-    };
-    const shares = [...TIME_SHARES];
-    const timed = async ({ graph }: { readonly graph: Graph }): Promise<Timed> => {
-      const trial = rewriteLog(options.maxRewrites);
-      const measuring = { timeAll: true, onUnmeasured: () => {} };
-      const { program, choices } = await tuned(copyGraph(graph), trial, () => {}, shares.shift()!, 1, measuring);
-      const [chosen] = choices as [Choices];
-      const tasks = settledTasks(program.tasks, chosen);
-      return { program: { ...program, tasks }, nsOf: (task) => chosen.get(task)?.ns };
-    };
-    const { graph, notes: said } = options.optimizationLevel === 0 ? form.without([]) : await fastest(form, timed);
-    const { program, notes, profiles, choices, may } = await tuned(graph, log, see, 1);
+    const may = mayOf(options, log);
     return makePlan(program, choices, {
       caps,
       profiles,
@@ -243,24 +230,86 @@ export class Builder {
 /** Options of a compilation; `measures` false: kernels are chosen by what is known of them. */
 type Compiling = BuildOptions & TuneOptions & { readonly measures?: boolean };
 
+/** What is left of the seconds that measuring may take, or a share of it. */
+type TimeLeft = (share: number) => { readonly maxTuneTime?: number };
+
+function timer(seconds: number | undefined): TimeLeft {
+  if (seconds === undefined) return () => ({});
+  const until = performance.now() / 1000 + seconds;
+  return (share) => ({ maxTuneTime: share * Math.max(0, until - performance.now() / 1000) });
+}
+
 /** Of the time that is left for measuring: what the form in 8 bits takes, then the one in float, then a mixed one. */
 const TIME_SHARES = [0.6, 0.6, 0.8];
+
+/** The network with those layers in 8 bits that are faster so; with all where nothing is measured. */
+async function chooseForm(
+  form: Quantized,
+  target: Target,
+  here: Parameters<typeof tune>[2],
+  { onUnmeasured: _, ...options }: Compiling,
+  change: (program: Program) => Program,
+  timeLeft: TimeLeft,
+): Promise<Form> {
+  if (form.layers.length === 0 || options.optimizationLevel === 0) return form.without([]);
+  const shares = [...TIME_SHARES];
+  return fastest(form, async ({ graph }) => {
+    const timing = { ...options, ...timeLeft(shares.shift()!), timeAll: true, profiles: options.profiles?.slice(0, 1) ?? [] };
+    const { program, choices } = await tuned(
+      copyGraph(graph),
+      target,
+      here,
+      timing,
+      rewriteLog(options.maxRewrites),
+      () => {},
+      change,
+    );
+    return { program, nsOf: (task) => choices[0]!.get(task)?.ns };
+  });
+}
+
+/** A graph's program, and for each optimization profile (or for none) a kernel for each of its tasks. */
+async function tuned(
+  graph: Graph,
+  target: Target,
+  here: Parameters<typeof tune>[2],
+  options: Compiling,
+  log: RewriteLog,
+  see: See,
+  change: (program: Program) => Program,
+) {
+  const may = mayOf(options, log);
+  const { program, notes } = programOf(graph, target.caps, options, log, may, see, change);
+  const { profiles, notes: remarks } = planProfiles(program.inputs, options.profiles ?? []);
+  const optima = profiles.length === 0 ? [new Map<string, number>()] : profiles.map(optimumOf);
+  const mayPart = (block: Task): boolean => may("part-block", block);
+  const timeLeft = timer(options.maxTuneTime);
+  const choices: Choices[] = [];
+  for (const [done, optimum] of optima.entries()) {
+    const tuning = { ...options, ...timeLeft(1 / (optima.length - done)), mayPart };
+    choices.push(await tune(program, target, here, optimum, tuning));
+  }
+  return { program, notes: [...remarks, ...notes], profiles, choices };
+}
 
 /** A network without layers of integers. */
 const inFloat = (graph: Graph): Quantized => ({ layers: [], without: () => ({ graph, notes: [] }) });
 
-/** Whether a rule may be applied to a task. */
-const permits =
-  ({ fusion, disable = [] }: BuildOptions, log: RewriteLog) =>
-  (rule: string, { name }: Task): boolean =>
+/** Asks whether a rule may be applied to a task, and records it. */
+type May = (rule: string, task: Task) => boolean;
+
+const mayOf =
+  ({ fusion, disable = [] }: BuildOptions, log: RewriteLog): May =>
+  (rule, { name }) =>
     fusion !== false && !disable.includes(rule) && log.take(rule, name);
 
-/** Graph → Program: lowered, fused, with types, layouts, storage and blocks decided; and what is to be said of that. */
+/** Graph → Program: lowered, fused, with types, layouts and storage decided; and what is to be said of that. */
 function programOf(
   graph: Graph,
   caps: Target["caps"],
   options: BuildOptions,
   log: RewriteLog,
+  may: May,
   see: See,
   change: (program: Program) => Program,
 ): { program: Program; notes: readonly string[] } {
@@ -268,14 +317,15 @@ function programOf(
   const lowered = change(lowerGraph(graph));
   see("lower", lowered);
   const whole = enabled ? sumIntegers(lowered) : lowered;
-  const fused = foldScales(fuse(whole, caps, { enabled, take: log.take, disable }));
+  const merged = foldScales(fuse(whole, caps, { enabled, take: log.take, disable }));
+  const fused = enabled ? writeLiterals(merged) : merged;
   const notes = options.fp16 ? (caps.f16 ? lowerToHalf(fused) : ["fp16: this device has no f16, everything stays f32"]) : [];
-  if (enabled) chooseLayouts(fused);
-  decideStorage(fused.tasks);
-  const may = permits(options, log);
-  const outputs = new Set(fused.outputs.map(({ value }) => value));
-  const tasks = formBlocks(splitWeights(fused.tasks, caps), outputs, (block) => may("fuse-block", block));
-  const program = { ...fused, tasks };
+  const filled = enabled ? fillWords(fused) : fused;
+  if (enabled) chooseLayouts(filled);
+  decideStorage(filled.tasks);
+  const outputs = new Set(filled.outputs.map(({ value }) => value));
+  const tasks = formBlocks(splitWeights(filled.tasks, caps), outputs, (block) => may("fuse-block", block));
+  const program = { ...filled, tasks };
   see("fuse", program);
   const host = program.tasks.find((task) => task.kind === "host");
   if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);

@@ -1,7 +1,7 @@
 // 8 bits are a permission: which layers use it is decided by the measured times of whole programs, one with all layers in 8
 // bits, one with none, and one with those that are faster so. Conversions are tasks of these programs, or parts of them.
 
-import { isKernelTask, type KernelTask, type Program, readsOf, writesOf } from "../ir/task.ts";
+import { isKernelTask, type KernelTask, type Program, readsOf, type Task, writesOf } from "../ir/task.ts";
 import type { Value } from "../ir/value.ts";
 import { kernelTasksOf } from "./candidates.ts";
 
@@ -66,13 +66,13 @@ export function costsOf({ program, nsOf }: Timed, layers: readonly string[]): Co
   const ofLayer = new Map(layers.map((layer) => [layer, 0]));
   const wantedBy = new Map<Value, Set<string>>();
   let total = 0;
-  for (const task of [...program.tasks].reverse()) {
-    let ns = 0;
-    for (const kernel of isKernelTask(task) ? [task] : kernelTasksOf([task])) {
-      const measured = nsOf(kernel);
-      if (measured === undefined) return undefined;
-      ns += measured;
-    }
+  // A block without a kernel of its own is its parts.
+  const tasks = program.tasks.flatMap((task): readonly Task[] =>
+    task.kind === "block" && nsOf(task) === undefined ? task.parts : [task],
+  );
+  for (const task of tasks.reverse()) {
+    const ns = sumOf(isKernelTask(task) ? [task] : kernelTasksOf([task]), nsOf);
+    if (ns === undefined) return undefined;
     total += ns;
     const own = isKernelTask(task) ? task.origins.filter((name) => known.has(name)) : [];
     const bearers = own.length > 0 ? own : [...new Set(writesOf(task).flatMap((value) => [...(wantedBy.get(value) ?? [])]))];
@@ -81,3 +81,9 @@ export function costsOf({ program, nsOf }: Timed, layers: readonly string[]): Co
   }
   return { total, ofLayer };
 }
+
+const sumOf = (tasks: readonly KernelTask[], nsOf: Timed["nsOf"]): number | undefined =>
+  tasks.reduce<number | undefined>((sum, task) => {
+    const ns = nsOf(task);
+    return sum === undefined || ns === undefined ? undefined : sum + ns;
+  }, 0);

@@ -20,6 +20,7 @@ import {
   keyOf,
   learnedFrom,
   plainest,
+  take,
   taskKeyOf,
 } from "./candidates.ts";
 import { Bench, type Field } from "./measure.ts";
@@ -76,6 +77,9 @@ const LEVELS = [
 const GAIN = 0.98;
 /** How many times its even share of the time left a task may take. */
 const SHARE = 3;
+
+/** Nanoseconds of a launch that is saved where a kernel joins another's. */
+const LAUNCH = 1500;
 
 /** Tasks whose first wave compiles while another is measured. */
 const LOOKAHEAD = 2;
@@ -202,9 +206,19 @@ class Tuner {
 
   /** The candidate; undefined for a block's parts, where it may come apart. */
   private whole(task: KernelTask, name: string, found: Choice): Choice | undefined {
-    if (found.tactic !== blockApart.name) return found;
+    if (found.tactic !== blockApart.name) return { ...found, others: () => this.closeTo(task, name) };
     if (this.options.mayPart?.(task) !== false) return undefined;
     return this.chosen(task, this.cache.bestOf(name, found.tactic)) ?? unmeasured(task, this.target, this.options);
+  }
+
+  /** What was measured to be no more than a launch slower than the best, the fastest first. */
+  private closeTo(task: KernelTask, name: string): Candidate[] {
+    const limit = (this.cache.bestOf(name)?.ns ?? 0) + LAUNCH;
+    return this.cache
+      .list()
+      .flatMap(([, entry]) => (entry.task === name && entry.ns <= limit ? [entry] : []))
+      .sort((a, b) => a.ns - b.ns)
+      .flatMap(({ tactic, config }) => candidateOf(task, tactic, config, this.target) ?? []);
   }
 
   private nameOf(task: KernelTask): string {
@@ -274,16 +288,6 @@ class Tuner {
 function* withFirst<T>(first: T | undefined, rest: Iterable<T>): Generator<T> {
   if (first) yield first;
   yield* rest;
-}
-
-function take<T>(items: Iterator<T>, count: number): T[] {
-  const taken: T[] = [];
-  while (taken.length < count) {
-    const next = items.next();
-    if (next.done) break;
-    taken.push(next.value);
-  }
-  return taken;
 }
 
 /** Sizes for symbols that no profile bounds. */

@@ -11,15 +11,8 @@ import type { Value } from "../ir/value.ts";
 import type { Config, Kernel, KernelStep } from "../kernels/tactic.ts";
 import type { Caps } from "../util/caps.ts";
 import { internal } from "../util/errors.ts";
-import { type Bundle, bundleTasks } from "./bundles.ts";
+import { type Bundle, bundleTasks, type Choice } from "./bundles.ts";
 import { type Home as Place, planMemory } from "./memory.ts";
-
-/** What the autotuner settled on for a task. */
-export interface Choice {
-  readonly tactic: string;
-  readonly config: Config;
-  readonly kernel: Kernel;
-}
 
 export interface PlanOptions {
   readonly caps: Caps;
@@ -221,11 +214,7 @@ class Planner {
 
   private steps(tasks: readonly Task[]): Step[] {
     const { caps, mayBundle = () => false } = this.options;
-    const stepOf = (task: KernelTask): KernelStep | undefined => {
-      const { steps } = this.choice(task).kernel;
-      return steps.length === 1 ? steps[0] : undefined;
-    };
-    const all = bundleTasks(settledTasks(tasks, this.choices), { caps, stepOf, may: mayBundle });
+    const all = bundleTasks(settledTasks(tasks, this.choices), { caps, choiceOf: (task) => this.choice(task), may: mayBundle });
     return all.flatMap((task) => ("members" in task ? this.bundle(task) : this.step(task)));
   }
 
@@ -300,14 +289,14 @@ class Planner {
   }
 
   private bundle({ members, step }: Bundle): Step[] {
-    const choices = members.map((task) => this.choice(task));
+    const choices = members.map(({ choice }) => choice);
     for (const { kernel } of choices) this.pack(kernel);
     const configs = choices.flatMap(({ config }, i) => Object.entries(config).map(([key, value]) => [`${i}.${key}`, value]));
     return [
       {
         ...this.dispatch(step),
-        nodes: [...new Set(members.flatMap(({ origins }) => origins))],
-        label: members.map(({ name }) => name).join(" + "),
+        nodes: [...new Set(members.flatMap(({ task }) => task.origins))],
+        label: members.map(({ task }) => task.name).join(" + "),
         tactic: choices.map(({ tactic }) => tactic).join(" + "),
         config: Object.fromEntries(configs) as Config,
       },

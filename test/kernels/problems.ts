@@ -24,11 +24,12 @@ import {
   variables,
 } from "../../src/ir/expr.ts";
 import { Lowering } from "../../src/ir/lower.ts";
-import { isKernelTask, type KernelTask, type Store } from "../../src/ir/task.ts";
+import { type ConvTask, isKernelTask, type KernelTask, type Store } from "../../src/ir/task.ts";
 import { tensor } from "../../src/ir/tensor.ts";
 import { type DType, scalarOf } from "../../src/ir/types.ts";
 import { makeValue, type Value } from "../../src/ir/value.ts";
 import { formBlocks } from "../../src/lowering/blocks.ts";
+import { requantize } from "../../src/ops/quantized.ts";
 
 export interface Problem {
   readonly name: string;
@@ -97,24 +98,54 @@ function siblings({ name, task }: Problem, split: number, first: DType, second: 
   return { name, task: { ...task, stores } };
 }
 
-/** A convolution of bytes to bytes, channels last. */
-function byteConv(name: string, x: readonly Dim[], w: readonly number[], groups: number, pad: number): Problem {
+const LAST = [0, 2, 3, 1];
+
+/** A convolution of bytes to bytes, channels last; `requantized`: with a bias, a factor a channel and another's bytes added. */
+function byteConv(
+  name: string,
+  x: readonly Dim[],
+  w: readonly number[],
+  groups: number,
+  pad: number,
+  requantized = false,
+): Problem & { readonly task: ConvTask } {
   const b = new Lowering(name);
   const depthwise = w[1] === 1;
   const input = value("x", "i8", x, [0, 2, 3, 1]);
   const weights = value("w", "i8", w, depthwise ? [2, 3, 1, 0] : [0, 2, 3, 1]);
   const out = x.slice(2).map((dim, i) => (dim as number) + 2 * pad - w[i + 2]! + 1);
+  const [bias, factors] = [value("bias", "i32", [w[0]!]), value("factors", "f32", [w[0]!])];
+  const other = value("other", "i8", [x[0]!, w[0]!, ...out], LAST);
+  const rounded = (acc: Expr, index: readonly Expr[]): Expr => {
+    const own = mul(convert(add(acc, load(bias, [index[1]!])), "f32"), load(factors, [index[1]!]));
+    return requantize(add(own, mul(convert(load(other, index), "f32"), float(0.5))), undefined, "i8");
+  };
   const made = b.conv(
     "i32",
     input,
     weights,
     { groups, strides: [1, 1], dilations: [1, 1], pads: [pad, pad], out },
     undefined,
-    (acc) => convert(acc, "i8"),
+    requantized ? rounded : (acc) => convert(acc, "i8"),
   );
   made.dtype = "i8";
-  made.layout = [0, 2, 3, 1];
-  return { name, task: only(b) };
+  made.layout = LAST;
+  return { name, task: only(b) as ConvTask };
+}
+
+/** The convolution as two side by side, each with its own bytes: the first of the given number of channels. */
+function beside(name: string, { task }: { readonly task: ConvTask }, split: number): Problem {
+  const [store] = task.stores;
+  const { shape } = store!.value;
+  const part = (what: string, channels: number, first: number, when: Expr): Store => ({
+    ...store!,
+    value: value(what, "i8", [shape[0]!, channels, ...shape.slice(2)], LAST),
+    index: store!.index.map((e, axis) => (axis === 1 ? sub(e, int(first)) : e)),
+    when,
+  });
+  const rest = (shape[1] as number) - split;
+  const stores = [part("left", split, 0, lt(task.oc, int(split))), part("right", rest, split, ge(task.oc, int(split)))];
+  return { name, task: { ...task, stores } };
 }
 
 export interface ConvCase {
@@ -339,6 +370,8 @@ export const PROBLEMS: readonly Problem[] = [
   siblings(bytes("bytes siblings", [64, 96, 128], "i8", 0, false), 40, "i8", "f32"),
   siblings(bytes("bytes siblings by four", [64, 96, 128], "i8", 0, false), 36, "i8", "f16"),
   byteConv("conv bytes", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1),
+  byteConv("conv bytes requantized", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1, true),
+  beside("conv bytes beside", byteConv("", [1, 32, 9, 9], [24, 32, 1, 1], 1, 0, true), 8),
   byteConv("conv bytes grouped", [2, 24, 7, 7], [16, 12, 3, 3], 2, 1),
   byteConv("conv bytes depthwise", [1, 12, 11, 13], [12, 1, 3, 3], 12, 1),
   block("block", { channels: [4, 24, 12], size: [5, 7] }),
