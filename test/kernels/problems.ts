@@ -4,6 +4,7 @@
 import { type Dim, symbol } from "../../src/ir/dims.ts";
 import {
   add,
+  and,
   binary,
   constant,
   convert,
@@ -18,10 +19,12 @@ import {
   minimum,
   mul,
   type Slot,
+  select,
   slot,
   sub,
   variable,
   variables,
+  within,
 } from "../../src/ir/expr.ts";
 import { Lowering } from "../../src/ir/lower.ts";
 import { type ConvTask, isKernelTask, type KernelTask, type Store } from "../../src/ir/task.ts";
@@ -220,6 +223,29 @@ function map(name: string, dtype: DType, shape: readonly Dim[], layout?: readonl
   return { name, task: only(b) };
 }
 
+/** Windows of three with a border, of a maximum and a mean, channels last. */
+function pool(name: string, dtype: DType, [n, c, h, w]: readonly [number, number, number, number]): Problem {
+  const b = new Lowering(name);
+  const x = value("x", dtype, [n, c, h, w], [0, 2, 3, 1]);
+  const out = b.reduce(
+    dtype,
+    [n, c, h, w],
+    [3, 3],
+    ([bb, cc, y, xx], [i, j]) => {
+      const [row, column] = [sub(add(y!, i!), int(1)), sub(add(xx!, j!), int(1))];
+      const inside = and(within(row, h), within(column, w));
+      const read = load(x, [bb!, cc!, row, column]);
+      return [
+        { fn: "max", body: () => select(inside, read, float(-4)) },
+        { fn: "sum", body: () => select(inside, read, float(0)) },
+      ];
+    },
+    ([most, sum]) => add(most!, div(sum!, float(9))),
+  );
+  out.layout = [0, 2, 3, 1];
+  return { name, task: only(b) };
+}
+
 function histogram(name: string): Problem {
   const b = new Lowering(name);
   const x = value("x", "u32", [1000]);
@@ -329,6 +355,8 @@ export const PROBLEMS: readonly Problem[] = [
   map("map channels last", "f16", [2, 8, 3, 5], [0, 2, 3, 1]),
   reduce("reduce short", "f32", [4, 3], [7], false),
   reduce("reduce long", "f16", [3], [300], false),
+  pool("pool f16", "f16", [2, 16, 5, 6]),
+  pool("pool f32", "f32", [1, 12, 4, 7]),
   reduce("reduce symbolic", "f32", [N], [N], false),
   reduce("rows", "f32", [5], [97], true),
   reduce("rows symbolic", "f32", [N, 4], [N], true),
