@@ -6,6 +6,10 @@ import { vulkanEnv } from "./scripts/vulkan-env.mjs";
 // Set before any worker starts: the dynamic linker reads LD_LIBRARY_PATH only when a process begins.
 Object.assign(process.env, vulkanEnv());
 
+// One seed for every random test of a run.
+process.env.SEED ??= String(Date.now() % 1_000_000);
+console.log(`random tests: seed ${process.env.SEED} (SEED=${process.env.SEED} repeats them)`);
+
 export default defineConfig({
   plugins: [
     {
@@ -16,6 +20,7 @@ export default defineConfig({
   ],
   test: {
     include: ["test/**/*.test.ts"],
+    setupFiles: ["test/support/seed.ts"],
     pool: "forks",
     maxWorkers: 2, // the software driver is itself multi-threaded
     testTimeout: 60_000,

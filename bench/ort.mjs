@@ -1,5 +1,6 @@
 // One script with Kiln and with onnxruntime-web's wasm as its execution provider: bytes that a page downloads (code, and the
-// model), and milliseconds from the start of the process or page to the first result, and of a run after that.
+// model), and milliseconds from the start of the process or page to the first result, and of a run after that. Both give the
+// same outputs, or the exit status is 1: the largest difference is printed as a part of the largest value.
 //   node bench/ort.mjs [--only node|chromium] [--json FILE] [MODEL.onnx …]
 // Models of ../shared unless told. Chromium is $CHROMIUM, or whichever is installed; it runs on its software WebGPU with
 // --software. Code is counted as gzip sends it.
@@ -25,7 +26,9 @@ const { values, positionals } = parseArgs({
     child: { type: "string" },
   },
 });
-const PROVIDERS = ["kiln", "wasm"];
+const PROVIDERS = ["wasm", "kiln"];
+/** Differences beyond this are another result: sums of f32 in another order stay far below. */
+const TOLERANCE = 1e-3;
 const SHARED = [
   "mnist-cntk/mnist.onnx",
   "cifar10-resnet/resnet_2b.onnx",
@@ -34,7 +37,7 @@ const SHARED = [
   "stories260k/stories260k_kvcache_dynamic.onnx",
 ].map((model) => join(root, "../shared/models", model));
 
-/** The script, in Node and in the page: free dimensions are 1, inputs are zeros. Milliseconds since the page or process began. */
+/** The script, in Node and in the page: free dimensions are 1, inputs are waves. Milliseconds since the page or process began. */
 async function script(ort, provider, model) {
   const session = await ort.InferenceSession.create(model, { executionProviders: [provider] });
   const ready = performance.now();
@@ -42,13 +45,15 @@ async function script(ort, provider, model) {
   for (const { name, type, shape } of session.inputMetadata) {
     const dims = shape.map((dim) => (typeof dim === "number" ? dim : 1));
     const size = dims.reduce((product, dim) => product * dim, 1);
-    feeds[name] = new ort.Tensor(type, type === "int64" ? new BigInt64Array(size) : new Float32Array(size), dims);
+    const data = type === "int64" ? new BigInt64Array(size) : Float32Array.from({ length: size }, (_, i) => Math.sin(i));
+    feeds[name] = new ort.Tensor(type, data, dims);
   }
-  await session.run(feeds);
+  const results = await session.run(feeds);
   const first = performance.now();
+  const outputs = session.outputNames.map((name) => Array.from(results[name].data, Number));
   const runs = 5;
   for (let i = 0; i < runs; i++) await session.run(feeds);
-  return { ready, first, next: (performance.now() - first) / runs };
+  return { ready, first, next: (performance.now() - first) / runs, outputs };
 }
 
 if (values.child) {
@@ -61,7 +66,11 @@ if (values.child) {
 function inNode(provider, model) {
   const self = fileURLToPath(import.meta.url);
   const env = { ...process.env, ...vulkanEnv() };
-  const { stdout, stderr } = spawnSync(process.execPath, [self, "--child", provider, model], { env, encoding: "utf8" });
+  const { stdout, stderr } = spawnSync(process.execPath, [self, "--child", provider, model], {
+    env,
+    encoding: "utf8",
+    maxBuffer: 1 << 28,
+  });
   const result = stdout.split("\n").find((line) => line.startsWith("{"));
   if (!result) throw new Error(`${provider}, ${model}: ${stderr}`);
   return { where: "Node", ...JSON.parse(result) };
@@ -137,22 +146,47 @@ const models = positionals.length > 0 ? positionals : SHARED;
 const site = values.only !== "node" && CHROMIUM ? await openSite() : undefined;
 if (values.only !== "node" && !CHROMIUM) console.log("no Chromium: set CHROMIUM to its path");
 const rows = [];
-const columns = ["", "provider", "model", "code kB", "model kB", "ready ms", "first ms", "next ms"];
+const columns = ["", "provider", "model", "code kB", "model kB", "ready ms", "first ms", "next ms", "differs"];
+
+/** The largest difference of two runs' outputs as a part of the largest value; infinite where they have other sizes. */
+function difference(outputs, expected) {
+  const parts = expected.map((values, i) => {
+    if (values.length !== outputs[i]?.length) return Number.POSITIVE_INFINITY;
+    const largest = values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+    return values.reduce((most, value, at) => Math.max(most, Math.abs(value - outputs[i][at])), 0) / (largest || 1);
+  });
+  return Math.max(...parts);
+}
 const print = (cells) =>
   console.log(cells.map((cell, i) => (i < 3 ? `${cell}`.padEnd([9, 9, 34][i]) : `${cell}`.padStart(10))).join(""));
 print(columns);
+let worst = 0;
 for (const model of models) {
+  const expected = {};
   for (const provider of PROVIDERS) {
     for (const run of [values.only !== "chromium" && inNode, site && ((...of) => inChromium(site, ...of))]) {
       if (!run) continue;
-      const row = { provider, file: basename(model), ...(await run(provider, model)) };
+      const { outputs, ...measured } = await run(provider, model);
+      const row = { provider, file: basename(model), ...measured };
       rows.push(row);
       const { where, file, code, model: bytes, ready, first, next, error } = row;
       const kB = (count) => (count === undefined ? "" : Math.round(count / 1000));
-      if (error) console.log(`${where} ${provider} ${file}: ${error}`);
-      else print([where, provider, file, kB(code), kB(bytes), ready.toFixed(0), first.toFixed(0), next.toFixed(2)]);
+      if (error) {
+        console.log(`${where} ${provider} ${file}: ${error}`);
+        worst = Number.POSITIVE_INFINITY;
+        continue;
+      }
+      if (expected[where]) row.differs = difference(outputs, expected[where]);
+      expected[where] ??= outputs;
+      worst = Math.max(worst, row.differs ?? 0);
+      const differs = row.differs?.toExponential(1) ?? "";
+      print([where, provider, file, kB(code), kB(bytes), ready.toFixed(0), first.toFixed(0), next.toFixed(2), differs]);
     }
   }
 }
 site?.close();
 if (values.json) writeFileSync(values.json, JSON.stringify(rows, null, 2));
+if (worst > TOLERANCE) {
+  console.log(`the outputs differ by more than ${TOLERANCE}, or a run failed`);
+  process.exit(1);
+}

@@ -1,58 +1,56 @@
-// What running costs besides the GPU's own time: end-to-end latency less GPU time, the host's work a run, throughput with runs in
-// flight against what the GPU alone would allow, and 64 MiB up and down.
+// What running costs besides the GPU's own time: end-to-end latency less GPU time and what it goes to, throughput with runs in
+// flight against what the GPU alone would allow, and data up and down. onnxruntime-node's WebGPU provider runs beside it.
 //
-//   node bench/run.mjs overhead MODEL.onnx [INPUT=1x3x224x224,…] [--level 3] [--seconds 3] [--fp16] [--json FILE]
+//   node bench/run.mjs overhead MODEL [INPUT=1x3x224x224,…] [--seconds 1] [--level 3] [--tune 30] [--timingCacheFile F] [--fp16]
+//     [--toggles safe|fast] [--json FILE]
+//
+// MODEL is a file or one of bench/networks.
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { Builder } from "../src/builder.ts";
-import { randomTensor } from "../src/cli/random.ts";
-import type { ExecutionContext } from "../src/engine/context.ts";
+import { columns } from "../src/cli/print.ts";
+import type { ContextOptions, ExecutionContext } from "../src/engine/context.ts";
 import type { Engine } from "../src/engine/engine.ts";
 import { Profiler } from "../src/engine/profiler.ts";
 import { Memory } from "../src/gpu/buffers.ts";
+import { BufferUsage, MapMode } from "../src/gpu/constants.ts";
+import type { Device } from "../src/gpu/device.ts";
 import { deviceName } from "../src/gpu/fingerprint.ts";
 import { median } from "../src/gpu/timer.ts";
+import { UploadRing } from "../src/gpu/upload.ts";
 import type { Tensor } from "../src/ir/tensor.ts";
+import { saveTimingCache } from "../src/node.ts";
 import { openNodeDevice } from "../src/node-device.ts";
-import { shapesOf } from "./shapes.ts";
+import { openPeer } from "./peer.ts";
+import { SUBJECT_FLAGS, subjectOf, timesOf, verdict } from "./subject.ts";
+import { callsOf, PHASES, timelineOf } from "./timeline.ts";
+
+type Inputs = Readonly<Record<string, Tensor>>;
 
 const { positionals, values: flags } = parseArgs({
   allowPositionals: true,
   options: {
-    level: { type: "string", default: "3" },
-    seconds: { type: "string", default: "3" },
+    ...SUBJECT_FLAGS,
+    seconds: { type: "string", default: "1" },
     toggles: { type: "string", default: "safe" },
-    fp16: { type: "boolean", default: false },
     json: { type: "string" },
   },
 });
-const [file, shapesText] = positionals;
-if (file === undefined) throw new Error("usage: node bench/run.mjs overhead MODEL.onnx [INPUT=1x3x224x224,…]");
-const shapes = shapesOf(shapesText);
+if (positionals[0] === undefined) throw new Error("usage: node bench/run.mjs overhead MODEL [INPUT=1x3x224x224,…]");
+const subject = subjectOf(positionals[0], positionals[1], flags);
 const ms = Number(flags.seconds) * 1000;
 
-/** Times of `work`, in milliseconds, over about as long as asked for. */
-async function timesOf(work: () => Promise<unknown>): Promise<number[]> {
-  for (let i = 0; i < 5; i++) await work();
-  const times: number[] = [];
-  for (const until = performance.now() + ms; times.length < 5 || performance.now() < until; ) {
-    const from = performance.now();
-    await work();
-    times.push(performance.now() - from);
-  }
-  return times;
-}
-
 /** Milliseconds of GPU work in a run: each run alone, by timestamps. */
-async function gpuTime(engine: Engine, context: ExecutionContext, inputs: Readonly<Record<string, Tensor>>): Promise<number> {
+async function gpuTime(engine: Engine, context: ExecutionContext, inputs: Inputs): Promise<number> {
   const profiler = new Profiler(engine.device);
   context.profiler = profiler;
   const times: number[] = [];
-  await timesOf(async () => {
+  const note = async (): Promise<void> => {
     await context.execute(inputs);
     times.push((await profiler.read()).gpuMs);
-  });
+  };
+  await timesOf(note, ms);
   context.profiler = undefined;
   profiler.dispose();
   return median(times);
@@ -73,74 +71,200 @@ async function pipelined(start: () => Promise<unknown>): Promise<number> {
   return (performance.now() - from) / done;
 }
 
-const device = await openNodeDevice({ toggles: flags.toggles === "fast" ? "fast" : "safe" });
-const engine = await new Builder(device).build(readFileSync(file), {
-  file,
-  fp16: flags.fp16,
-  optimizationLevel: Number(flags.level) as 0 | 1 | 2 | 3 | 4 | 5,
-  profiles:
-    Object.keys(shapes).length > 0
-      ? [Object.fromEntries(Object.entries(shapes).map(([name, shape]) => [name, { min: shape, opt: shape, max: shape }]))]
-      : [],
-});
-const inputs = Object.fromEntries(
-  engine.inputs.map(({ name, dtype, shape }) => [name, randomTensor(dtype, shapes[name] ?? shape.map(Number), 1)]),
-);
-const context = engine.createExecutionContext();
-const latency = median(await timesOf(() => context.execute(inputs)));
-const gpu = await gpuTime(engine, context, inputs);
-const inFlight = await pipelined(() => context.enqueue(inputs));
-// From buffers into buffers: no data moves, what is left is encoding and submitting.
-const memory = new Memory(device);
-const [onGpu, outputs]: [Record<string, { buffer: GPUBuffer; shape: readonly number[] }>, Record<string, GPUBuffer>] = [{}, {}];
-const first = await context.execute(inputs, { outputs: "gpu" });
-for (const [name, output] of Object.entries(first)) if ("buffer" in output) outputs[name] = output.buffer;
-for (const { name, shape, storage } of engine.inputs.map((input) => ({ ...input, shape: inputs[input.name]!.shape }))) {
-  const elements = shape.reduce((a, b) => a * b, 1);
-  const bytes = (elements * (storage.item === "f16" ? 2 : 4)) / storage.lanes;
-  onGpu[name] = { buffer: await memory.create({ label: name, bytes: bytes + 4 }), shape };
+/** Latency by the kernels of the first submit, the contexts taking turns. */
+async function byFirstSubmit(engine: Engine, inputs: Inputs): Promise<readonly (readonly [kernels: number, ms: number])[]> {
+  const options: ContextOptions[] = [4, 8, 16, Number.POSITIVE_INFINITY].map((firstSubmit) => ({ firstSubmit }));
+  const racers = options.map((one) => ({ one, context: engine.createExecutionContext(one), times: [] as number[] }));
+  for (let turn = 0; turn < 4; turn++)
+    for (const { context, times } of racers) times.push(...(await timesOf(() => context.execute(inputs), ms / 8, 2)));
+  for (const { context } of racers) context.dispose();
+  return racers.map(({ one, times }) => [one.firstSubmit!, median(times)]);
 }
-const between = await pipelined(() => context.enqueue(onGpu, { outputs }));
-const submits: number[] = [];
-await timesOf(async () => {
-  const from = performance.now();
-  await context.enqueue(onGpu, { outputs });
-  submits.push(performance.now() - from);
-  await device.queue.onSubmittedWorkDone();
-});
 
-const bytes = 64 << 20;
-const large = await memory.create({ label: "64 MiB", bytes, boundInParts: true });
-const data = new Uint8Array(bytes).fill(1);
-const target = new Uint8Array(bytes);
-const up = median(
-  await timesOf(async () => {
+/** From buffers into buffers no data moves: what is left is encoding and submitting. */
+async function betweenBuffers(engine: Engine, context: ExecutionContext, inputs: Inputs): Promise<number> {
+  const memory = new Memory(engine.device);
+  const outputs: Record<string, GPUBuffer> = {};
+  const results = await context.execute(inputs, { outputs: "gpu" });
+  for (const [name, output] of Object.entries(results)) if ("buffer" in output) outputs[name] = output.buffer;
+  const given: Record<string, { buffer: GPUBuffer; shape: readonly number[] }> = {};
+  for (const { name, storage } of engine.inputs) {
+    const { shape, data } = inputs[name]!;
+    const bytes = (data.length * (storage.item === "f16" ? 2 : 4)) / storage.lanes;
+    given[name] = { buffer: await memory.create({ label: name, bytes: bytes + 4 }), shape };
+  }
+  const time = await pipelined(() => context.enqueue(given, { outputs }));
+  memory.dispose();
+  for (const buffer of Object.values(outputs)) buffer.destroy();
+  return time;
+}
+
+const LARGE = 64 << 20;
+const rateOf = (bytes: number, time: number): number => bytes / time / 1e6;
+
+/** GB/s of 64 MiB up and down, and of what bounds them: the host's copy into and out of mapped memory, and the GPU's own. */
+async function transfers(device: Device): Promise<Readonly<Record<"up" | "down" | "intoMapped" | "outOfMapped", number>>> {
+  const memory = new Memory(device);
+  const large = await memory.create({ label: "64 MiB", bytes: LARGE, boundInParts: true });
+  const [data, target] = [new Uint8Array(LARGE).fill(1), new Uint8Array(LARGE)];
+  const rate = async (work: () => Promise<unknown>): Promise<number> => rateOf(LARGE, median(await timesOf(work, ms / 2)));
+  const up = await rate(async () => {
     await memory.upload(large, data);
     await device.queue.onSubmittedWorkDone();
-  }),
-);
-const down = median(await timesOf(() => memory.download(large, 0, bytes, target)));
-const rate = (time: number): number => bytes / time / 1e6;
+  });
+  const down = await rate(() => memory.download(large, 0, LARGE, target));
+  const mapped = async (mode: "READ" | "WRITE", other: number, copy: (range: Uint8Array) => void): Promise<number> => {
+    const staging = device.device.createBuffer({ size: LARGE, usage: BufferUsage[`MAP_${mode}`] | other });
+    await staging.mapAsync(MapMode[mode]);
+    const range = new Uint8Array(staging.getMappedRange());
+    const time = rate(async () => copy(range));
+    return time.finally(() => staging.destroy());
+  };
+  const intoMapped = await mapped("WRITE", BufferUsage.COPY_SRC, (range) => range.set(data));
+  const outOfMapped = await mapped("READ", BufferUsage.COPY_DST, (range) => target.set(range));
+  memory.dispose();
+  return { up, down, intoMapped, outOfMapped };
+}
 
-const result = {
-  device: deviceName(device.fingerprint),
-  kernels: engine.describe().kernels.length,
-  latencyMs: latency,
-  gpuMs: gpu,
-  overheadUs: (latency - gpu) * 1000,
-  hostUsPerRun: median(submits) * 1000,
-  inFlightMsPerRun: inFlight,
-  ofGpuBound: gpu / inFlight,
-  betweenBuffersMsPerRun: between,
-  ofGpuBoundBetweenBuffers: gpu / between,
-  h2dGBs: rate(up),
-  d2hGBs: rate(down),
-};
-console.log(`device: ${result.device}, ${result.kernels} kernels`);
-console.log(`latency ${latency.toFixed(3)} ms, GPU ${gpu.toFixed(3)} ms: overhead ${result.overheadUs.toFixed(0)} µs`);
-console.log(`host work until the queue has a run: ${result.hostUsPerRun.toFixed(0)} µs`);
-console.log(`in flight: ${inFlight.toFixed(3)} ms a run, ${(100 * result.ofGpuBound).toFixed(1)} % of GPU-bound`);
-console.log(`GPU to GPU: ${between.toFixed(3)} ms a run, ${(100 * result.ofGpuBoundBetweenBuffers).toFixed(1)} % of GPU-bound`);
-console.log(`64 MiB: up ${result.h2dGBs.toFixed(1)} GB/s, down ${result.d2hGBs.toFixed(1)} GB/s`);
-if (flags.json !== undefined) writeFileSync(flags.json, JSON.stringify(result, undefined, 2));
+/** Microseconds until the GPU has `bytes`, by both ways up. */
+async function waysUp(device: Device, bytes: number): Promise<Readonly<Record<"writeBuffer" | "ring", number>>> {
+  const memory = new Memory(device);
+  const ring = new UploadRing(device);
+  const buffer = await memory.create({ label: "ways up", bytes });
+  const data = new Uint8Array(bytes).fill(1);
+  const us = async (upload: () => unknown): Promise<number> => {
+    const once = async (): Promise<void> => {
+      await upload();
+      await device.queue.onSubmittedWorkDone();
+    };
+    return 1000 * median(await timesOf(once, ms / 10));
+  };
+  const times = {
+    writeBuffer: await us(() => {
+      device.queue.writeBuffer(buffer, 0, data);
+      device.queue.submit([]);
+    }),
+    ring: await us(() => ring.upload(buffer, data, 0)),
+  };
+  ring.dispose();
+  memory.dispose();
+  return times;
+}
+
+/** Milliseconds of one kernel that does nothing with as many bytes up and down, by the fewest calls of WebGPU. */
+async function floorOf({ device, queue }: Device, up: number, down: number): Promise<number> {
+  const { STORAGE, COPY_SRC, COPY_DST, MAP_READ } = BufferUsage;
+  const module = device.createShaderModule({ code: "@compute @workgroup_size(1) fn main() {}" });
+  const pipeline = await device.createComputePipelineAsync({ layout: "auto", compute: { module } });
+  const [input, output] = [up, down].map((size) => device.createBuffer({ size, usage: STORAGE | COPY_SRC | COPY_DST }));
+  const staging = device.createBuffer({ size: down, usage: MAP_READ | COPY_DST });
+  const data = new Uint8Array(up);
+  const times = await timesOf(async () => {
+    queue.writeBuffer(input!, 0, data);
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    pass.setPipeline(pipeline);
+    pass.dispatchWorkgroups(1);
+    pass.end();
+    encoder.copyBufferToBuffer(output!, 0, staging, 0, down);
+    queue.submit([encoder.finish()]);
+    await staging.mapAsync(MapMode.READ);
+    new Uint8Array(staging.getMappedRange()).slice();
+    staging.unmap();
+  }, ms / 2);
+  for (const buffer of [input, output, staging]) buffer!.destroy();
+  return median(times);
+}
+
+async function peerLatency(inputs: Inputs): Promise<number | string> {
+  try {
+    const peer = await openPeer(subject.onnx, inputs);
+    const latency = median(await timesOf(() => peer.run(), ms));
+    await peer.close();
+    return latency;
+  } catch (failure) {
+    return (failure as Error).message.split("\n")[0]!;
+  }
+}
+
+const device = await openNodeDevice({ toggles: flags.toggles === "fast" ? "fast" : "safe" });
+const engine = await new Builder(device).build(subject.onnx, subject.options);
+if (flags.timingCacheFile !== undefined) saveTimingCache(subject.options.timingCache, flags.timingCacheFile);
+const inputs = subject.inputsOf(engine);
+const context = engine.createExecutionContext();
+const kernels = engine.describe().kernels.length;
+console.log(`${subject.name} on ${deviceName(device.fingerprint)}: ${kernels} kernels`);
+
+const latency = median(await timesOf(() => context.execute(inputs), ms));
+const gpu = await gpuTime(engine, context, inputs);
+const overhead = (latency - gpu) * 1000;
+console.log(`latency ${latency.toFixed(3)} ms, GPU ${gpu.toFixed(3)} ms`);
+console.log(`overhead ${overhead.toFixed(0)} µs: at most 120 is ${verdict(overhead <= 120)}`);
+
+const timeline = await timelineOf(() => context.execute(inputs), 200);
+const share = (us: number): string[] => [
+  us.toFixed(0).padStart(7),
+  `${((100 * us) / timeline.total).toFixed(0)} %`.padStart(6),
+];
+console.log(
+  columns([
+    ["phase", "     µs", "  part"],
+    ...PHASES.map((phase) => [phase, ...share(timeline.phases[phase])]),
+    ["all", ...share(timeline.total)],
+  ]),
+);
+console.log(`the queue has the first kernels after ${timeline.untilFirstKernels.toFixed(0)} µs`);
+const calls = await callsOf(() => context.execute(inputs));
+console.log(`calls a run: ${[...calls].map(([name, count]) => `${count} ${name}`).join(", ")}`);
+
+const bytesOf = (tensors: Inputs): number => Object.values(tensors).reduce((sum, { data }) => sum + data.byteLength, 0);
+const [bytesUp, bytesDown] = [bytesOf(inputs), bytesOf(await context.execute(inputs))].map((bytes) => Math.ceil(bytes / 4) * 4);
+const floor = 1000 * (await floorOf(device, bytesUp!, bytesDown!));
+console.log(`one empty kernel with as many bytes up and down, without Kiln: ${floor.toFixed(0)} µs`);
+
+const firstSubmits = await byFirstSubmit(engine, inputs);
+const submitText = firstSubmits.map(([first, time]) => `${Number.isFinite(first) ? first : "all"}: ${time.toFixed(3)}`);
+console.log(`latency in ms by kernels of the first submit: ${submitText.join(", ")}`);
+
+const inFlight = await pipelined(() => context.enqueue(inputs));
+const between = await betweenBuffers(engine, context, inputs);
+const bound = (time: number): string => `${time.toFixed(3)} ms a run, ${((100 * gpu) / time).toFixed(1)} % of GPU-bound`;
+console.log(`in flight: ${bound(inFlight)}: at least 90 % is ${verdict(gpu / inFlight >= 0.9)}`);
+console.log(`in flight from GPU buffers into GPU buffers: ${bound(between)}`);
+
+const moved = await transfers(device);
+const direction = (way: string, rate: number, what: string, copy: number): string =>
+  `64 MiB ${way}: ${rate.toFixed(1)} GB/s: at least 5 is ${verdict(rate >= 5)}; ${what} alone ${copy.toFixed(1)} GB/s`;
+console.log(direction("up", moved.up, "copying into mapped memory", moved.intoMapped));
+console.log(direction("down", moved.down, "copying out of mapped memory", moved.outOfMapped));
+const ways = [];
+for (const bytes of [16e3, 150e3, 600e3, 1.2e6, 2.4e6, 4.8e6]) ways.push({ bytes, ...(await waysUp(device, bytes)) });
+console.log(
+  columns([
+    ["kB up", "writeBuffer µs", "ring µs"],
+    ...ways.map(({ bytes, writeBuffer, ring }) => [String(bytes / 1e3), writeBuffer.toFixed(0), ring.toFixed(0)]),
+  ]),
+);
+
+const peer = await peerLatency(inputs);
+if (typeof peer === "string") console.log(`onnxruntime-node webgpu: ${peer}`);
+else console.log(`onnxruntime-node webgpu: ${peer.toFixed(3)} ms, ${(peer / latency).toFixed(2)} times as long`);
+if (flags.json !== undefined) {
+  const { name } = subject;
+  const result = {
+    name,
+    device: deviceName(device.fingerprint),
+    kernels,
+    latency,
+    gpu,
+    overhead,
+    timeline,
+    firstSubmits,
+    inFlight,
+  };
+  writeFileSync(
+    flags.json,
+    JSON.stringify({ ...result, between, moved, ways, peer, calls: Object.fromEntries(calls) }, null, 2),
+  );
+}
 process.exit(0);

@@ -1,29 +1,42 @@
 // node bench/run.mjs NAME ARGS…: bundles bench/NAME.ts and runs it in the environment in which Dawn finds an adapter.
+// node bench/run.mjs --bundle: bundles all of them into dist/bench, for a machine that has no esbuild.
 import { spawn } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { build } from "esbuild";
 import { root, vulkanEnv } from "../scripts/vulkan-env.mjs";
 
 const [name, ...args] = process.argv.slice(2);
-const source = join(root, "bench", `${name}.ts`);
-if (!name || !existsSync(source)) {
+const sourceOf = (bench) => join(root, "bench", `${bench}.ts`);
+const bundleOf = (bench) => join(root, "dist", "bench", `${bench}.mjs`);
+
+if (name === "--bundle") {
+  const runs = readdirSync(join(root, "bench")).filter((file) => file.endsWith(".ts"));
+  await bundle(runs.map((file) => file.slice(0, -".ts".length)));
+  process.exit(0);
+}
+if (!name || !existsSync(sourceOf(name))) {
   console.error("usage: node bench/run.mjs NAME ARGS…, where bench/NAME.ts exists");
   process.exit(2);
 }
-const bundle = join(root, "node_modules", ".cache", "kiln-bench", `${name}.mjs`);
-await build({
-  entryPoints: [source],
-  outfile: bundle,
-  bundle: true,
-  platform: "node",
-  format: "esm",
-  packages: "external",
-  loader: { ".wgsl": "text" },
-  logLevel: "warning",
-});
-const child = spawn(process.execPath, ["--enable-source-maps", bundle, ...args], {
+await bundle([name]);
+const child = spawn(process.execPath, ["--enable-source-maps", bundleOf(name), ...args], {
   stdio: "inherit",
   env: { ...process.env, ...vulkanEnv() },
 });
 child.on("exit", (status, signal) => process.exit(status ?? (signal ? 1 : 0)));
+
+async function bundle(benches) {
+  const esbuild = await import("esbuild").catch(() => undefined);
+  if (!esbuild && benches.every((bench) => existsSync(bundleOf(bench)))) return;
+  await esbuild.build({
+    entryPoints: benches.map(sourceOf),
+    outdir: join(root, "dist", "bench"),
+    outExtension: { ".js": ".mjs" },
+    bundle: true,
+    platform: "node",
+    format: "esm",
+    packages: "external",
+    loader: { ".wgsl": "text" },
+    logLevel: "warning",
+  });
+}

@@ -1,9 +1,10 @@
-// Builds dist/: the browser library, the Node library, the lean runtime and the command line with esbuild, then the
-// type declarations with tsc (`--no-types` leaves those out).
+// Builds dist/: the browser library, the Node library, the lean runtime, the command line and the browser demo with esbuild,
+// then the type declarations with tsc (`--no-types` leaves those out).
 import { spawnSync } from "node:child_process";
 import { chmodSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { build } from "esbuild";
+import { copyDemoFiles, demoBundle } from "./demo-files.mjs";
 import { root } from "./vulkan-env.mjs";
 
 const browser = { platform: "browser", minify: true }; // whole: a page loads it without a bundler
@@ -15,10 +16,12 @@ const bundles = [
   { outputs: { "src/runtime.ts": "runtime" }, ...browser },
   { outputs: { "src/node.ts": "node", "src/ort-node.ts": "ort-node" }, ...node },
   { outputs: { "src/cli/main.ts": "cli" }, ...node, banner: { js: "#!/usr/bin/env node" } },
+  demoBundle,
 ];
 
 process.chdir(root);
 rmSync("dist/shared", { recursive: true, force: true });
+copyDemoFiles();
 try {
   await Promise.all(
     bundles.map(({ outputs, ...options }) =>
@@ -42,7 +45,10 @@ try {
   process.exit(1); // esbuild has printed why
 }
 chmodSync("dist/cli.js", 0o755);
-console.log(`built ${bundles.flatMap(({ outputs }) => Object.values(outputs).map((name) => `dist/${name}.js`)).join(", ")}`);
+const names = bundles.flatMap(({ outputs, outdir = "dist" }) =>
+  Object.entries(outputs).map(([source, name]) => `${outdir}/${name}${source.endsWith(".css") ? ".css" : ".js"}`),
+);
+console.log(`built ${names.join(", ")}`);
 
 if (!process.argv.includes("--no-types")) {
   rmSync("dist/types", { recursive: true, force: true });

@@ -65,7 +65,9 @@ export function ensureBuild() {
     const status = statSync(path);
     return status.isDirectory() ? Math.max(0, ...readdirSync(path).map((name) => newest(join(path, name)))) : status.mtimeMs;
   };
-  const sources = ["src", "shaders", "package.json", "package-lock.json", "scripts/build.mjs"].map((path) => join(root, path));
+  const sources = ["src", "shaders", "examples/browser", "package.json", "package-lock.json", "scripts"].map((path) =>
+    join(root, path),
+  );
   const built = join(root, "dist", "cli.js");
   const changed = Math.max(...sources.filter(existsSync).map(newest));
   if (existsSync(built) && statSync(built).mtimeMs > changed) return;

@@ -1,7 +1,9 @@
 // Matrix product on subgroup matrices (tensor cores): a workgroup makes TILE_M x TILE_N results, each of its subgroups
-// SUB_M x SUB_N of them in fragments of M x N; both operands are staged through workgroup memory, TILE_K deep, with the next
-// stage's elements fetched into registers while the current one is multiplied. SLICES groups of subgroups share each stage's
-// depth; their sums meet where results leave, in strips of workgroup memory.
+// SUB_M x SUB_N of them in fragments of M x N. Both operands are staged through workgroup memory TILE_K deep, sixteen bytes a
+// load, as lines along whichever axis is contiguous in memory, while the next AHEAD stages are on their way into registers. SLICES
+// groups of subgroups share each stage's depth; their sums meet where results leave, in strips of workgroup memory, RUN results along n
+// at a time. Where an i8 of the left operand stands for it less a zero, a product of ones with the right operand sums that
+// operand's columns, to make up for the zero.
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
@@ -19,38 +21,78 @@ const SUB_M = 32u;               //# spec
 const SUB_N = 32u;               //# spec
 const SUBGROUP = 32u;            //# spec
 const SLICES = 2u;               //# spec
-// Whether four neighbours of an operand are read along m (n) rather than along k.
+// Stages that workgroup memory holds: with two, one is written while the other is read.
+const STAGES = 2u;               //# spec
+// Stages that are fetched before they are needed.
+const AHEAD = 2u;                //# spec
+// Tiles along m that neighbouring workgroups take before they go on along n.
+const GROUP = 8u;                //# spec
+// Elements in sixteen bytes.
+const SPAN = 8u;                 //# spec
+const RUN = 8u;                  //# spec
+// Fragments along n that leave in one strip.
+const PASS = 2u;                 //# spec
+// Whether neighbours of an operand in memory lie along m (n) rather than along k; lines of the staged operand, and its vectors a line.
 const A_ALONG_M = false;         //# spec
 const B_ALONG_N = true;          //# spec
+const LINES_A = 64u;             //# spec
+const LINES_B = 32u;             //# spec
+const SPANS_A = 4u;              //# spec
+const SPANS_B = 8u;              //# spec
+const FETCHES_A = 1u;            //# spec
+const FETCHES_B = 1u;            //# spec
+const FRAGMENTS_M = 2u;          //# spec
+const FRAGMENTS_N = 2u;          //# spec
+const STEPS = 1u;                //# spec
+const PASSES = 1u;               //# spec
+const SHIFTED_A = false;         //# spec
+// Strips of sums of columns: one a subgroup where there is a zero.
+const COLUMN_STRIPS = 1u;        //# spec
+const ONE = 1.0h;                //# spec
 const SUBGROUPS_N = TILE_N / SUB_N;
 const PER_SLICE = (TILE_M / SUB_M) * SUBGROUPS_N;
 const THREADS = PER_SLICE * SLICES * SUBGROUP;
-const FRAGMENTS_M = SUB_M / M;
-const FRAGMENTS_N = SUB_N / N;
-// Rows are padded by 16 bytes, so that they start in different banks.
-const PAD = 8u;
-const STRIDE_A = TILE_K + PAD;
-const STRIDE_B = TILE_N + PAD;
-const FETCHES_A = TILE_M * TILE_K / 4u / THREADS;
-const FETCHES_B = TILE_N * TILE_K / 4u / THREADS;
-const STRIP = N + 4u;
+// Lines are padded by sixteen bytes, so that they start in different banks.
+const STRIDE_A = SPANS_A + 1u;
+const STRIDE_B = SPANS_B + 1u;
+const STAGE_A = LINES_A * STRIDE_A;
+const STAGE_B = LINES_B * STRIDE_B;
+const STRIP = PASS * N + 4u;
+const STRIPS = PER_SLICE * SLICES * M * STRIP;
 
 fn size_m() -> i32 { return 64; }                                                  //# hook
 fn size_n() -> i32 { return 64; }                                                  //# hook
 fn size_k() -> i32 { return 64; }                                                  //# hook
-fn load_a(batch: i32, m: i32, k: i32) -> vec4<T> { return vec4<T>(); }             //# hook
-fn load_b(batch: i32, k: i32, n: i32) -> vec4<T> { return vec4<T>(); }             //# hook
-fn store(batch: i32, m: i32, n: i32, acc: ACC) { return; }                         //# hook
+fn zero_a() -> ACC { return ACC(); }                                               //# hook
+fn load_a(batch: i32, m: i32, k: i32) -> vec4<u32> { return vec4<u32>(); }         //# hook
+fn load_b(batch: i32, k: i32, n: i32) -> vec4<u32> { return vec4<u32>(); }         //# hook
+fn store(batch: i32, m: i32, n: i32, acc: array<ACC, RUN>) { return; }             //# hook
 
-var<workgroup> tile_a: array<T, TILE_M * STRIDE_A>;
-var<workgroup> tile_b: array<T, TILE_K * STRIDE_B>;
-var<workgroup> strip: array<ACC, (THREADS / SUBGROUP) * M * STRIP>;
+var<workgroup> tile_a: array<vec4<u32>, STAGES * STAGE_A>;
+var<workgroup> tile_b: array<vec4<u32>, STAGES * STAGE_B>;
+var<workgroup> strip: array<ACC, STRIPS + COLUMN_STRIPS * STRIPS>;
+
+fn fetch_a(batch: i32, first_m: i32, first_k: i32, at: u32) -> vec4<u32> {
+  let line = i32(at / SPANS_A);
+  let along = i32(at % SPANS_A * SPAN);
+  return load_a(batch, first_m + select(line, along, A_ALONG_M), first_k + select(along, line, A_ALONG_M));
+}
+
+fn fetch_b(batch: i32, first_k: i32, first_n: i32, at: u32) -> vec4<u32> {
+  let line = i32(at / SPANS_B);
+  let along = i32(at % SPANS_B * SPAN);
+  return load_b(batch, first_k + select(along, line, B_ALONG_N), first_n + select(line, along, B_ALONG_N));
+}
 
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
+fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let batch = i32(workgroup.z);
-  let first_m = i32(workgroup.y * TILE_M);
-  let first_n = i32(workgroup.x * TILE_N);
+  let turn = workgroup.y * workgroups.x + workgroup.x;
+  let above = turn / (GROUP * workgroups.x) * GROUP;
+  let rows = min(workgroups.y - above, GROUP);
+  let inside = turn % (GROUP * workgroups.x);
+  let first_m = i32((above + inside % rows) * TILE_M);
+  let first_n = i32(inside / rows * TILE_N);
   let subgroup = lane / SUBGROUP;
   let slice = subgroup / PER_SLICE;
   let part = subgroup % PER_SLICE;
@@ -58,80 +100,101 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   let sub_n = (part % SUBGROUPS_N) * SUB_N;
   let depth = size_k();
   var acc: array<array<subgroup_matrix_result<ACC, N, M>, FRAGMENTS_N>, FRAGMENTS_M>;
-  var next_a: array<vec4<T>, FETCHES_A>;
-  var next_b: array<vec4<T>, FETCHES_B>;
+  var columns: array<subgroup_matrix_result<ACC, N, M>, FRAGMENTS_N>;
+  var next_a: array<vec4<u32>, AHEAD * FETCHES_A>;
+  var next_b: array<vec4<u32>, AHEAD * FETCHES_B>;
 
-  for (var i = 0u; i < FETCHES_A; i++) {
-    let at = i * THREADS + lane;
-    let row = select(at / (TILE_K / 4u), at % (TILE_M / 4u) * 4u, A_ALONG_M);
-    let column = select(at % (TILE_K / 4u) * 4u, at / (TILE_M / 4u), A_ALONG_M);
-    next_a[i] = load_a(batch, first_m + i32(row), i32(column));
-  }
-  for (var i = 0u; i < FETCHES_B; i++) {
-    let at = i * THREADS + lane;
-    let column = select(at / (TILE_K / 4u), at % (TILE_N / 4u) * 4u, B_ALONG_N);
-    let row = select(at % (TILE_K / 4u) * 4u, at / (TILE_N / 4u), B_ALONG_N);
-    next_b[i] = load_b(batch, i32(row), first_n + i32(column));
+  for (var p = 0u; p < AHEAD; p++) { //# unroll
+    for (var i = 0u; i < FETCHES_A; i++) { //# unroll
+      next_a[p * FETCHES_A + i] = fetch_a(batch, first_m, i32(p * TILE_K), i * THREADS + lane);
+    }
+    for (var i = 0u; i < FETCHES_B; i++) { //# unroll
+      next_b[p * FETCHES_B + i] = fetch_b(batch, i32(p * TILE_K), first_n, i * THREADS + lane);
+    }
   }
 
-  for (var first_k = 0; first_k < depth; first_k += i32(TILE_K)) {
-    workgroupBarrier();
-    for (var i = 0u; i < FETCHES_A; i++) {
-      let at = i * THREADS + lane;
-      let row = select(at / (TILE_K / 4u), at % (TILE_M / 4u) * 4u, A_ALONG_M);
-      let column = select(at % (TILE_K / 4u) * 4u, at / (TILE_M / 4u), A_ALONG_M);
-      let step = select(1u, STRIDE_A, A_ALONG_M);
-      for (var j = 0u; j < 4u; j++) { tile_a[row * STRIDE_A + column + j * step] = next_a[i][j]; }
-    }
-    for (var i = 0u; i < FETCHES_B; i++) {
-      let at = i * THREADS + lane;
-      let column = select(at / (TILE_K / 4u), at % (TILE_N / 4u) * 4u, B_ALONG_N);
-      let row = select(at % (TILE_K / 4u) * 4u, at / (TILE_N / 4u), B_ALONG_N);
-      let step = select(STRIDE_B, 1u, B_ALONG_N);
-      for (var j = 0u; j < 4u; j++) { tile_b[row * STRIDE_B + column + j * step] = next_b[i][j]; }
-    }
-    workgroupBarrier();
-    let ahead = first_k + i32(TILE_K);
-    if (ahead < depth) {
-      for (var i = 0u; i < FETCHES_A; i++) {
-        let at = i * THREADS + lane;
-        let row = select(at / (TILE_K / 4u), at % (TILE_M / 4u) * 4u, A_ALONG_M);
-        let column = select(at % (TILE_K / 4u) * 4u, at / (TILE_M / 4u), A_ALONG_M);
-        next_a[i] = load_a(batch, first_m + i32(row), ahead + i32(column));
-      }
-      for (var i = 0u; i < FETCHES_B; i++) {
-        let at = i * THREADS + lane;
-        let column = select(at / (TILE_K / 4u), at % (TILE_N / 4u) * 4u, B_ALONG_N);
-        let row = select(at % (TILE_K / 4u) * 4u, at / (TILE_N / 4u), B_ALONG_N);
-        next_b[i] = load_b(batch, ahead + i32(row), first_n + i32(column));
-      }
-    }
-    for (var k = slice * K; k < TILE_K; k += SLICES * K) {
-      var left: array<subgroup_matrix_left<T, K, M>, FRAGMENTS_M>;
-      for (var i = 0u; i < FRAGMENTS_M; i++) {
-        left[i] = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, row_major>(&tile_a, (sub_m + i * M) * STRIDE_A + k, STRIDE_A);
-      }
-      for (var j = 0u; j < FRAGMENTS_N; j++) {
-        let right = subgroupMatrixLoad<subgroup_matrix_right<T, N, K>, row_major>(&tile_b, k * STRIDE_B + sub_n + j * N, STRIDE_B);
-        for (var i = 0u; i < FRAGMENTS_M; i++) { acc[i][j] = subgroupMatrixMultiplyAccumulate(left[i], right, acc[i][j]); }
+  var stage = 0u;
+  for (var round = 0; round < depth; round += i32(AHEAD * TILE_K)) {
+    for (var p = 0u; p < AHEAD; p++) { //# unroll
+      let first_k = round + i32(p * TILE_K);
+      if (p == 0u || first_k < depth) {
+        let stage_a = stage * STAGE_A;
+        let stage_b = stage * STAGE_B;
+        if (STAGES == 1u) { workgroupBarrier(); }
+        for (var i = 0u; i < FETCHES_A; i++) { //# unroll
+          tile_a[stage_a + (i * THREADS + lane) / SPANS_A * STRIDE_A + (i * THREADS + lane) % SPANS_A] = next_a[p * FETCHES_A + i];
+        }
+        for (var i = 0u; i < FETCHES_B; i++) { //# unroll
+          tile_b[stage_b + (i * THREADS + lane) / SPANS_B * STRIDE_B + (i * THREADS + lane) % SPANS_B] = next_b[p * FETCHES_B + i];
+        }
+        workgroupBarrier();
+        let ahead = first_k + i32(AHEAD * TILE_K);
+        if (ahead < depth) {
+          for (var i = 0u; i < FETCHES_A; i++) { //# unroll
+            next_a[p * FETCHES_A + i] = fetch_a(batch, first_m, ahead, i * THREADS + lane);
+          }
+          for (var i = 0u; i < FETCHES_B; i++) { //# unroll
+            next_b[p * FETCHES_B + i] = fetch_b(batch, ahead, first_n, i * THREADS + lane);
+          }
+        }
+        for (var step = 0u; step < STEPS; step++) {
+          let k = (step * SLICES + slice) * K;
+          var left: array<subgroup_matrix_left<T, K, M>, FRAGMENTS_M>;
+          for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
+            if (A_ALONG_M) { //# choose
+              left[i] = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, col_major>(&tile_a, stage_a + k * STRIDE_A + (sub_m + i * M) / SPAN, STRIDE_A);
+            } else {
+              left[i] = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, row_major>(&tile_a, stage_a + (sub_m + i * M) * STRIDE_A + k / SPAN, STRIDE_A);
+            }
+          }
+          for (var j = 0u; j < FRAGMENTS_N; j++) { //# unroll
+            var right: subgroup_matrix_right<T, N, K>;
+            if (B_ALONG_N) { //# choose
+              right = subgroupMatrixLoad<subgroup_matrix_right<T, N, K>, row_major>(&tile_b, stage_b + k * STRIDE_B + (sub_n + j * N) / SPAN, STRIDE_B);
+            } else {
+              right = subgroupMatrixLoad<subgroup_matrix_right<T, N, K>, col_major>(&tile_b, stage_b + (sub_n + j * N) * STRIDE_B + k / SPAN, STRIDE_B);
+            }
+            for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
+              acc[i][j] = subgroupMatrixMultiplyAccumulate(left[i], right, acc[i][j]);
+            }
+            if (SHIFTED_A) { //# choose
+              columns[j] = subgroupMatrixMultiplyAccumulate(subgroup_matrix_left<T, K, M>(ONE), right, columns[j]);
+            }
+          }
+        }
+        stage = (stage + 1u) % STAGES;
       }
     }
   }
 
   let base = subgroup * M * STRIP;
-  let within = slice * SUBGROUP + lane % SUBGROUP;
-  for (var i = 0u; i < FRAGMENTS_M; i++) {
-    for (var j = 0u; j < FRAGMENTS_N; j++) {
+  for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
+    for (var p = 0u; p < PASSES; p++) { //# unroll
       workgroupBarrier();
-      subgroupMatrixStore<row_major>(&strip, base, acc[i][j], STRIP);
+      for (var j = 0u; j < PASS; j++) { //# unroll
+        subgroupMatrixStore<row_major>(&strip, base + j * N, acc[i][p * PASS + j], STRIP);
+        if (SHIFTED_A) { //# choose
+          subgroupMatrixStore<row_major>(&strip, STRIPS + base + j * N, columns[p * PASS + j], STRIP);
+        }
+      }
       workgroupBarrier();
-      for (var e = within; e < M * N; e += SLICES * SUBGROUP) {
-        let m = first_m + i32(sub_m + i * M + e / N);
-        let n = first_n + i32(sub_n + j * N + e % N);
+      for (var e = slice * SUBGROUP + lane % SUBGROUP; e < M * PASS * N / RUN; e += SLICES * SUBGROUP) {
+        let row = e / (PASS * N / RUN);
+        let column = e % (PASS * N / RUN) * RUN;
+        let m = first_m + i32(sub_m + i * M + row);
+        let n = first_n + i32(sub_n + p * PASS * N + column);
         if (m < size_m() && n < size_n()) {
-          var sum = ACC();
-          for (var other = 0u; other < SLICES; other++) { sum += strip[(other * PER_SLICE + part) * M * STRIP + (e / N) * STRIP + e % N]; }
-          store(batch, m, n, sum);
+          var sums = array<ACC, RUN>();
+          for (var other = 0u; other < SLICES; other++) {
+            let at = (other * PER_SLICE + part) * M * STRIP + row * STRIP + column;
+            for (var r = 0u; r < RUN; r++) { //# unroll
+              sums[r] += strip[at + r];
+              if (SHIFTED_A) { //# choose
+                sums[r] -= zero_a() * strip[STRIPS + at + r];
+              }
+            }
+          }
+          store(batch, m, n, sums);
         }
       }
     }

@@ -27,7 +27,7 @@ fn size_n() -> i32 { return 64; }                                               
 fn size_k() -> i32 { return 64; }                                                       //# hook
 fn load_a(batch: i32, m: i32, k: i32) -> vec4<f32> { return vec4<f32>(); }              //# hook
 fn load_b(batch: i32, k: i32, n: i32) -> vec4<f32> { return vec4<f32>(); }              //# hook
-fn store(batch: i32, m: i32, n: i32, acc: f32) { return; }                              //# hook
+fn store(batch: i32, m: i32, n: i32, acc: vec4<f32>) { return; }                        //# hook
 
 var<workgroup> tile_a: array<vec4<f32>, TILE_K * STRIDE_A>;
 var<workgroup> tile_b: array<vec4<f32>, TILE_K * STRIDE_B>;
@@ -132,10 +132,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
       let m = first_m + i32((lane_m + i * LANES_M) * 4u + row);
       if (m < size_m()) {
         for (var j = 0u; j < REPEAT_N; j++) { //# unroll
-          for (var column = 0u; column < 4u; column++) { //# unroll
-            let n = first_n + i32((lane_n + j * LANES_N) * 4u + column);
-            if (n < size_n()) { store(batch, m, n, acc[4u * (i * REPEAT_N + j) + row][column]); }
-          }
+          let n = first_n + i32((lane_n + j * LANES_N) * 4u);
+          if (n < size_n()) { store(batch, m, n, acc[4u * (i * REPEAT_N + j) + row]); }
         }
       }
     }

@@ -2,6 +2,8 @@
 // where a GPU comes from.
 
 export { TimingCache, type TimingEntry } from "./autotuner/cache.ts";
+export { type Contest, contestsOf } from "./autotuner/contests.ts";
+export type { Choices } from "./autotuner/tune.ts";
 export type { BuildOptions, BuildProgress, Stage } from "./builder.ts";
 export { type CalibrationCache, parseCache, writeCache } from "./calibrator/cache.ts";
 export type { Sample, Samples } from "./calibrator/collect.ts";
@@ -15,7 +17,7 @@ export { Profiler, type RunProfile } from "./engine/profiler.ts";
 export * from "./engine/public.ts";
 export type { InferredShapes } from "./engine/shapes.ts";
 export { type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";
-export type { Fingerprint } from "./gpu/fingerprint.ts";
+export { type Fingerprint, key as fingerprintKey } from "./gpu/fingerprint.ts";
 export type { ReadExternal } from "./importer/tensors.ts";
 export type { Tensor, TypedArray } from "./ir/tensor.ts";
 export type { DType } from "./ir/types.ts";

@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { adoptDevice, type Device, type DeviceOptions, openDevice } from "./gpu/device.ts";
+import { restBetweenPolls } from "./node-polls.ts";
 import { noAdapter } from "./util/errors.ts";
 
 export interface NodeDeviceOptions extends Omit<DeviceOptions, "toggles" | "implementation"> {
@@ -47,6 +48,7 @@ export const openNodeDevice = async (options: NodeDeviceOptions = {}): Promise<D
   try {
     const opened = await openDevice(gpu, { ...rest, toggles, implementation: `dawn.node ${webgpuVersion()}` });
     behind.set(opened.device, gpu);
+    if (opened.device.adapterInfo.isFallbackAdapter) restBetweenPolls();
     void opened.lost.then(() => working.delete(gpu));
     return opened;
   } catch (failure) {

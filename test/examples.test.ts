@@ -1,7 +1,7 @@
 // The examples, run as a reader runs them, without measuring: what they print is what they promise.
 
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -39,6 +39,14 @@ function printed(child: ChildProcess, until?: RegExp): Promise<string> {
     child.on("close", (status) => (status === 0 ? resolve(out) : reject(new Error(`status ${status}: ${err}`))));
   });
 }
+
+it("are to be read at one go: a hundred lines at most", () => {
+  const folder = join(ROOT, "examples");
+  const scripts = readdirSync(folder).filter((name) => name.endsWith(".mjs"));
+  expect(scripts).toEqual(expect.arrayContaining(["classify.mjs", "int8.mjs", "server.mjs"]));
+  for (const name of scripts)
+    expect(readFileSync(join(folder, name), "utf8").trimEnd().split("\n").length, name).toBeLessThanOrEqual(100);
+});
 
 test("classify: reads digits, from an engine file the second time", async () => {
   const args = ["classify.mjs", "--engine", join(folder, "digits.engine"), "3", "8", "1"] as const;

@@ -5,6 +5,7 @@ import { Memory } from "../gpu/buffers.ts";
 import type { Device } from "../gpu/device.ts";
 import type { PipelineCache } from "../gpu/pipelines.ts";
 import { Timer } from "../gpu/timer.ts";
+import { Warmth } from "../gpu/warmth.ts";
 import type { Bindings } from "../ir/dims.ts";
 import type { KernelTask } from "../ir/task.ts";
 import type { Kernel } from "../kernels/tactic.ts";
@@ -31,11 +32,12 @@ const HOPELESS = 4;
 /** How near to the best a round's loser may be and still go on. */
 const CLOSE = 1.05;
 /** Bytes at either end of each result that are compared. */
-const COMPARED_BYTES = 1 << 19;
+const COMPARED_BYTES = 1 << 17;
 
 export class Bench {
   private readonly memory: Memory;
   private readonly timer: Timer;
+  private readonly warmth: Warmth;
 
   constructor(
     private readonly device: Device,
@@ -44,9 +46,11 @@ export class Bench {
   ) {
     this.memory = new Memory(device);
     this.timer = new Timer(device, this.memory);
+    this.warmth = new Warmth(device, this.memory);
   }
 
   dispose(): void {
+    this.warmth.dispose();
     this.timer.dispose();
     this.memory.dispose();
   }

@@ -1,7 +1,9 @@
-// kiln conformance: ONNX's backend test cases, each compiled, run and compared with its expected outputs.
+// kiln conformance: ONNX's backend test cases, each compiled, run and compared with its expected outputs. Several processes
+// share them out, because a software device compiles a kernel in one thread.
 
 import { type ChildProcess, fork } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { type Command, Option } from "commander";
 import { cannotRead } from "../util/errors.ts";
 import { findCases } from "./cases.ts";
@@ -17,8 +19,12 @@ interface Flags {
   readonly filter?: string;
   readonly interpret?: boolean;
   readonly timeout: number;
+  readonly jobs: number;
   readonly quiet?: boolean;
 }
+
+/** Processes at a time, unless told. */
+const JOBS = Math.min(4, availableParallelism());
 
 export function addConformance(program: Command): void {
   program
@@ -29,6 +35,9 @@ export function addConformance(program: Command): void {
     .option("--filter <regexp>", "only cases whose name matches")
     .option("--interpret", "run on the host, without a GPU")
     .addOption(new Option("--timeout <seconds>", "that a case may take").default(60).argParser(numberOption("--timeout", 0.1)))
+    .addOption(
+      new Option("--jobs <n>", "processes that run cases").default(JOBS).argParser(numberOption("--jobs", 1, undefined, true)),
+    )
     .option("--quiet", "print the last line alone")
     .action(conformance);
 }
@@ -47,22 +56,29 @@ async function conformance(dir: string, flags: Flags): Promise<void> {
     );
   // Fails here, in the process that can restart with a software driver, where there is no adapter.
   if (!flags.interpret) await withDevice(async () => undefined);
-  const worker = new CaseWorker(flags);
+  const queue = cases.entries();
   const results: ({ readonly name: string } & CaseResult)[] = [];
-  for (const { name, folder } of cases) {
-    const result = await worker.run(folder);
-    results.push({ name, ...result });
-    if (!flags.quiet)
-      say(
-        `${result.status}  ${name}${result.reason ? `  ${result.reason}` : ""}${result.hostLayers.length > 0 ? `  (on the host: ${[...new Set(result.hostLayers.map(({ op }) => op))].join(", ")})` : ""}`,
-      );
-  }
-  worker.stop();
+  let told = 0;
+  await Promise.all(
+    Array.from({ length: Math.min(flags.jobs, cases.length) }, async () => {
+      const worker = new CaseWorker(flags);
+      for (const [at, { name, folder }] of queue) {
+        results[at] = { name, ...(await worker.run(folder)) };
+        for (; results[told]; told++) if (!flags.quiet) say(lineOf(results[told]!));
+      }
+      worker.stop();
+    }),
+  );
   if (flags.json !== undefined) writeOut(flags.json, `${JSON.stringify(results, undefined, 1)}\n`);
   const count = (status: CaseResult["status"]): number => results.filter((result) => result.status === status).length;
   say(`conformance: ${count("passed")} passed, ${count("failed")} failed, ${count("skipped")} skipped`);
   if (count("failed") > 0) process.exitCode = 1;
 }
+
+const lineOf = ({ name, status, reason, hostLayers }: { readonly name: string } & CaseResult): string => {
+  const onHost = [...new Set(hostLayers.map(({ op }) => op))].join(", ");
+  return `${status}  ${name}${reason ? `  ${reason}` : ""}${onHost ? `  (on the host: ${onHost})` : ""}`;
+};
 
 /** The process that runs cases; a new one takes over where one hangs or dies. */
 class CaseWorker {

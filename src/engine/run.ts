@@ -10,6 +10,8 @@ export class Run {
   /** Values that stay on the host, by buffer number. */
   readonly hosted = new Map<number, Tensor>();
   private encoder: GPUCommandEncoder | undefined;
+  /** Encoded before the run began; they come before what the encoder holds. */
+  private prepared: GPUCommandBuffer[] = [];
   private readonly refusals: Promise<KilnError | undefined>[] = [];
 
   constructor(
@@ -18,6 +20,8 @@ export class Run {
     readonly ends: Map<number, End>,
     readonly signal: AbortSignal | undefined,
     readonly profiler: Profiler | undefined,
+    /** Kernels after which the first submit goes out, each later one after twice as many: an idle GPU begins while more is encoded. */
+    readonly firstSubmit: number,
   ) {}
 
   get commands(): GPUCommandEncoder {
@@ -25,12 +29,19 @@ export class Run {
     return this.encoder;
   }
 
+  /** Adds commands that were encoded before. */
+  add(commands: GPUCommandBuffer): void {
+    if (this.encoder) this.submit();
+    this.prepared.push(commands);
+  }
+
   /** Submits what is encoded; a refusal is this run's own (see `settled`). */
   submit(): void {
-    const { encoder } = this;
-    if (!encoder) return;
+    const { encoder, prepared } = this;
+    if (!encoder && prepared.length === 0) return;
     this.encoder = undefined;
-    this.guard(() => this.device.queue.submit([encoder.finish()]));
+    this.prepared = [];
+    this.guard(() => this.device.queue.submit(encoder ? [...prepared, encoder.finish()] : prepared));
   }
 
   /** Ends a phase of a run that is timed. */

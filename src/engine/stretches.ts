@@ -1,5 +1,5 @@
 // Stretches of steps whose shapes are known: resolved into a flat list of GPU commands once a shape, bound to a run's ends once
-// a set of buffers, and encoded at every run.
+// a set of buffers, and encoded at every run: while the GPU computes the run before, if that was of the same shapes and ends.
 
 import type { Memory } from "../gpu/buffers.ts";
 import { BufferUsage } from "../gpu/constants.ts";
@@ -7,6 +7,7 @@ import type { Device } from "../gpu/device.ts";
 import type { CompiledPipeline } from "../gpu/pipelines.ts";
 import type { Bindings, Place, Places } from "./places.ts";
 import type { CopyStep, DispatchStep, HostStep, IfStep, LoopStep, Plan, Step } from "./plan.ts";
+import type { Profiler } from "./profiler.ts";
 import type { Run } from "./run.ts";
 import type { DimensionTable } from "./shapes.ts";
 
@@ -27,8 +28,16 @@ interface Stretch {
   /** Those that touch ends as functions of where these lie. */
   readonly commands: readonly (Command | ((ends: Ends) => Command))[];
   /** By the ends' places; those used last are at the end. */
-  readonly bound: Map<string, readonly Command[]>;
+  readonly bound: Map<string, Bound>;
   readonly params: GPUBuffer | undefined;
+}
+
+interface Bound {
+  readonly commands: readonly Command[];
+  /** False where ends are buffers that were made for one run. */
+  readonly returns: boolean;
+  /** Encoded for the next run, in pieces to be submitted one by one. */
+  prepared?: readonly GPUCommandBuffer[] | undefined;
 }
 
 interface Flat {
@@ -40,6 +49,8 @@ interface Flat {
 const KEPT_COMMANDS = 8192;
 /** Sets of ends for which a stretch keeps its bind groups. */
 const KEPT_ENDS = 8;
+/** Commands that are worth encoding for a run that may not come. */
+const PREPARED_COMMANDS = 1024;
 
 export class Stretches {
   /** Those used last are at the end. */
@@ -47,6 +58,8 @@ export class Stretches {
   private readonly numbers = new WeakMap<GPUBuffer, number>();
   private lastNumber = 0;
   private keptCommands = 0;
+  /** What the last run consisted of. */
+  private used: Bound[] = [];
 
   constructor(
     private readonly device: Device,
@@ -73,32 +86,50 @@ export class Stretches {
       if (this.keptCommands <= KEPT_COMMANDS || oldest === key) break;
       this.forget(oldest);
     }
-    const commands = await this.bind(stretch, run, bindings);
-    const { commands: encoder, profiler } = run;
-    profiler?.open(encoder);
-    let pass: GPUComputePassEncoder | undefined;
-    for (const command of commands) {
-      if (command.kind === "copy") {
-        pass?.end();
-        pass = undefined;
-        const { from, to, bytes } = command;
-        encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, bytes);
-      } else {
-        pass ??= encoder.beginComputePass(profiler?.pass(command.step));
-        pass.setPipeline(command.pipeline);
-        pass.setBindGroup(0, command.group);
-        pass.dispatchWorkgroups(...command.counts);
-        if (profiler?.everyKernel) {
-          pass.end();
-          pass = undefined;
-        }
-      }
+    const bound = await this.bind(stretch, run, bindings);
+    this.used.push(bound);
+    const { profiler } = run;
+    const { prepared } = bound;
+    const together = run.firstSubmit === Number.POSITIVE_INFINITY;
+    if (prepared && !profiler) {
+      bound.prepared = undefined;
+      prepared.forEach((piece, i) => {
+        if (i > 0 && !together) run.submit();
+        run.add(piece);
+      });
+      return;
     }
-    pass?.end();
+    profiler?.open(run.commands);
+    piecesOf(bound.commands, run.firstSubmit).forEach((piece, i) => {
+      if (i > 0) run.submit();
+      encodeInto(run.commands, piece, profiler);
+    });
+  }
+
+  /** Encodes the run before once more, which the GPU is busy with: the next one is likely of the same shapes and ends. */
+  prepare(firstSubmit: number): void {
+    const [bound, ...others] = this.used;
+    this.used = [];
+    if (!bound?.returns || bound.prepared || others.length > 0 || bound.commands.length > PREPARED_COMMANDS) return;
+    const { device } = this.device;
+    device.pushErrorScope("validation");
+    bound.prepared = piecesOf(bound.commands, firstSubmit).map((piece) => {
+      const encoder = device.createCommandEncoder();
+      encodeInto(encoder, piece);
+      return encoder.finish();
+    });
+    // The run itself will be told.
+    device.popErrorScope().then(
+      (error) => {
+        if (error) bound.prepared = undefined;
+      },
+      () => undefined,
+    );
   }
 
   /** Lets go of everything: slots lie elsewhere, or the context ends. */
   clear(): void {
+    this.used = [];
     for (const key of this.resolved.keys()) this.forget(key);
   }
 
@@ -110,7 +141,7 @@ export class Stretches {
   }
 
   /** The commands with bind groups for where the run's ends lie. */
-  private async bind({ ends, commands, bound }: Stretch, run: Run, bindings: Bindings): Promise<readonly Command[]> {
+  private async bind({ ends, commands, bound }: Stretch, run: Run, bindings: Bindings): Promise<Bound> {
     const at = new Map<number, Place>();
     let key = "";
     for (const number of ends) {
@@ -118,9 +149,11 @@ export class Stretches {
       at.set(number, place);
       key += `${this.numberOf(place.buffer)}+${place.offset},`;
     }
-    const known = bound.get(key) ?? run.guard(() => commands.map((one) => (typeof one === "function" ? one(at) : one)));
-    // Buffers made for this run will not come again.
-    if (ends.some((number) => run.ends.get(number)?.isNew)) return known;
+    const known = bound.get(key) ?? {
+      commands: run.guard(() => commands.map((one) => (typeof one === "function" ? one(at) : one))),
+      returns: !ends.some((number) => run.ends.get(number)?.isNew),
+    };
+    if (!known.returns) return known;
     bound.delete(key);
     bound.set(key, known);
     if (bound.size > KEPT_ENDS) bound.delete(bound.keys().next().value!);
@@ -237,6 +270,36 @@ export class Stretches {
       ];
     });
   }
+}
+
+/** Commands in pieces of `first` and twice as many each time. */
+function piecesOf(commands: readonly Command[], first: number): Command[][] {
+  const pieces: Command[][] = [];
+  for (let [at, size] = [0, first]; at < commands.length; at += size, size *= 2) pieces.push(commands.slice(at, at + size));
+  return pieces;
+}
+
+/** With a profiler that times every kernel each has a pass of its own. */
+function encodeInto(encoder: GPUCommandEncoder, commands: readonly Command[], profiler?: Profiler): void {
+  let pass: GPUComputePassEncoder | undefined;
+  for (const command of commands) {
+    if (command.kind === "copy") {
+      pass?.end();
+      pass = undefined;
+      const { from, to, bytes } = command;
+      encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, bytes);
+    } else {
+      pass ??= encoder.beginComputePass(profiler?.pass(command.step));
+      pass.setPipeline(command.pipeline);
+      pass.setBindGroup(0, command.group);
+      pass.dispatchWorkgroups(...command.counts);
+      if (profiler?.everyKernel) {
+        pass.end();
+        pass = undefined;
+      }
+    }
+  }
+  pass?.end();
 }
 
 const touchedBy = (step: DispatchStep | CopyStep): readonly number[] =>

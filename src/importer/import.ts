@@ -7,7 +7,7 @@ import { ONNX_TYPE_NAMES } from "../ir/types.ts";
 import { makeValue, type Value } from "../ir/value.ts";
 import { inferNode } from "../ops/infer.ts";
 import { findOperator, refusalOf } from "../ops/registry.ts";
-import { badTensor, cyclicGraph, duplicateValue, unknownInput, unsupportedOps, unsupportedType } from "../util/errors.ts";
+import { cyclicGraph, duplicateValue, unknownInput, unsupportedOps, unsupportedType } from "../util/errors.ts";
 import { inlineFunctions } from "./functions.ts";
 import {
   type AttributeProto,
@@ -18,8 +18,8 @@ import {
   toNumber,
   type ValueInfoProto,
 } from "./proto.ts";
-import { declaredShape, type Sizes } from "./signature.ts";
-import { decodeTensor, dtypeOf, type ReadExternal } from "./tensors.ts";
+import { declaredShape, pinnedSizes, type ShapeBounds, type Sizes } from "./signature.ts";
+import { decodeSparse, decodeTensor, dtypeOf, type ReadExternal } from "./tensors.ts";
 
 export interface ImportOptions {
   /** Names the model in messages. */
@@ -27,6 +27,8 @@ export interface ImportOptions {
   readonly readExternal?: ReadExternal;
   /** Sizes of free dimensions that are to be fixed. */
   readonly sizes?: Sizes;
+  /** Bounds of shapes: a free dimension that they leave no choice is fixed too. */
+  readonly profiles?: readonly ShapeBounds[];
   /** What inputs will hold, by name, so that shapes may depend on it. */
   readonly assumed?: Readonly<Record<string, Tensor>>;
 }
@@ -39,7 +41,8 @@ const NO_EXTERNAL: ReadExternal = () => {
 export function importModel(bytes: Uint8Array, options: ImportOptions = {}): Graph {
   const file = options.file ?? "model";
   const model = inlineFunctions(decodeModel(bytes, file));
-  const reader = new GraphReader(opsetsOf(model), options.readExternal ?? NO_EXTERNAL, options);
+  const sizes = { ...pinnedSizes(model.graph?.input ?? [], options.profiles ?? []), ...options.sizes };
+  const reader = new GraphReader(opsetsOf(model), options.readExternal ?? NO_EXTERNAL, { ...options, sizes });
   const graph = reader.read(model.graph!, new Map());
   refuseUnsupported(graph, file);
   inferGraph(graph);
@@ -64,14 +67,13 @@ class GraphReader {
   read(proto: GraphProto, outer: ReadonlyMap<string, Value>, nested = false): Graph {
     const values = new Map<string, Value>(outer);
     const constants = new Set<string>();
-    for (const initializer of proto.initializer ?? []) {
-      const data = decodeTensor(initializer, this.readExternal);
-      const name = initializer.name ?? "";
+    const define = (name: string, data: Tensor): void => {
       values.set(name, { ...makeValue(name, data.dtype, data.shape), data });
       constants.add(name);
-    }
+    };
+    for (const dense of proto.initializer ?? []) define(dense.name ?? "", decodeTensor(dense, this.readExternal));
     for (const sparse of proto.sparseInitializer ?? [])
-      throw badTensor(sparse.values?.name ?? "", "sparse initializers are not supported");
+      define(sparse.values?.name ?? "", decodeSparse(sparse, this.readExternal));
     const inputs: Value[] = [];
     for (const info of proto.input ?? []) {
       if (constants.has(info.name ?? "")) continue;
@@ -161,6 +163,8 @@ class GraphReader {
         return { kind: "floats", value: [...(proto.floats ?? [])] };
       case 7:
         return { kind: "ints", value: (proto.ints ?? []).map(toNumber) };
+      case 11:
+        return { kind: "tensor", value: decodeSparse(proto.sparseTensor ?? {}, this.readExternal) };
       case 8:
         return { kind: "strings", value: (proto.strings ?? []).map(text) };
       default:
@@ -175,7 +179,6 @@ class GraphReader {
 const ATTRIBUTE_TYPES: Readonly<Record<number, string>> = {
   9: "list of tensors",
   10: "list of graphs",
-  11: "sparse tensor",
   12: "list of sparse tensors",
   13: "type",
   14: "list of types",

@@ -8,6 +8,7 @@ export type ModelProto = onnx.IModelProto;
 export type GraphProto = onnx.IGraphProto;
 export type NodeProto = onnx.INodeProto;
 export type TensorProto = onnx.ITensorProto;
+export type SparseTensorProto = onnx.ISparseTensorProto;
 export type AttributeProto = onnx.IAttributeProto;
 export type FunctionProto = onnx.IFunctionProto;
 export type ValueInfoProto = onnx.IValueInfoProto;

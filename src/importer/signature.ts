@@ -24,13 +24,34 @@ export interface Signature {
   readonly outputs: readonly (Declared | Undeclared)[];
 }
 
+/** Each dimension: a number, or the name of a free one. */
+const dimensionsOf = ({ name, type }: ValueInfoProto): (number | string)[] =>
+  (type?.tensorType?.shape?.dim ?? []).map(({ dimParam, dimValue }, axis) =>
+    !dimParam && dimValue != null ? toNumber(dimValue) : dimParam || `${name}.${axis}`,
+  );
+
 /** A declared shape: numbers, the sizes given, and symbols for what stays free. */
-export const declaredShape = ({ name, type }: ValueInfoProto, sizes: Sizes = {}): Dim[] =>
-  (type?.tensorType?.shape?.dim ?? []).map(({ dimParam, dimValue }, axis): Dim => {
-    if (!dimParam && dimValue != null) return toNumber(dimValue);
-    const free = dimParam || `${name}.${axis}`;
-    return sizes[free] ?? symbol(free);
+export const declaredShape = (info: ValueInfoProto, sizes: Sizes = {}): Dim[] =>
+  dimensionsOf(info).map((dim): Dim => (typeof dim === "number" ? dim : (sizes[dim] ?? symbol(dim))));
+
+/** Bounds of inputs' shapes, by name. */
+export type ShapeBounds = Readonly<Record<string, { readonly min?: readonly number[]; readonly max?: readonly number[] }>>;
+
+/** Sizes of the free dimensions to which every profile gives one size, and all of them the same. */
+export function pinnedSizes(inputs: readonly ValueInfoProto[], profiles: readonly ShapeBounds[]): Sizes {
+  const each = profiles.map((bounds) => {
+    const sizes = new Map<string, number>();
+    for (const info of inputs) {
+      const { min = [], max = [] } = bounds[info.name ?? ""] ?? {};
+      dimensionsOf(info).forEach((dim, axis) => {
+        if (typeof dim === "string" && min[axis] !== undefined && min[axis] === max[axis]) sizes.set(dim, min[axis]);
+      });
+    }
+    return sizes;
   });
+  const [first, ...others] = each;
+  return Object.fromEntries([...(first ?? [])].filter(([name, size]) => others.every((sizes) => sizes.get(name) === size)));
+}
 
 /** Errors: K101–K103 for what is no model, K202 for types that Kiln does not hold. */
 export function readSignature(bytes: Uint8Array, file: string, sizes: Sizes): Signature {

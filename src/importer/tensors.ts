@@ -3,7 +3,7 @@
 import { allocate, arrayOfBytes, sizeOf, type Tensor, writer } from "../ir/tensor.ts";
 import { type DType, dtypeFacts, dtypeOfOnnx, ONNX_TYPE_NAMES } from "../ir/types.ts";
 import { badTensor, missingExternal, unsupportedType } from "../util/errors.ts";
-import { type TensorProto, toBigInt, toNumber } from "./proto.ts";
+import { type SparseTensorProto, type TensorProto, toBigInt, toNumber } from "./proto.ts";
 
 /** Reads `length` bytes (all from `offset` when undefined) of a file that lies beside the model. Throws when it cannot. */
 export type ReadExternal = (file: string, offset: number, length: number | undefined) => Uint8Array;
@@ -57,6 +57,24 @@ export function decodeTensor(proto: TensorProto, readExternal: ReadExternal): Te
     else write(i, toNumber(value));
   }
   return { dtype, shape, data };
+}
+
+/** A sparse tensor with its zeros. Its indices are positions in the flat tensor, or a coordinate for each axis. */
+export function decodeSparse(proto: SparseTensorProto, readExternal: ReadExternal): Tensor {
+  const name = proto.values?.name ?? "";
+  const [values, indices] = [decodeTensor(proto.values ?? {}, readExternal), decodeTensor(proto.indices ?? {}, readExternal)];
+  const shape = (proto.dims ?? []).map(toNumber);
+  const depth = indices.shape.length === 2 ? shape.length : 1;
+  if (indices.data.length !== values.data.length * depth)
+    throw badTensor(name, `it has ${values.data.length} values and indices of shape [${indices.shape.join(", ")}]`);
+  const data = allocate(values.dtype, sizeOf(shape)) as Float32Array; // or another kind of array: elements are only copied
+  const steps = depth === 1 ? [1] : shape.map((_, axis) => sizeOf(shape.slice(axis + 1)));
+  (values.data as Float32Array).forEach((value, i) => {
+    const at = steps.reduce((flat, step, axis) => flat + step * Number(indices.data[i * depth + axis]), 0);
+    if (at < 0 || at >= data.length) throw badTensor(name, `the index of value ${i} lies outside of [${shape.join(", ")}]`);
+    data[at] = value;
+  });
+  return { dtype: values.dtype, shape, data };
 }
 
 function externalBytes(proto: TensorProto, name: string, expected: number, readExternal: ReadExternal): Uint8Array {

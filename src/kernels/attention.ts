@@ -2,13 +2,14 @@
 
 import attentionShader from "../../shaders/attention.wgsl";
 import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
-import { type Expr, type Slot, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
+import { type Expr, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
 import { type AttentionTask, asReduce, mapExpressions } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
+import { type Hook, hooksOf } from "./frame.ts";
 import { emitThread, reduceThread } from "./reduce.ts";
 import { specialize } from "./specialize.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
-import { Block, Module } from "./writer.ts";
+import { Module } from "./writer.ts";
 
 /** One invocation a result, which computes every score of its row again. */
 export const attentionDirect = tactic("attention", {
@@ -64,26 +65,12 @@ export const attentionRows = tactic("attention", {
 
 function emitRows(task: AttentionTask, config: Config, caps: Caps): Kernel {
   const { rows, keys, size } = config as { rows: number; keys: number; size: number };
-  const module = new Module(caps);
-  const width = task.n.extent as number;
+  const { module, attention, batches, hook, scores } = attentionFrame(task, caps);
+  const { m, k, d, n, q, key, v, peak, sum, acc, stores } = attention;
+  const width = n.extent as number;
   const columns = columnsOf(width, rows, size);
-  const batches = product(task.batch.map(({ extent }) => extent));
-  const flat = variable("batch", batches);
-  const index = unflatten(
-    flat,
-    task.batch.map(({ extent }) => extent),
-  );
-  const at = new Map<Expr, Expr>(task.batch.map((v, i) => [v, index[i]!]));
-  const { m, k, d, n, q, key, v, dot, score, peak, shift, sum, acc, stores } = mapExpressions(task, (e) => substitute(e, at));
-  const hook = (parameters: readonly (readonly [Var | Slot, string])[], write: (block: Block) => void): string => {
-    const block = new Block(module);
-    for (const [parameter, name] of [[flat, "batch"] as const, ...parameters]) block.bind(parameter, name);
-    write(block);
-    return block.text();
-  };
-  const result = (e: Expr, ...parameters: readonly (readonly [Var | Slot, string])[]): string =>
+  const result = (e: Expr, ...parameters: readonly Var[]): string =>
     hook(parameters, (block) => block.line(`return ${block.value(e)};`));
-  const sizeOf = (dim: Dim): string => `  return ${module.dim(dim)};`;
   const text = specialize("attention", attentionShader, {
     specs: {
       SIZE: size,
@@ -95,27 +82,55 @@ function emitRows(task: AttentionTask, config: Config, caps: Caps): Kernel {
       WIDTH: width,
     },
     hooks: {
-      size_m: sizeOf(m.extent),
-      size_k: sizeOf(k.extent),
-      load_q: result(q, [m, "m"], [d, "d"]),
-      load_key: result(key, [k, "k"], [d, "d"]),
-      load_v: result(v, [k, "k"], [n, "n"]),
-      score: result(score, [m, "m"], [k, "k"], [dot, "dot"]),
-      shift: result(shift, [m, "m"], [peak, "peak"]),
-      store: hook(
-        [
-          [m, "m"],
-          [n, "n"],
-          [peak, "peak"],
-          [sum, "sum"],
-          [acc, "acc"],
-        ],
-        (block) => {
-          for (const store of stores) block.store(store);
-        },
-      ),
+      ...scores,
+      load_q: result(q, m, d),
+      load_key: result(key, k, d),
+      load_v: result(v, k, n),
+      store: hook([m, n, peak, sum, acc], (block) => {
+        for (const store of stores) block.store(store);
+      }),
     },
   });
   module.add(text);
   return { steps: [module.step([ceilDiv(m.extent, rows), batches, 1])], scratch: [], packed: [] };
+}
+
+interface AttentionFrame {
+  readonly module: Module;
+  /** The task over one batch variable. */
+  readonly attention: AttentionTask;
+  readonly batches: Dim;
+  /** Parameters are named as the task names them. */
+  readonly hook: Hook;
+  /** Hooks that all shaders of attention have. */
+  readonly scores: Readonly<Record<"size_m" | "size_k" | "score" | "shift", string>>;
+}
+
+export function attentionFrame(task: AttentionTask, caps: Caps): AttentionFrame {
+  const module = new Module(caps);
+  const extents = task.batch.map(({ extent }) => extent);
+  const batches = product(extents);
+  const flat = variable("batch", batches);
+  const index = unflatten(flat, extents);
+  const at = new Map<Expr, Expr>(task.batch.map((v, i) => [v, index[i]!]));
+  const attention = mapExpressions(task, (e) => substitute(e, at));
+  const { m, k, d, n, dot, score, peak, shift, sum, acc } = attention;
+  const names: readonly [Expr, string][] = [
+    [m, "m"],
+    [k, "k"],
+    [d, "d"],
+    [n, "n"],
+    [dot, "dot"],
+    [peak, "peak"],
+    [sum, "sum"],
+    [acc, "acc"],
+  ];
+  const hook = hooksOf(module, flat, new Map(names));
+  const scores = {
+    size_m: `  return ${module.dim(m.extent)};`,
+    size_k: `  return ${module.dim(k.extent)};`,
+    score: hook([m, k, dot], (block) => block.line(`return ${block.value(score)};`)),
+    shift: hook([m, peak], (block) => block.line(`return ${block.value(shift)};`)),
+  };
+  return { module, attention, batches, hook, scores };
 }

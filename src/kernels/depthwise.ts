@@ -6,8 +6,9 @@ import { type Expr, inMemoryOrder, int, mul, substitute, unflatten, type Var, va
 import { asReduce, type ConvTask, mapExpressions, mapStore, parallelVars, type ReduceTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
+import { storeRun } from "./results.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
-import { type Bytes, byteOperands, byteRun, signed, storeRun, storesWords } from "./words.ts";
+import { type Bytes, byteOperands, byteRun, signed, storesWords } from "./words.ts";
 import { Block, Module } from "./writer.ts";
 
 /** The sum over taps alone. */
@@ -74,8 +75,7 @@ function emitDepthwise(task: ConvTask, config: Config, caps: Caps): Kernel {
       const word = signed(load, `${module.buffer(load.value, "read")}[${block.value(offset)} >> 2u]`);
       block.line(`${name} = ${module.call("unpack_bytes", word)} - ${zero};`);
     };
-    if (bytes.guard) block.nest(`if (${block.value(bytes.guard)})`, fetch, true);
-    else fetch();
+    block.under(bytes.guard, fetch);
     return name;
   };
   block.line("var acc = vec4<i32>();");

@@ -1,14 +1,17 @@
 // Convolution of few channels, as in a network's first layer: a copy of the input with its channels filled up to four and its
-// border in place, then a product that reads a pixel as one vector and never asks where the border is.
+// border in place, then a product that reads pixels as vectors and never asks where the border is.
 
-import { add as addDims, type Dim, isStatic, mul as mulDims, product, sub as subDims } from "../ir/dims.ts";
+import { add as addDims, ceilDiv, type Dim, isStatic, mul as mulDims, product, sub as subDims } from "../ir/dims.ts";
 import {
   add,
   and,
   type Expr,
   float,
+  floorDiv,
+  floorMod,
   int,
   load,
+  loadsOf,
   lt,
   mul,
   select,
@@ -20,12 +23,12 @@ import {
 } from "../ir/expr.ts";
 import { type ConvTask, type GemmTask, type MapTask, mapStore } from "../ir/task.ts";
 import { makeValue, type Value } from "../ir/value.ts";
+import type { Caps } from "../util/caps.ts";
 import { emitProduct, fitsBuffers, inTurn, productConfigs } from "./chain.ts";
 import { mapElement } from "./map.ts";
 import { constantWeights, type Packed, packed } from "./packing.ts";
 import { storesElements } from "./product.ts";
 import { tactic } from "./tactic.ts";
-import { isHalf } from "./tiles.ts";
 
 const LANES = 4;
 const PRODUCTS = 5;
@@ -39,40 +42,56 @@ export const convFirstLayer = tactic("conv", {
     isStatic(task.ic.extent) &&
     task.ic.extent < LANES &&
     constantWeights(task) !== undefined &&
-    fitsBuffers([stepsOf(task).pixels], caps),
+    fitsBuffers([stepsOf(task, caps).pixels], caps),
   likelihood: (task, caps) => ((task.oc.extent as number) < 16 ? 0.2 : caps.tier === "core" ? 0.5 : 0.8),
-  candidates: (task, caps) => productConfigs(stepsOf(task).gemm, caps, PRODUCTS),
+  candidates: (task, caps) => productConfigs(stepsOf(task, caps).gemm, caps, PRODUCTS),
   emit: (task, config, caps) => {
-    const { copy, gemm, pixels, weights } = stepsOf(task);
+    const { copy, gemm, pixels, weights } = stepsOf(task, caps);
     return inTurn([mapElement.emit(copy, { size: 64 }, caps), emitProduct(gemm, config, caps)], [pixels], [weights]);
   },
 });
 
-function stepsOf(task: ConvTask): { copy: MapTask; gemm: GemmTask; pixels: Value; weights: Packed } {
+/** Whether results and weights are f16 in memory: then the pixels may be. */
+const isHalf = ({ stores, w }: ConvTask, caps: Caps): boolean =>
+  caps.f16 && [...stores, ...loadsOf([w])].every(({ value }) => value.dtype === "f16");
+
+function stepsOf(task: ConvTask, caps: Caps): { copy: MapTask; gemm: GemmTask; pixels: Value; weights: Packed } {
   const { name, origins, strides, dilations, pads } = task;
-  const dtype = isHalf(task) ? "f16" : "f32";
-  // Exactly what the windows reach, borders included.
-  const extents = task.out.map(
-    ({ extent }, axis): Dim =>
-      addDims(mulDims(subDims(extent, 1), strides[axis]!), ((task.kernel[axis]!.extent as number) - 1) * dilations[axis]!, 1),
+  const dtype = isHalf(task, caps) ? "f16" : "f32";
+  // Two pixels of f16 are one vector: rows of the window and of the image get an even number of them.
+  const inner = task.out.length - 1;
+  const pair = dtype === "f16" && dilations[inner] === 1 && (strides[inner]! * LANES) % 8 === 0 ? 2 : 1;
+  const taps = task.kernel.map(
+    ({ extent }, axis) => (axis === inner ? pair : 1) * Math.ceil((extent as number) / (axis === inner ? pair : 1)),
   );
-  const pixels = makeValue(`${name}.pixels`, dtype, [task.batch.extent, ...extents, LANES]);
-  const vars = variables("p", pixels.shape);
-  const [b, c] = [vars[0]!, vars.at(-1)!];
-  const position = vars.slice(1, -1).map((v, axis) => add(v, int(mulDims(pads[axis]!, -1))));
+  // Exactly what the windows reach, borders included.
+  const extents = task.out.map(({ extent }, axis): Dim => {
+    const reached = addDims(mulDims(subDims(extent, 1), strides[axis]!), (taps[axis]! - 1) * dilations[axis]!, 1);
+    return axis === inner ? mulDims(ceilDiv(reached, pair), pair) : reached;
+  });
+  const pixels = makeValue(`${name}.pixels`, dtype, [
+    task.batch.extent,
+    ...extents.slice(0, -1),
+    mulDims(extents[inner]!, LANES),
+  ]);
+  const [b, ...around] = variables("p", pixels.shape.slice(0, -1));
+  const [x, c] = [variable("x", extents[inner]!), variable("c", LANES)];
+  const vars = [b!, ...around, x, c];
+  const position = [...around, x].map((v, axis) => add(v, int(mulDims(pads[axis]!, -1))));
   const inside = position.map((e, axis) => within(e, task.size[axis]!)).reduce((a, e) => and(a, e), lt(c, int(task.ic.extent)));
-  const at = [b, c, ...position];
+  const at = [b!, c, ...position];
   const pixel = substitute(task.x, new Map(task.xVars.map((v, i) => [v, at[i]!])));
   const copy: MapTask = {
     kind: "map",
     name,
     origins,
     vars,
-    stores: [{ value: pixels, index: vars, expr: select(inside, pixel, float(0)), mode: "set" }],
+    stores: [
+      { value: pixels, index: [b!, ...around, add(mul(x, int(LANES)), c)], expr: select(inside, pixel, float(0)), mode: "set" },
+    ],
   };
 
   const positions = [task.batch, ...task.out];
-  const taps = task.kernel.map(({ extent }) => extent as number);
   const depth = taps.reduce((a, e) => a * e, LANES);
   const [m, n, k] = [
     variable("m", product(positions.map(({ extent }) => extent))),
@@ -83,12 +102,19 @@ function stepsOf(task: ConvTask): { copy: MapTask; gemm: GemmTask; pixels: Value
     m,
     positions.map(({ extent }) => extent),
   );
-  const tap = unflatten(k, [...taps, LANES]);
+  const row = taps[inner]! * LANES;
+  const tap = unflatten(k, [...taps.slice(0, -1), row]);
+  const along =
+    dilations[inner] === 1
+      ? tap[inner]!
+      : add(mul(floorDiv(tap[inner]!, int(LANES)), int(dilations[inner]! * LANES)), floorMod(tap[inner]!, int(LANES)));
   const window = task.out.map((_, axis) =>
-    add(mul(place[axis + 1]!, int(strides[axis]!)), mul(tap[axis]!, int(dilations[axis]!))),
+    axis === inner
+      ? add(mul(place[axis + 1]!, int(strides[axis]! * LANES)), along)
+      : add(mul(place[axis + 1]!, int(strides[axis]!)), mul(tap[axis]!, int(dilations[axis]!))),
   );
   const moved = new Map<Expr, Expr>([[task.oc, n], ...positions.map((v, i): [Expr, Expr] => [v, place[i]!])]);
-  const weights = filledWeights(task, depth, dtype);
+  const weights = filledWeights(task, taps, dtype);
   const gemm: GemmTask = {
     kind: "gemm",
     name,
@@ -97,7 +123,7 @@ function stepsOf(task: ConvTask): { copy: MapTask; gemm: GemmTask; pixels: Value
     m,
     n,
     k,
-    a: load(pixels, [place[0]!, ...window, tap.at(-1)!]),
+    a: load(pixels, [place[0]!, ...window]),
     b: load(weights.value, [k, n]),
     acc: task.acc,
     stores: task.stores.map((store) => mapStore(store, (e) => substitute(e, moved))),
@@ -105,13 +131,19 @@ function stepsOf(task: ConvTask): { copy: MapTask; gemm: GemmTask; pixels: Value
   return { copy, gemm, pixels, weights };
 }
 
-/** [taps · 4, oc], 0 for channels that are not there. */
-function filledWeights(task: ConvTask, depth: number, dtype: "f32" | "f16"): Packed {
+/** [taps · 4, oc], 0 for taps and channels that are not there. */
+function filledWeights(task: ConvTask, taps: readonly number[], dtype: "f32" | "f16"): Packed {
   const { value } = constantWeights(task)!;
-  const [oc, ic, taps] = [task.oc.extent as number, task.ic.extent as number, depth / LANES];
+  const own = task.kernel.map(({ extent }) => extent as number);
+  const [oc, ic] = [task.oc.extent as number, task.ic.extent as number];
+  const [count, width, filled] = [own.reduce((a, e) => a * e, 1), own.at(-1)!, taps.at(-1)!];
+  const depth = taps.reduce((a, e) => a * e, LANES);
   return packed(value, "filled", dtype, [depth, oc], (read, target) => {
     for (let o = 0; o < oc; o++)
       for (let c = 0; c < ic; c++)
-        for (let tap = 0; tap < taps; tap++) target[(tap * LANES + c) * oc + o] = read((o * ic + c) * taps + tap);
+        for (let tap = 0; tap < count; tap++) {
+          const at = Math.floor(tap / width) * filled + (tap % width);
+          target[(at * LANES + c) * oc + o] = read((o * ic + c) * count + tap);
+        }
   });
 }

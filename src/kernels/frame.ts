@@ -2,7 +2,7 @@
 // from expressions, and how well a tile suits a product.
 
 import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
-import { type Expr, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
+import { type Expr, type Slot, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
 import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { asGemm } from "./product.ts";
@@ -35,13 +35,27 @@ interface Weights {
   readonly reread: number;
 }
 
+/** The body of a hook that has the batch and these, by the names that they were given, as parameters. */
+export type Hook = (parameters: readonly (Var | Slot)[], write: (block: Block) => void) => string;
+
+/** Hooks of a module; `batch` is bound in all of them. */
+export const hooksOf =
+  (module: Module, batch: Var, names: ReadonlyMap<Expr, string>): Hook =>
+  (parameters, write) => {
+    const block = new Block(module);
+    block.bind(batch, "batch");
+    for (const parameter of parameters) block.bind(parameter, names.get(parameter)!);
+    write(block);
+    return block.text();
+  };
+
 export interface Frame {
   readonly module: Module;
   /** The product; operands and stores are over `batch`, m, n and k of the hooks. */
   readonly gemm: GemmTask;
   readonly batches: Dim;
-  /** The body of a hook that has the batch and these, named as the product names them, as parameters. */
-  readonly hook: (parameters: readonly (Var | GemmTask["acc"])[], write: (block: Block) => void) => string;
+  /** Parameters are named as the product names them. */
+  readonly hook: Hook;
   readonly value: (e: Expr) => string;
   readonly sizes: { readonly size_m: string; readonly size_n: string; readonly size_k: string };
   /** Stores one result, `acc`, at m and n. */
@@ -71,13 +85,7 @@ export function frameOf(task: GemmTask | ConvTask, caps: Caps): Frame {
     [k, "k"],
     [acc, "acc"],
   ]);
-  const hook: Frame["hook"] = (parameters, write) => {
-    const block = new Block(module);
-    block.bind(flat, "batch");
-    for (const parameter of parameters) block.bind(parameter, names.get(parameter)!);
-    write(block);
-    return block.text();
-  };
+  const hook = hooksOf(module, flat, names);
   const size = ({ extent }: Var): string => `  return ${module.dim(extent)};`;
   return {
     module,

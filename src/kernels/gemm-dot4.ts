@@ -10,9 +10,10 @@ import type { Caps } from "../util/caps.ts";
 import { type Frame, frameOf, known, wasteOf } from "./frame.ts";
 import { gridFor } from "./grid.ts";
 import { asGemm } from "./product.ts";
+import { storeResults } from "./results.ts";
 import { specialize } from "./specialize.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
-import { type Bytes, byteOperands, isSymmetric, returnWord, storeFour, storesWords } from "./words.ts";
+import { type Bytes, byteOperands, isSymmetric, returnWord, storesWords } from "./words.ts";
 
 /** [tile m, tile n, words along k, results an invocation along m, along n]. */
 const SHAPES = [
@@ -120,7 +121,7 @@ function specialized(
       load_a: operand(left, m, "m"),
       load_b: operand(right, n, "n"),
       dot_bytes: `  return ${caps.dot4 ? "dot4I8Packed(a, b)" : module.call("dot_words", "a", "b")};`,
-      store: storeFour(frame),
+      store: storeResults(frame, 4),
     },
   });
   module.add(text);

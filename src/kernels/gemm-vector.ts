@@ -7,6 +7,7 @@ import type { ConvTask, GemmTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { frameOf, known, wasteOf } from "./frame.ts";
 import { asGemm, storesElements } from "./product.ts";
+import { storeResults } from "./results.ts";
 import { specialize } from "./specialize.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { isAlong, loadFour, vectorLoad } from "./vector.ts";
@@ -73,7 +74,7 @@ function emitVector(task: GemmTask | ConvTask, config: Config, caps: Caps): Kern
       ...frame.sizes,
       load_a: alongM ? loadFour(frame, a, m, k) : loadFour(frame, a, k, m),
       load_b: alongN ? loadFour(frame, b, n, k) : loadFour(frame, b, k, n),
-      store: frame.storeOne(),
+      store: storeResults(frame, 4),
     },
   });
   frame.module.add(text);

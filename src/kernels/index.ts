@@ -3,6 +3,7 @@
 import type { KernelTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { attentionDirect, attentionRows } from "./attention.ts";
+import { attentionMatrix } from "./attention-matrix.ts";
 import { blockApart, blockTiled } from "./block.ts";
 import { convBlocked, gemmBlocked } from "./blocked.ts";
 import { convDepthwise } from "./depthwise.ts";
@@ -59,7 +60,7 @@ const TACTICS = {
     convDepthwiseWindow,
     convFirstLayer,
   ],
-  attention: [attentionDirect, attentionRows],
+  attention: [attentionDirect, attentionRows, attentionMatrix],
   block: [blockApart, blockTiled],
 } as const;
 

@@ -1,6 +1,7 @@
 // Fills the marked points of a shader file: `//# spec` lines give a constant or alias another value, `//# hook` lines give a
-// function another body, `//# unroll` loops are written out (arrays stay in registers only where no index is computed). Every
-// mark must be filled and every filling must have its mark.
+// function another body, `//# unroll` loops are written out (arrays stay in registers only where no index is computed), and of an
+// `if (NAME) { //# choose` only the branch that its spec chooses is left (compilers check the other one too). Every mark must be
+// filled and every filling must have its mark.
 
 import { internal } from "../util/errors.ts";
 
@@ -15,6 +16,9 @@ const HOOK = /^(fn (\w+)\(.*\)(?: -> [\w<>]+)?) \{.*\} *\/\/# hook$/;
 /** A loop over 0u, 1u, … below a literal or a spec, its body on lines of its own. */
 const UNROLL = /^( *)for \(var (\w+) = 0u; \2 < (\w+); \2\+\+\) \{ \/\/# unroll$/;
 
+/** The branches begin and end on lines of their own. */
+const CHOOSE = /^( *)if \((\w+)\) \{ \/\/# choose$/;
+
 /** The shader's text with all marks filled. `name` is for the error when they are not. */
 export function specialize(name: string, text: string, { specs, hooks }: Fillings): string {
   const left = new Set([...Object.keys(specs), ...Object.keys(hooks)]);
@@ -24,7 +28,7 @@ export function specialize(name: string, text: string, { specs, hooks }: Filling
     left.delete(mark);
     return value;
   };
-  const lines = unroll(name, text.split("\n"), specs).flatMap((line) => {
+  const lines = expand(name, text.split("\n"), specs).flatMap((line) => {
     const spec = SPEC.exec(line);
     if (spec) {
       const value = take(specs, spec[2]!);
@@ -38,9 +42,23 @@ export function specialize(name: string, text: string, { specs, hooks }: Filling
   return lines.join("\n");
 }
 
-function unroll(name: string, lines: readonly string[], specs: Fillings["specs"]): string[] {
+/** Loops written out, branches chosen. */
+function expand(name: string, lines: readonly string[], specs: Fillings["specs"]): string[] {
   const result: string[] = [];
   for (let at = 0; at < lines.length; at++) {
+    const choice = CHOOSE.exec(lines[at]!);
+    if (choice) {
+      const [, margin, spec] = choice as unknown as [string, string, string];
+      const last = lines.indexOf(`${margin}}`, at);
+      const middle = lines.indexOf(`${margin}} else {`, at);
+      const chosen = specs[spec];
+      if (last < 0 || typeof chosen !== "boolean") throw internal(name, `the branch on ${spec} has no end or no choice`);
+      const hasElse = middle >= 0 && middle < last;
+      const [first, end] = chosen ? [at + 1, hasElse ? middle : last] : hasElse ? [middle + 1, last] : [last, last];
+      result.push(...expand(name, lines.slice(first, end), specs));
+      at = last;
+      continue;
+    }
     const loop = UNROLL.exec(lines[at]!);
     if (!loop) {
       result.push(lines[at]!);
@@ -50,7 +68,7 @@ function unroll(name: string, lines: readonly string[], specs: Fillings["specs"]
     const end = lines.indexOf(`${indent}}`, at);
     const count = /^\d+u$/.test(limit) ? Number.parseInt(limit, 10) : specs[limit];
     if (end < 0 || typeof count !== "number") throw internal(name, `the loop over ${index} has no end or no known count`);
-    const body = unroll(name, lines.slice(at + 1, end), specs);
+    const body = expand(name, lines.slice(at + 1, end), specs);
     for (let i = 0; i < count; i++)
       result.push(`${indent}{`, ...body.map((line) => line.replace(new RegExp(`\\b${index}\\b`, "g"), `${i}u`)), `${indent}}`);
     at = end;

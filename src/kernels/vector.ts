@@ -1,4 +1,4 @@
-// Operands read four at a time: where four neighbours along a variable are one aligned vector in memory.
+// Operands read four (or, in f16, eight) at a time: where neighbours along a variable are one aligned vector in memory.
 
 import { isStatic } from "../ir/dims.ts";
 import {
@@ -26,23 +26,23 @@ import type { Block } from "./writer.ts";
 
 export interface VectorLoad {
   readonly load: Load;
-  /** Where it does not hold all four are 0. */
+  /** Where it does not hold all of them are 0. */
   readonly guard: Expr | undefined;
   readonly offset: Expr;
 }
 
-/** The expression as one vector load when four neighbours along `v` (from a multiple of 4 on) are one: plain, contiguous, aligned. */
-export function vectorLoad(e: Expr, v: Var, caps: Caps): VectorLoad | undefined {
+/** The expression as one load when `count` neighbours along `v` (from a multiple of that on) are one: plain, contiguous, aligned. */
+export function vectorLoad(e: Expr, v: Var, caps: Caps, count = 4): VectorLoad | undefined {
   const plain =
     e.kind === "load"
       ? { load: e, guard: undefined }
       : e.kind === "select" && e.a.kind === "load" && e.b.kind === "const" && e.b.value === 0
         ? { load: e.a, guard: e.condition }
         : undefined;
-  if (!plain || (plain.guard && variesInRun(plain.guard, v, 4))) return undefined;
+  if (!plain || (plain.guard && variesInRun(plain.guard, v, count))) return undefined;
   const { item, lanes } = storageOf(plain.load.value, caps);
   if ((item !== "f32" && item !== "f16") || lanes !== 1) return undefined;
-  const offset = runOffset(plain.load.value, plain.load.index, v, 4);
+  const offset = runOffset(plain.load.value, plain.load.index, v, count);
   return offset && { ...plain, offset };
 }
 
@@ -60,8 +60,7 @@ export function readFour(block: Block, e: Expr, v: Var, type: "f32" | "f16" = "f
     const { load, guard, offset } = vector;
     const read = (): void =>
       block.line(`${four} = vec4<${type}>(${module.vectorBuffer(load.value)}[${block.value(offset)} >> 2u]);`);
-    if (guard) block.nest(`if (${block.value(guard)})`, read, true);
-    else read();
+    block.under(guard, read);
     return four;
   }
   const whole = isStatic(v.extent) && v.extent % 4 === 0;
@@ -106,7 +105,7 @@ export function fourOf(block: Block, stores: readonly Store[], v: Var, acc: Slot
 }
 
 /** Loads that are evaluated whatever a condition says. */
-function loadsAlways(roots: readonly Expr[]): ReadonlySet<Load> {
+export function loadsAlways(roots: readonly Expr[]): ReadonlySet<Load> {
   const found = new Set<Load>();
   const look = (e: Expr): void => {
     if (e.kind === "load") found.add(e);
@@ -123,4 +122,52 @@ export const loadFour = ({ hook, module }: Frame, e: Expr, v: Var, other: Var, t
     const inside = `${block.value(v)} < ${module.dim(v.extent)} && ${block.value(other)} < ${module.dim(other.extent)}`;
     block.nest(`if (${inside})`, () => block.line(`return ${readFour(block, e, v, type)};`), true);
     block.line(`return vec4<${type}>();`);
+  });
+
+/**
+ * The hook that reads eight neighbours of an f16 operand along `v` as words of two: 0 beyond the extent of `summed`, one of `v`
+ * and `other`, unless `isWhole` says that nothing is read there. Beyond that of the one that is not summed it gives anything: what
+ * comes of it is not stored.
+ */
+export const loadEight = (
+  { hook, module }: Pick<Frame, "hook" | "module">,
+  e: Expr,
+  v: Var,
+  other: Var,
+  summed: Var,
+  isWhole = false,
+): string =>
+  hook([v, other], (block) => {
+    const vector = vectorLoad(e, v, module.caps, 8);
+    const [own, limit] = [block.value(summed), module.dim(summed.extent)];
+    if (!vector) {
+      const inside = [v, other].map((each) => `${block.value(each)} < ${module.dim(each.extent)}`).join(" && ");
+      block.nest(
+        `if (${inside})`,
+        () => {
+          const halves = [0, 4].map((i) =>
+            readFour(block, substitute(e, new Map<Expr, Expr>([[v, add(v, int(i))]])), v, "f16"),
+          );
+          block.line(`return vec4<u32>(${halves.map((four) => `bitcast<vec2<u32>>(${four})`).join(", ")});`);
+        },
+        true,
+      );
+      block.line("return vec4<u32>();");
+      return;
+    }
+    // Without a branch, so that many loads are on their way at once: what is not there reads the first element.
+    const free = summed === v ? other : v;
+    const clamped = block.fresh();
+    block.line(`let ${clamped} = min(${block.value(free)}, ${module.dim(free.extent)} - ${free === v ? 8 : 1});`);
+    block.bind(free, clamped);
+    const tests = [...(isWhole ? [] : [`${own} < ${limit}`]), ...(vector.guard ? [block.value(vector.guard)] : [])];
+    const offset = block.value(vector.offset);
+    const from = module.vectorBuffer(vector.load.value, "u32");
+    if (tests.length === 0) {
+      block.line(`return ${from}[${offset} >> 3u];`);
+      return;
+    }
+    const there = block.fresh();
+    block.line(`let ${there} = ${tests.join(" && ")};`);
+    block.line(`return select(vec4<u32>(), ${from}[select(0, ${offset}, ${there}) >> 3u], ${there});`);
   });

@@ -1,28 +1,12 @@
-// Integer products in words of four signed bytes: operands read along the summed axis, results written along n. A byte stands
-// for byte - zero; u8 becomes i8 by turning its top bit, which moves its zero by 128.
+// Integer products in words of four signed bytes, read along the summed axis. A byte stands for byte - zero; u8 becomes i8 by
+// turning its top bit, which moves its zero by 128.
 
 import { isStatic } from "../ir/dims.ts";
-import {
-  add,
-  constant,
-  type Expr,
-  int,
-  type Load,
-  lt,
-  offsetOf,
-  type Slot,
-  select,
-  slot,
-  sub,
-  substitute,
-  type Var,
-  visit,
-} from "../ir/expr.ts";
+import { add, constant, type Expr, int, type Load, lt, select, sub, substitute, type Var, visit } from "../ir/expr.ts";
 import { runOffset, variesInRun } from "../ir/runs.ts";
 import { storageOf } from "../ir/storage.ts";
-import { type ConvTask, type GemmTask, mapStore, type Store } from "../ir/task.ts";
+import type { ConvTask, GemmTask } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
-import type { Frame } from "./frame.ts";
 import type { Block } from "./writer.ts";
 
 /** An operand as signed bytes: each stands for `byte` - `zero`, and for 0 where `guard` does not hold. */
@@ -76,7 +60,8 @@ export function byteOperands(a: Expr, b: Expr): readonly [Bytes, Bytes] | undefi
 /** True when every packed result can be stored by whole words along `n`. */
 export const storesWords = ({ stores }: GemmTask | ConvTask, n: Var, caps: { readonly f16: boolean }): boolean =>
   stores.every(
-    ({ value, index, when }) => storageOf(value, caps).lanes === 1 || (!when && runOffset(value, index, n, 4) !== undefined),
+    ({ value, index, when }) =>
+      storageOf(value, caps).lanes === 1 || (!(when && variesInRun(when, n, 4)) && runOffset(value, index, n, 4) !== undefined),
   );
 
 /** Word of four zeros. */
@@ -115,8 +100,7 @@ export function returnWord(block: Block, bytes: Bytes, v: Var, inside: string): 
           block.line(
             `return ${signed(run.load, `${module.buffer(run.load.value, "read")}[${block.value(run.offset)} >> 2u]`)};`,
           );
-        if (guard) block.nest(`if (${block.value(guard)})`, read, true);
-        else read();
+        block.under(guard, read);
         return;
       }
       const element = guard ? select(guard, byte, zero) : byte;
@@ -135,44 +119,6 @@ export function returnWord(block: Block, bytes: Bytes, v: Var, inside: string): 
   );
   block.line(`return ${zeroWord(block, bytes)};`);
 }
-
-/** Writes the stores of four results along `n`, of which the first is inside and has the number that `n` is bound to. */
-export function storeRun(block: Block, stores: readonly Store[], n: Var, acc: Slot, sums: readonly string[]): void {
-  const { module } = block;
-  const slots = sums.map((text, i) => {
-    const lane = slot(`acc${i}`, acc.type);
-    block.bind(lane, text);
-    return lane;
-  });
-  const at = (store: Store, i: number): Store => {
-    const here = new Map<Expr, Expr>([
-      [n, add(n, int(i))],
-      [acc, slots[i]!],
-    ]);
-    return mapStore(store, (e) => substitute(e, here));
-  };
-  const isWhole = isStatic(n.extent) && n.extent % sums.length === 0;
-  for (const store of stores) {
-    if (storageOf(store.value, module.caps).lanes > 1) {
-      const word = block.fresh();
-      block.line(`var ${word} = 0u;`);
-      sums.forEach((_, i) => {
-        const text = block.stored(store.value, block.value(at(store, i).expr));
-        block.line(`${word} = insertBits(${word}, ${text}, ${8 * i}u, 8u);`);
-      });
-      block.line(`${module.buffer(store.value, "write")}[${block.value(offsetOf(store.value, store.index))} >> 2u] = ${word};`);
-    } else
-      sums.forEach((_, i) => {
-        const write = (): void => block.store(at(store, i));
-        if (i === 0 || isWhole) write();
-        else block.nest(`if (${block.value(lt(add(n, int(i)), int(n.extent)))})`, write, true);
-      });
-  }
-}
-
-/** The hook that stores four results along n, `acc` being a vector. */
-export const storeFour = ({ gemm, hook }: Frame): string =>
-  hook([gemm.m, gemm.n], (block) => storeRun(block, gemm.stores, gemm.n, gemm.acc, ["acc.x", "acc.y", "acc.z", "acc.w"]));
 
 /** Whether bytes are their own numbers. */
 export const isSymmetric = ({ zero }: Bytes): boolean => zero === constant("i32", 0);

@@ -2,17 +2,7 @@
 // statements, gives every shared expression a name once and moves what does not depend on a loop out of it.
 
 import { type Dim, dimText, isStatic } from "../ir/dims.ts";
-import {
-  type Expr,
-  type Load,
-  offsetOf,
-  operands,
-  provablyNonNegative,
-  type Reduce,
-  type Slot,
-  type Var,
-  visit,
-} from "../ir/expr.ts";
+import { type Expr, type Load, offsetOf, operands, provablyNonNegative, type Reduce, type Var, visit } from "../ir/expr.ts";
 import { storageOf } from "../ir/storage.ts";
 import type { Store } from "../ir/task.ts";
 import { type DType, dtypeFacts, type Scalar } from "../ir/types.ts";
@@ -24,7 +14,8 @@ import type { KernelStep } from "./tactic.ts";
 
 export class Module {
   private readonly buffers = new Map<Value, { name: string; access: "read" | "write"; atomic: boolean }>();
-  private readonly vectors = new Map<Value, string>();
+  private readonly vectors = new Map<string, { value: Value; name: string; item: string; access: "read" | "write" }>();
+  private readonly numbers = new Map<Value, number>();
   private readonly dims = new Map<string, { dim: Dim; at: number }>();
   private readonly used = new Set<string>();
   private readonly parts: string[] = [];
@@ -40,11 +31,26 @@ export class Module {
     return this.buffers.get(value)!.name;
   }
 
-  /** A second view of a value that is only read: four f16 or f32, or sixteen bytes, an item. */
-  vectorBuffer(value: Value): string {
-    let name = this.vectors.get(value);
-    if (!name) this.vectors.set(value, (name = `v${this.vectors.size}`));
-    return name;
+  /**
+   * A view of a value as vectors of four: of what it lies in memory as, or of `item` that wide or, for f16, of words of two. A value
+   * that is written so has no other view.
+   */
+  vectorBuffer(value: Value, item: string = storageOf(value, this.caps).item, access: "read" | "write" = "read"): string {
+    const key = `${this.numberOf(value)} ${item}`;
+    let vector = this.vectors.get(key);
+    if (!vector) this.vectors.set(key, (vector = { value, name: `v${this.vectors.size}`, item, access }));
+    return vector.name;
+  }
+
+  /** True when the module accesses the value. */
+  isBound(value: Value): boolean {
+    return this.buffers.has(value) || [...this.vectors.values()].some((vector) => vector.value === value);
+  }
+
+  private numberOf(value: Value): number {
+    const known = this.numbers.get(value) ?? this.numbers.size;
+    this.numbers.set(value, known);
+    return known;
   }
 
   isAtomic(value: Value): boolean {
@@ -74,17 +80,17 @@ export class Module {
   /** The step, once everything was written: declarations, library and parts in one text. */
   step(workgroups: KernelStep["workgroups"]): KernelStep {
     const scalars = [...this.buffers].map(([value, { access }]) => ({ value, access }));
-    const bindings = [...scalars, ...[...this.vectors.keys()].map((value) => ({ value, access: "read" as const }))];
+    const bindings = [...scalars, ...[...this.vectors.values()].map(({ value, access }) => ({ value, access }))];
     const declarations = [...this.buffers].map(([value, { name, access, atomic }], i) => {
       const { item } = storageOf(value, this.caps);
       if (item === "f16") this.features.add("f16");
       const type = atomic ? `atomic<${item === "f32" ? "u32" : item}>` : item;
       return `@group(0) @binding(${i}) var<storage, ${access === "read" ? "read" : "read_write"}> ${name}: array<${type}>;`;
     });
-    for (const [value, name] of this.vectors) {
-      const { item } = storageOf(value, this.caps);
+    for (const { name, item, access } of this.vectors.values()) {
       if (item === "f16") this.features.add("f16");
-      declarations.push(`@group(0) @binding(${declarations.length}) var<storage, read> ${name}: array<vec4<${item}>>;`);
+      const mode = access === "read" ? "read" : "read_write";
+      declarations.push(`@group(0) @binding(${declarations.length}) var<storage, ${mode}> ${name}: array<vec4<${item}>>;`);
     }
     const params = [...this.dims.values()].map(({ dim }) => dim);
     if (params.length > 0)
@@ -202,8 +208,8 @@ export class Block {
     private readonly prefix = "t",
   ) {}
 
-  /** Text of the variable (or slot) from here on; it belongs to the current scope. */
-  bind(e: Var | Slot, text: string): void {
+  /** Text of the expression (most often a variable or slot) from here on; it belongs to the current scope. */
+  bind(e: Expr, text: string): void {
     this.top.names.set(e, text);
     this.depths.set(e, this.scopes.length - 1);
   }
@@ -507,8 +513,13 @@ export class Block {
 
   /** Writes one store, under its condition if it has one. */
   store(store: Store): void {
-    if (store.when) this.nest(`if (${this.value(store.when)})`, () => this.put(store), true);
-    else this.put(store);
+    this.under(store.when, () => this.put(store));
+  }
+
+  /** Writes what `write` does, under a condition if there is one. */
+  under(condition: Expr | undefined, write: () => void): void {
+    if (condition) this.nest(`if (${this.value(condition)})`, write, true);
+    else write();
   }
 
   private put({ value, index, expr, mode }: Store): void {

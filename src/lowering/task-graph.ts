@@ -15,6 +15,7 @@ import {
 import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
 import { isLiteral } from "./literals.ts";
+import { foldFactors } from "./scales.ts";
 
 /** Asks whether one more rewrite of this name may happen (and records it). */
 export type TakeRewrite = (rule: string, node: string) => boolean;
@@ -39,7 +40,10 @@ export interface Judge {
 
 export const judge = (caps: Caps, { take, disable }: FuseOptions): Judge => ({
   may: (rule, task) => !disable.includes(rule) && take(rule, task.name),
-  fits: (task) => buffersOf(task) <= caps.limits.maxStorageBuffersPerShaderStage && sizeOf(task) <= LARGEST,
+  fits: (task) => {
+    const most = caps.limits.maxStorageBuffersPerShaderStage;
+    return sizeOf(task) <= LARGEST && (buffersOf(task) <= most || buffersOf(foldFactors(task)) <= most);
+  },
 });
 
 const NONE: ReadonlySet<number> = new Set();

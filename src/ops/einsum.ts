@@ -181,7 +181,7 @@ export function einsum(b: Lowering, node: NodeFacts, text: string, values: reado
 export const einsums: readonly Operator[] = [
   defineOp<string>({
     name: "Einsum",
-    since: [12],
+    since: [12, 28],
     attrs: (read) => read.string("equation", ""),
     lower: (b, inputs, equation, node) => [
       einsum(

@@ -10,7 +10,7 @@ import { type DType, type Scalar, scalarOf } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { shapeMismatch, typeMismatch } from "../util/errors.ts";
 import { broadcastIndex, broadcastShapes, readBroadcast } from "./broadcast.ts";
-import { defineOp, type NodeFacts, need, type Operator } from "./define.ts";
+import { type AttributeReader, areSame, defineOp, type NodeFacts, need, type Operator } from "./define.ts";
 
 /** A tensor that is read through an expression: one i32 index a dimension, in bounds. */
 export interface Operand {
@@ -55,7 +55,7 @@ export function matmul(
   const columnVector = right.shape.length === 1;
   const [m, k] = rowVector ? [1, left.shape[0]!] : [left.shape.at(-2)!, left.shape.at(-1)!];
   const [inner, n] = columnVector ? [right.shape[0]!, 1] : [right.shape.at(-2)!, right.shape.at(-1)!];
-  if (isStatic(k) && isStatic(inner) && k !== inner) {
+  if (!areSame(node, k, inner, "multiply", [left.shape, right.shape])) {
     throw shapeMismatch(
       node,
       `shapes ${shapeText(left.shape)} and ${shapeText(right.shape)} do not multiply`,
@@ -95,12 +95,20 @@ export interface GemmAttributes {
   readonly transB: boolean;
 }
 
-/** alpha · A' · B' + beta · C over matrices. */
+export const readGemm = (read: AttributeReader): GemmAttributes => ({
+  alpha: read.float("alpha", 1),
+  beta: read.float("beta", 1),
+  transA: read.flag("transA"),
+  transB: read.flag("transB"),
+});
+
+/** alpha · A' · B' + beta · C over matrices; `finish` makes of each element what is stored. */
 export function gemm(
   b: Lowering,
   node: NodeFacts,
   inputs: readonly (Value | undefined)[],
   { alpha, beta, transA, transB }: GemmAttributes,
+  finish: (e: Expr) => Expr = (e) => e,
 ): Value {
   const [left, right, bias] = [need(node, inputs, 0), need(node, inputs, 1), inputs[2]];
   oneType(node, left, right, bias);
@@ -111,7 +119,7 @@ export function gemm(
   const readBias = bias && beta !== 0 ? readBroadcast(node, bias, shape) : undefined;
   return matmul(b, node, left.dtype, leftView, rightView, (acc, index) => {
     const product = scaled(acc, alpha);
-    return readBias ? x.add(product, scaled(readBias(index), beta)) : product;
+    return finish(readBias ? x.add(product, scaled(readBias(index), beta)) : product);
   });
 }
 
@@ -131,12 +139,7 @@ export const matrixProducts: readonly Operator[] = [
     attrs: (read) => {
       // Before version 7 the bias broadcast only when told to.
       read.ignore("broadcast");
-      return {
-        alpha: read.float("alpha", 1),
-        beta: read.float("beta", 1),
-        transA: read.flag("transA"),
-        transB: read.flag("transB"),
-      };
+      return readGemm(read);
     },
     lower: (b, inputs, attrs, node) => [gemm(b, node, inputs, attrs)],
   }),

@@ -10,7 +10,7 @@ import { unsupportedAttribute } from "../util/errors.ts";
 import { type ConvAttributes, conv, readConv } from "./conv.ts";
 import { defineOp, type NodeFacts, need, type Operator } from "./define.ts";
 import { relu, sigmoid } from "./elementwise.ts";
-import { matmul, type Operand, operand, permuted, scaled, transposed } from "./matmul.ts";
+import { type GemmAttributes, gemm, matmul, type Operand, operand, permuted, readGemm, scaled, transposed } from "./matmul.ts";
 
 const domain = "com.microsoft";
 
@@ -123,6 +123,18 @@ export const microsoftProducts: readonly Operator[] = [
       const residual = inputs[3];
       return [conv(b, node, inputs, attrs, (sum, index) => act(residual ? x.add(sum, x.load(residual, index)) : sum))];
     },
+  }),
+  defineOp<GemmAttributes & { readonly activation: string; readonly parameters: readonly number[] }>({
+    name: "FusedGemm",
+    domain,
+    since: [1],
+    attrs: (read) => {
+      const [alpha, beta] = [read.float("activation_alpha"), read.float("activation_beta")];
+      read.ignore("activation_gamma");
+      const parameters = [alpha, beta].filter((value) => value !== undefined);
+      return { ...readGemm(read), activation: read.string("activation", ""), parameters };
+    },
+    lower: (b, inputs, attrs, node) => [gemm(b, node, inputs, attrs, activation(node, attrs.activation, attrs.parameters))],
   }),
   defineOp<FusedMatMulAttributes>({
     name: "FusedMatMul",

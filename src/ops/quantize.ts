@@ -114,10 +114,12 @@ export const centeredOperand = (value: Value, zeroPoint: Value | undefined, axis
       : loadAs(value, index, "i32"),
 });
 
-export const quantizations: readonly Operator[] = [
+/** The two in ONNX's own domain, or in com.microsoft's, which had 16-bit integers first. */
+const linear = (under: string, since: readonly number[]): readonly Operator[] => [
   defineOp<QuantizeAttributes>({
     name: "QuantizeLinear",
-    since: [10, 13, 19, 21, 23, 24, 25],
+    domain: under,
+    since,
     attrs: readQuantize,
     lower: (b, inputs, attrs, node) => {
       const [input, scale, zeroPoint] = [need(node, inputs, 0), need(node, inputs, 1), inputs[2]];
@@ -137,7 +139,8 @@ export const quantizations: readonly Operator[] = [
   }),
   defineOp<QuantizeAttributes>({
     name: "DequantizeLinear",
-    since: [10, 13, 19, 21, 23, 24, 25],
+    domain: under,
+    since,
     attrs: readQuantize,
     lower: (b, inputs, attrs, node) => {
       const [input, scale, zeroPoint] = [need(node, inputs, 0), need(node, inputs, 1), inputs[2]];
@@ -156,6 +159,11 @@ export const quantizations: readonly Operator[] = [
       ];
     },
   }),
+];
+
+export const quantizations: readonly Operator[] = [
+  ...linear("", [10, 13, 19, 21, 23, 24, 25]),
+  ...linear("com.microsoft", [1]),
   defineOp({
     name: "DynamicQuantizeLinear",
     since: [11],

@@ -10,7 +10,7 @@ import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch, unsupportedAttribute, unsupportedType } from "../util/errors.ts";
 import { larger } from "./bounds.ts";
 import { broadcastShapes, loadBroadcast } from "./broadcast.ts";
-import { axisIn, defineOp, dimsOf, intsOf, type NodeFacts, need, type Operator } from "./define.ts";
+import { areSame, axisIn, defineOp, dimsOf, intsOf, type NodeFacts, need, type Operator } from "./define.ts";
 
 /** The axes that an input (newer opsets) or an attribute (older ones) gives, in [0, rank) and distinct; undefined when neither does. */
 export function axesOf(
@@ -73,7 +73,7 @@ export function reshapedShape(
     shape[free] = floorDiv(total, others);
   }
   const [before, after] = [product(from), product(shape)];
-  if (isStatic(before) && isStatic(after) && before !== after)
+  if (!areSame(node, before, after, "hold as many elements", [from, shape]))
     throw shapeMismatch(
       node,
       `${shapeText(from)} does not reshape to ${shapeText(target)}`,
@@ -146,11 +146,15 @@ export const shape: readonly Operator[] = [
   }),
   defineOp({
     name: "Reshape",
-    since: [5, 13, 14, 19, 21, 23, 24, 25],
-    attrs: (read) => read.flag("allowzero"),
-    lower: (b, inputs, allowzero, node) => {
+    since: [1, 5, 13, 14, 19, 21, 23, 24, 25],
+    attrs: (read) => {
+      read.ignore("consumed_inputs");
+      return { allowzero: read.flag("allowzero"), shape: read.ints("shape") };
+    },
+    lower: (b, inputs, { allowzero, shape }, node) => {
       const value = need(node, inputs, 0);
-      return [reshaped(b, value, reshapedShape(node, value.shape, dimsOf(node, need(node, inputs, 1), "shape"), allowzero))];
+      const target = shape ?? dimsOf(node, need(node, inputs, 1), "shape");
+      return [reshaped(b, value, reshapedShape(node, value.shape, target, allowzero))];
     },
   }),
   defineOp({
@@ -201,7 +205,7 @@ export const shape: readonly Operator[] = [
     name: "Constant",
     since: [1, 9, 11, 12, 13, 19, 21, 23, 24, 25],
     attrs: (read) => ({
-      value: read.tensor("value"),
+      value: read.tensor("value") ?? read.tensor("sparse_value"),
       float: read.float("value_float"),
       floats: read.floats("value_floats"),
       int: read.int("value_int"),
@@ -216,7 +220,13 @@ export const shape: readonly Operator[] = [
         (floats && tensor("f32", [floats.length], floats)) ??
         (int === undefined ? undefined : scalarTensor("i64", int)) ??
         (ints && tensor("i64", [ints.length], ints));
-      if (!data) throw badAttribute(node, "value", "missing", "one of value, value_float, value_floats, value_int, value_ints");
+      if (!data)
+        throw badAttribute(
+          node,
+          "value",
+          "missing",
+          "one of value, sparse_value, value_float, value_floats, value_int, value_ints",
+        );
       return [b.constant(data)];
     },
   }),
@@ -232,7 +242,10 @@ export const shape: readonly Operator[] = [
   }),
   defineOp({
     name: "Range",
+    place: "GPU; host where data decides its size",
     since: [11, 27],
+    // Elements are made in at least f32 whatever it says.
+    attrs: (read) => read.ignore("stash_type"),
     lower: (b, inputs, _, node) => {
       const bounds = [0, 1, 2].map((at) => need(node, inputs, at));
       const { dtype } = bounds[0]!;

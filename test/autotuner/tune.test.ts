@@ -4,6 +4,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { TimingCache } from "../../src/autotuner/cache.ts";
 import { candidatesOf, learnedFrom } from "../../src/autotuner/candidates.ts";
+import { contestsOf } from "../../src/autotuner/contests.ts";
 import { type TuneOptions, tune } from "../../src/autotuner/tune.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { PipelineCache } from "../../src/gpu/pipelines.ts";
@@ -47,6 +48,25 @@ describe("a search", () => {
     }
     expect(counts).toEqual([...counts].sort((a, b) => a - b));
     expect(counts.at(-1)).toBe([...candidatesOf(small("a"), device)].length);
+  });
+
+  it("leaves of each task the choice and all that it was among, the rejected last", async () => {
+    const timingCache = new TimingCache();
+    const tasks = [small("a"), gemm("b", "f32", [], 32, 16, 8).task, small("c")];
+    const { choices } = await search(tasks, { optimizationLevel: 2, timingCache });
+    const [, last] = timingCache.list().at(-1)!;
+    timingCache.set("loser", { ...last, tactic: "gemm.coarse", ns: Number.POSITIVE_INFINITY, rejected: "too coarse" });
+    const [a, b, c] = contestsOf(choices, timingCache, device);
+    expect([a, b, c].map((contest) => contest?.task)).toEqual(["a", "b", "c"]);
+    expect(a!.contenders).toEqual(c!.contenders);
+    expect(a!.contenders.length + b!.contenders.length).toBe(timingCache.size);
+    expect(b!.contenders.at(-1)!.rejected).toBe("too coarse");
+    for (const { tactic, config, contenders } of [a!, b!]) {
+      const times = contenders.map(({ ns }) => ns);
+      expect(times).toEqual([...times].sort((x, y) => (x === y ? 0 : x - y)));
+      expect(contenders).toContainEqual(expect.objectContaining({ tactic, config, ns: times[0] }));
+    }
+    expect(contestsOf(choices, new TimingCache(), device)[0]!.contenders).toEqual([]);
   });
 
   it("searches equal tasks once, and in a second build none", async () => {

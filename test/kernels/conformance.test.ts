@@ -81,6 +81,9 @@ async function check({ name, task }: Problem, seed: number): Promise<string[]> {
 const RUN: ReadonlySet<string> = new Set([
   "gemm few rows",
   "gemm deep",
+  "gemm siblings",
+  "gemm siblings by four",
+  "gemm siblings odd",
   "conv 3x3 known",
   "conv 3x3 known f16",
   "conv 3x3 known grouped",

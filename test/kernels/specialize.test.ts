@@ -28,6 +28,24 @@ describe("a shader's marks", () => {
     ]);
   });
 
+  it("choose branches", () => {
+    const shader = [
+      "const A = true;  //# spec",
+      "  if (A) { //# choose",
+      "    one();",
+      "  } else {",
+      "    two();",
+      "  }",
+      "  three();",
+    ];
+    const calls = (chosen: boolean): string[] =>
+      specialize("test", shader.join("\n"), { specs: { A: chosen }, hooks: {} }).match(/\w+(?=\(\))/g) as string[];
+    expect([calls(true), calls(false)]).toEqual([
+      ["one", "three"],
+      ["two", "three"],
+    ]);
+  });
+
   it("must all be filled, and every filling have its mark", () => {
     const hooks = { take: "" };
     expect(() => specialize("test", SHADER, { specs: {}, hooks })).toThrow(/COUNT|loop/);

@@ -15,6 +15,29 @@ describe("quantized", () => {
   const bytes = (dtype: DType, shape: readonly number[], next: () => number): Tensor =>
     filled(dtype, shape, next, ...range(dtype));
   const off: Slack = { steps: 1 };
+  property<{ shape: number[]; axis: number; along: boolean; dtype: DType; op: string }>(
+    "QuantizeLinear and DequantizeLinear",
+    {
+      shape: shapeOf(3, 5),
+      axis: size(2, 0),
+      along: fc.boolean(),
+      dtype: fc.constantFrom<DType>("u8", "i8", "u16", "i16"),
+      op: fc.constantFrom("QuantizeLinear", "DequantizeLinear"),
+    },
+    ({ shape, axis, along, dtype, op }, next) => {
+      const factors = along ? [shape[axis % shape.length]!] : [];
+      return {
+        op,
+        attributes: along ? { axis: axis % shape.length } : {},
+        inputs: {
+          x: op === "QuantizeLinear" ? f32(shape, next, -20, 20) : filled(dtype, shape, next, 0, 100),
+          scale: f32(factors, next, 0.05, 0.3),
+          zero: filled(dtype, factors, next, 0, 50),
+        },
+      };
+    },
+    off,
+  );
   property<{ shape: number[]; ones: boolean[]; op: string; dtype: DType }>(
     "QLinearAdd and QLinearMul",
     {

@@ -2,15 +2,15 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { difference } from "../../src/cli/cases.ts";
+import { toleranceOf } from "../../src/cli/cases.ts";
 import { importModel } from "../../src/importer/import.ts";
 import { shapeText } from "../../src/ir/dims.ts";
 import { numbersOf, sizeOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
+import { checkBoth, modelAgrees } from "../support/agreement.ts";
 import { runInterpreted } from "../support/interpret-model.ts";
 import { type AttributeSpec, type ModelSpec, model, type NodeSpec } from "../support/onnx-model.ts";
-import { runOnnxRuntime } from "../support/onnxruntime.ts";
 
-const RUNS = { numRuns: Number(process.env.RUNS ?? 300) };
+const RUNS = Number(process.env.RUNS ?? 300);
 const i64 = (...values: number[]): Tensor => tensor("i64", [values.length], values);
 const scalar = (value: number): Tensor => tensor("i64", [], [value]);
 /** 0, 1, 2, … in a shape. */
@@ -46,10 +46,7 @@ function single(
 
 /** The model gives the same here as in ONNX Runtime. */
 async function agrees(spec: ModelSpec, inputs: Record<string, Tensor>): Promise<void> {
-  const bytes = model(spec);
-  const expected = await runOnnxRuntime(bytes, inputs);
-  const actual = runInterpreted(bytes, inputs);
-  for (const name of spec.outputs) expect(difference(actual[name]!, expected[name]!), name).toBeUndefined();
+  await modelAgrees(model(spec), inputs, spec.outputs, toleranceOf("f32"));
 }
 
 /** Shapes (and the first output's contents) that the importer infers. */
@@ -212,13 +209,8 @@ const distinctAxes = (rank: number): fc.Arbitrary<number[]> =>
     .map(([axes, negative]) => axes.map((axis) => axis - rank * negative[axis]!));
 
 describe("agrees with ONNX Runtime", () => {
-  const property = <T>(
-    name: string,
-    arbitrary: fc.Arbitrary<T>,
-    check: (value: T) => Promise<void>,
-    numRuns = RUNS.numRuns,
-  ): void => {
-    test(name, () => fc.assert(fc.asyncProperty(arbitrary, check), { ...RUNS, numRuns }));
+  const property = <T>(name: string, arbitrary: fc.Arbitrary<T>, check: (value: T) => Promise<void>, numRuns = RUNS): void => {
+    test(name, () => checkBoth(arbitrary, check, numRuns));
   };
 
   property(

@@ -1,0 +1,161 @@
+// Attention on subgroup matrices (tensor cores): a workgroup makes ROWS queries of one batch, sixteen a subgroup, KEYS keys at a
+// time. Scores pass through workgroup memory to the invocations that own a row, which turn them into f16 weights; what the weights
+// make of the values comes back the same way and is added to results that were rescaled to the row's new peak (Milakov and
+// Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et al., 2022, https://arxiv.org/abs/2205.14135).
+enable f16;
+enable subgroups;
+enable chromium_experimental_subgroup_matrix;
+diagnostic(off, chromium.subgroup_matrix_uniformity);
+
+const ROWS = 64u;                //# spec
+const KEYS = 64u;                //# spec
+// Multiples of sixteen: what is beyond the task's is read as zeros.
+const DEPTH = 64u;               //# spec
+const WIDTH = 64u;               //# spec
+const SUBGROUP = 32u;            //# spec
+const DEPTH_FRAGMENTS = 4u;      //# spec
+const KEY_FRAGMENTS = 4u;        //# spec
+const WIDTH_FRAGMENTS = 4u;      //# spec
+// Keys and columns of its row that an invocation owns.
+const OWN_KEYS = 32u;            //# spec
+const OWN_COLUMNS = 32u;         //# spec
+// The longer of KEYS and WIDTH, and of DEPTH and KEYS.
+const LONGEST = 64u;             //# spec
+const LONGER = 64u;              //# spec
+const THREADS = ROWS / 16u * SUBGROUP;
+const LANES_OF_ROW = SUBGROUP / 16u;
+// In vectors of eight. Lines are padded by one, so that they start in different banks.
+const STRIDE_D = DEPTH / 8u + 1u;
+const STRIDE_K = KEYS / 8u + 1u;
+const STRIDE_N = WIDTH / 8u + 1u;
+const STRIP = LONGEST + 4u;
+const LOWEST = -3.4028234663852886e38;
+
+fn size_m() -> i32 { return 64; }                                                            //# hook
+fn size_k() -> i32 { return 64; }                                                            //# hook
+fn load_q(batch: i32, m: i32, d: i32) -> vec4<u32> { return vec4<u32>(); }                   //# hook
+fn load_key(batch: i32, k: i32, d: i32) -> vec4<u32> { return vec4<u32>(); }                 //# hook
+fn load_v(batch: i32, k: i32, n: i32) -> vec4<u32> { return vec4<u32>(); }                   //# hook
+fn score(batch: i32, m: i32, k: i32, dot: f32) -> f32 { return dot; }                        //# hook
+fn shift(batch: i32, m: i32, peak: f32) -> f32 { return peak; }                              //# hook
+fn store(batch: i32, m: i32, n: i32, peak: f32, sum: f32, acc: array<f32, 8>) { return; }    //# hook
+
+// Queries first, then the weights of a block of keys.
+var<workgroup> rows: array<vec4<u32>, ROWS * (LONGER / 8u + 1u)>;
+var<workgroup> keys: array<vec4<u32>, KEYS * STRIDE_D>;
+var<workgroup> values: array<vec4<u32>, KEYS * STRIDE_N>;
+var<workgroup> strip: array<f32, ROWS * STRIP>;
+
+// Through a variable: a constant expression must be finite.
+fn minus_infinity() -> f32 {
+  var bits = 0xff800000u;
+  return bitcast<f32>(bits);
+}
+
+// What weights are taken relative to: where nothing but -infinity was seen yet, 0.
+fn reference(peak: f32) -> f32 { return select(peak, 0.0, peak < LOWEST); }
+
+fn pair(a: f32, b: f32) -> u32 { return bitcast<u32>(vec2<f16>(vec2<f32>(a, b))); }
+
+@compute @workgroup_size(THREADS)
+fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let batch = i32(workgroup.y);
+  let first_m = i32(workgroup.x * ROWS);
+  let count = size_k();
+  let first_row = lane / SUBGROUP * 16u;
+  let row = first_row + lane % SUBGROUP / LANES_OF_ROW;
+  let part = lane % LANES_OF_ROW;
+  let m = min(first_m + i32(row), size_m() - 1);
+
+  for (var at = lane; at < ROWS * DEPTH / 8u; at += THREADS) {
+    let line = at / (DEPTH / 8u);
+    let along = at % (DEPTH / 8u);
+    rows[line * STRIDE_D + along] = load_q(batch, first_m + i32(line), i32(along * 8u));
+  }
+  workgroupBarrier();
+  var query: array<subgroup_matrix_left<f16, 16, 16>, DEPTH_FRAGMENTS>;
+  for (var d = 0u; d < DEPTH_FRAGMENTS; d++) { //# unroll
+    query[d] = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&rows, first_row * STRIDE_D + d * 2u, STRIDE_D);
+  }
+  var peak = minus_infinity();
+  var sum = 0.0;
+  var acc: array<f32, OWN_COLUMNS>;
+  for (var first_k = 0; first_k < count; first_k += i32(KEYS)) {
+    workgroupBarrier();
+    for (var at = lane; at < KEYS * DEPTH / 8u; at += THREADS) {
+      let line = at / (DEPTH / 8u);
+      let along = at % (DEPTH / 8u);
+      keys[line * STRIDE_D + along] = load_key(batch, first_k + i32(line), i32(along * 8u));
+    }
+    for (var at = lane; at < KEYS * WIDTH / 8u; at += THREADS) {
+      let line = at / (WIDTH / 8u);
+      let along = at % (WIDTH / 8u);
+      values[line * STRIDE_N + along] = load_v(batch, first_k + i32(line), i32(along * 8u));
+    }
+    workgroupBarrier();
+    for (var j = 0u; j < KEY_FRAGMENTS; j++) { //# unroll
+      var dots = subgroup_matrix_result<f32, 16, 16>();
+      for (var d = 0u; d < DEPTH_FRAGMENTS; d++) { //# unroll
+        dots = subgroupMatrixMultiplyAccumulate(
+          query[d],
+          subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, col_major>(&keys, j * 16u * STRIDE_D + d * 2u, STRIDE_D),
+          dots,
+        );
+      }
+      subgroupMatrixStore<row_major>(&strip, first_row * STRIP + j * 16u, dots, STRIP);
+    }
+    workgroupBarrier();
+    var own = array<f32, OWN_KEYS>();
+    var highest = peak;
+    for (var i = 0u; i < OWN_KEYS; i++) { //# unroll
+      let key = part * OWN_KEYS + i;
+      own[i] = minus_infinity();
+      if (first_k + i32(key) < count) { own[i] = score(batch, m, first_k + i32(key), strip[row * STRIP + key]); }
+      highest = max(highest, own[i]);
+    }
+    for (var other = 1u; other < LANES_OF_ROW; other *= 2u) { highest = max(highest, subgroupShuffleXor(highest, other)); }
+    let relative = reference(highest);
+    var total = 0.0;
+    for (var i = 0u; i < OWN_KEYS; i++) { //# unroll
+      own[i] = exp(own[i] - relative);
+      total += own[i];
+    }
+    for (var other = 1u; other < LANES_OF_ROW; other *= 2u) { total += subgroupShuffleXor(total, other); }
+    for (var i = 0u; i < OWN_KEYS; i += 8u) {
+      rows[row * STRIDE_K + (part * OWN_KEYS + i) / 8u] = vec4<u32>(
+        pair(own[i], own[i + 1u]), pair(own[i + 2u], own[i + 3u]), pair(own[i + 4u], own[i + 5u]), pair(own[i + 6u], own[i + 7u]));
+    }
+    let scale = select(exp(peak - relative), 0.0, peak < LOWEST);
+    sum = sum * scale + total;
+    peak = highest;
+    workgroupBarrier();
+    var weights: array<subgroup_matrix_left<f16, 16, 16>, KEY_FRAGMENTS>;
+    for (var k = 0u; k < KEY_FRAGMENTS; k++) { //# unroll
+      weights[k] = subgroupMatrixLoad<subgroup_matrix_left<f16, 16, 16>, row_major>(&rows, first_row * STRIDE_K + k * 2u, STRIDE_K);
+    }
+    for (var j = 0u; j < WIDTH_FRAGMENTS; j++) { //# unroll
+      var mixed = subgroup_matrix_result<f32, 16, 16>();
+      for (var k = 0u; k < KEY_FRAGMENTS; k++) { //# unroll
+        mixed = subgroupMatrixMultiplyAccumulate(
+          weights[k],
+          subgroupMatrixLoad<subgroup_matrix_right<f16, 16, 16>, row_major>(&values, k * 16u * STRIDE_N + j * 2u, STRIDE_N),
+          mixed,
+        );
+      }
+      subgroupMatrixStore<row_major>(&strip, first_row * STRIP + j * 16u, mixed, STRIP);
+    }
+    workgroupBarrier();
+    for (var i = 0u; i < OWN_COLUMNS; i++) { //# unroll
+      acc[i] = acc[i] * scale + strip[row * STRIP + part * OWN_COLUMNS + i];
+    }
+  }
+
+  if (first_m + i32(row) < size_m()) {
+    let factor = exp(reference(peak) - shift(batch, m, peak));
+    for (var i = 0u; i < OWN_COLUMNS; i += 8u) {
+      var eight = array<f32, 8>();
+      for (var r = 0u; r < 8u; r++) { eight[r] = acc[i + r] * factor; }
+      store(batch, m, i32(part * OWN_COLUMNS + i), peak, sum * factor, eight);
+    }
+  }
+}

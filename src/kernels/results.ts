@@ -1,0 +1,149 @@
+// Results that leave several neighbours at a time: what their expressions read, and what is stored, as vectors and words where
+// they are runs in memory.
+
+import { isStatic } from "../ir/dims.ts";
+import { add, type Expr, int, type Load, lt, offsetOf, type Slot, slot, substitute, type Var } from "../ir/expr.ts";
+import { runOffset, variesInRun } from "../ir/runs.ts";
+import { storageOf } from "../ir/storage.ts";
+import { mapStore, type Store } from "../ir/task.ts";
+import { dtypeFacts } from "../ir/types.ts";
+import type { Value } from "../ir/value.ts";
+import type { Frame } from "./frame.ts";
+import { loadsAlways } from "./vector.ts";
+import type { Block } from "./writer.ts";
+
+/**
+ * Writes the stores of `sums.length` results along `n`, 4 or 8 from a multiple of that on, of which the first is inside and has
+ * the number that `n` is bound to.
+ */
+export function storeRun(block: Block, stores: readonly Store[], n: Var, acc: Slot, sums: readonly string[]): void {
+  const { module } = block;
+  const slots = sums.map((text, i) => {
+    const lane = slot(`acc${i}`, acc.type);
+    block.bind(lane, text);
+    return lane;
+  });
+  const to = (e: Expr, i: number): Expr =>
+    substitute(
+      e,
+      new Map<Expr, Expr>([
+        [n, add(n, int(i))],
+        [acc, slots[i]!],
+      ]),
+    );
+  const at = (store: Store, i: number): Store => mapStore(store, (e) => to(e, i));
+  const isWhole = isStatic(n.extent) && n.extent % sums.length === 0;
+  const read = isWhole ? loadsAlways(stores.flatMap(({ expr, when }) => (when ? [] : [expr]))) : new Set<Load>();
+  for (const load of read) readRun(block, load, n, to, sums.length);
+  const asVectors = new Set(
+    stores.map(({ value }) => value).filter((value) => isWhole && isVector(block, stores, value, n, sums.length)),
+  );
+  for (const store of stores) {
+    const { when, ...always } = store;
+    if (!isWhole || (when && variesInRun(when, n, sums.length))) {
+      sums.forEach((_, i) => {
+        block.under(i === 0 || isWhole ? undefined : lt(add(n, int(i)), int(n.extent)), () => block.store(at(store, i)));
+      });
+      continue;
+    }
+    block.under(when, () => {
+      for (const load of loadsAlways([store.expr])) if (!read.has(load)) readRun(block, load, n, to, sums.length);
+      if (asVectors.has(store.value)) storeVectors(block, always, at, sums.length);
+      else if (storageOf(store.value, module.caps).lanes > 1) storeWords(block, always, at, sums.length);
+      else for (let i = 0; i < sums.length; i++) block.store(at(always, i));
+    });
+  }
+}
+
+/** The hook that stores `count` results along n, `acc` being a vector or an array of them. */
+export const storeResults = ({ gemm, hook }: Frame, count: 4 | 8): string =>
+  hook([gemm.m, gemm.n], (block) =>
+    storeRun(
+      block,
+      gemm.stores,
+      gemm.n,
+      gemm.acc,
+      Array.from({ length: count }, (_, i) => `acc[${i}]`),
+    ),
+  );
+
+/** Results that one lane stores: as many as fill sixteen bytes of f16, where they are whole and stored under one condition. */
+export const resultsOf = ({ gemm: { n, stores } }: Frame): 4 | 8 =>
+  isStatic(n.extent) && n.extent % 8 === 0 && !stores.some(({ when }) => when && variesInRun(when, n, 8)) ? 8 : 4;
+
+/** Reads `count` neighbours of a load at once, if they are a run, and lets the block know each by its expression. */
+function readRun(block: Block, load: Load, n: Var, to: (e: Expr, i: number) => Expr, count: number): void {
+  const { module } = block;
+  const { value } = load;
+  const { item, lanes } = storageOf(value, module.caps);
+  const width = item === "f16" ? count : 4;
+  const isByte = lanes === 4 && dtypeFacts[value.dtype].kind === "int";
+  const isNumber = lanes === 1 && (item === "f32" || item === "f16" || value.dtype === "i32");
+  if (!(isByte || isNumber) || !runOffset(value, load.index, n, width)) return;
+  for (let first = 0; first < count; first += width) {
+    const { index } = to(load, first) as Load;
+    const offset = block.value(offsetOf(value, index));
+    const name = block.fresh();
+    const known = (i: number, text: string): void => block.bind(to(load, first + i), text);
+    if (isByte) {
+      block.line(`let ${name} = ${module.buffer(value, "read")}[${offset} >> 2u];`);
+      const word = dtypeFacts[value.dtype].signed ? `bitcast<i32>(${name})` : name;
+      for (let i = 0; i < 4; i++) known(i, `extractBits(${word}, ${8 * i}u, 8u)`);
+    } else if (width === 8) {
+      block.line(`let ${name} = ${module.vectorBuffer(value, "u32")}[${offset} >> 3u];`);
+      for (let i = 0; i < 8; i++) known(i, `unpack2x16float(${name}[${i >> 1}])[${i & 1}]`);
+    } else {
+      block.line(`let ${name} = vec4<${item === "i32" ? "i32" : "f32"}>(${module.vectorBuffer(value)}[${offset} >> 2u]);`);
+      for (let i = 0; i < 4; i++) known(i, `${name}[${i}]`);
+    }
+  }
+}
+
+/** Whether every store of a float value is a run of vectors, and nothing else of the kernel touches it. */
+function isVector({ module }: Block, stores: readonly Store[], value: Value, n: Var, count: number): boolean {
+  const { item, lanes } = storageOf(value, module.caps);
+  if (lanes > 1 || (item !== "f32" && item !== "f16") || value.dtype === "bf16" || module.isBound(value)) return false;
+  const width = item === "f16" ? count : 4;
+  return stores.every(
+    (store) =>
+      store.value !== value ||
+      (store.mode === "set" &&
+        !(store.when && variesInRun(store.when, n, count)) &&
+        runOffset(value, store.index, n, width) !== undefined),
+  );
+}
+
+function storeVectors(block: Block, store: Store, at: (store: Store, i: number) => Store, count: number): void {
+  const { module } = block;
+  const { value } = store;
+  const isHalf = storageOf(value, module.caps).item === "f16";
+  const width = isHalf ? count : 4;
+  const results = Array.from({ length: count }, (_, i) => block.value(at(store, i).expr));
+  for (let first = 0; first < count; first += width) {
+    const offset = block.value(offsetOf(value, at(store, first).index));
+    const own = results.slice(first, first + width);
+    if (!isHalf || width === 4) {
+      const buffer = module.vectorBuffer(value, isHalf ? "f16" : "f32", "write");
+      block.line(`${buffer}[${offset} >> 2u] = vec4<${isHalf ? "f16" : "f32"}>(vec4<f32>(${own.join(", ")}));`);
+      continue;
+    }
+    module.features.add("f16");
+    const pairs = [0, 2, 4, 6].map((i) => `bitcast<u32>(vec2<f16>(vec2<f32>(${own[i]}, ${own[i + 1]})))`);
+    block.line(`${module.vectorBuffer(value, "u32", "write")}[${offset} >> 3u] = vec4<u32>(${pairs.join(", ")});`);
+  }
+}
+
+/** Packed bytes, which lie along n. */
+function storeWords(block: Block, store: Store, at: (store: Store, i: number) => Store, count: number): void {
+  const { module } = block;
+  for (let first = 0; first < count; first += 4) {
+    const word = block.fresh();
+    block.line(`var ${word} = 0u;`);
+    for (let i = 0; i < 4; i++) {
+      const text = block.stored(store.value, block.value(at(store, first + i).expr));
+      block.line(`${word} = insertBits(${word}, ${text}, ${8 * i}u, 8u);`);
+    }
+    const offset = block.value(offsetOf(store.value, at(store, first).index));
+    block.line(`${module.buffer(store.value, "write")}[${offset} >> 2u] = ${word};`);
+  }
+}
