@@ -1,10 +1,12 @@
 // Convolution layers of well-known networks, and large kernels, as tasks with seeded constant weights, channels last.
 
-import { add, float, load, maximum } from "../src/ir/expr.ts";
+import { add, convert, type Expr, float, load, maximum, mul } from "../src/ir/expr.ts";
 import { Lowering } from "../src/ir/lower.ts";
 import type { ConvTask } from "../src/ir/task.ts";
 import { tensor } from "../src/ir/tensor.ts";
+import type { DType } from "../src/ir/types.ts";
 import { makeValue, type Value } from "../src/ir/value.ts";
+import { requantize } from "../src/ops/quantized.ts";
 
 export interface Layer {
   readonly name: string;
@@ -67,6 +69,36 @@ export const LAYERS: readonly Layer[] = [
   layer("large", 96, 96, 56, 31, 1, true),
 ];
 
+/** Blocks and width of each stage of ResNet-50 v1.5, and the size of what it reads. */
+const STAGES = [
+  [3, 64, 56],
+  [4, 128, 56],
+  [6, 256, 28],
+  [3, 512, 14],
+] as const;
+
+/** The distinct convolutions of ResNet-50 v1.5, and how often each occurs. */
+export function resnet50Layers(): { readonly layer: Layer; readonly count: number }[] {
+  const found = [{ layer: layer("stem", 3, 64, 224, 7, 2), count: 1 }];
+  STAGES.forEach(([blocks, width, size], stage) => {
+    const stride = stage === 0 ? 1 : 2;
+    const [before, after, small] = [stage === 0 ? 64 : 2 * width, 4 * width, size / stride];
+    const add = (count: number, ic: number, oc: number, at: number, kernel: number, by = 1): void =>
+      void found.push({ layer: layer(`stage ${stage + 1}`, ic, oc, at, kernel, by), count });
+    add(1, before, width, size, 1);
+    if (stride > 1) add(1, width, width, size, 3, stride);
+    add(1, before, after, size, 1, stride);
+    add(blocks - 1, after, width, small, 1);
+    add(stride > 1 ? blocks - 1 : blocks, width, width, small, 3);
+    add(blocks, width, after, small, 1);
+  });
+  // The first stage's side branch is the convolution that widens its blocks.
+  const merged = new Map<string, { layer: Layer; count: number }>();
+  for (const { layer: each, count } of found)
+    merged.set(each.name, { layer: each, count: count + (merged.get(each.name)?.count ?? 0) });
+  return [...merged.values()];
+}
+
 /** The same layer made smaller `by` times in channels and size, for slow devices; what is small stays. */
 export const shrunk = ({ shape: [ic, oc, size], ...rest }: Layer, by: number): Layer => {
   const less = (count: number, least: number): number => Math.min(count, Math.max(least, Math.ceil(count / by)));
@@ -77,31 +109,48 @@ export const shrunk = ({ shape: [ic, oc, size], ...rest }: Layer, by: number): L
 export const flopsOf = ({ shape: [ic, oc, size], kernel, stride = 1, depthwise = false }: Layer, batch: number): number =>
   2 * batch * Math.ceil(size / stride) ** 2 * oc * (depthwise ? 1 : ic) * kernel ** 2;
 
-/** Convolution, bias and ReLU, as a network has them. */
+/** Convolution, bias and ReLU, as a network has them; of bytes with a factor a channel, and rounded to bytes again. */
 export function taskOf(
   { name, shape, kernel, stride = 1, depthwise = false }: Layer,
   batch: number,
-  dtype: "f32" | "f16",
+  dtype: "f32" | "f16" | "i8",
 ): ConvTask {
-  const [ic, oc, size] = shape;
+  const [channels, oc, size] = shape;
+  const isBytes = dtype === "i8";
+  // Bytes of three channels are filled up to words before they are multiplied.
+  const ic = isBytes && channels % 4 === 3 ? channels + 1 : channels;
   const b = new Lowering(name);
-  const known = (what: string, dims: readonly number[]): Value => ({
-    ...makeValue(`${name} ${what}`, dtype, dims),
-    data: tensor(dtype, dims, randomNumbers(dims.reduce((all, dim) => all * dim, 1))),
+  const known = (what: string, type: DType, dims: readonly number[], scale = 1): Value => ({
+    ...makeValue(`${name} ${what}`, type, dims),
+    data: tensor(
+      type,
+      dims,
+      randomNumbers(dims.reduce((all, dim) => all * dim, 1)).map((value) => scale * value),
+    ),
   });
   const x = { ...makeValue("x", dtype, [batch, ic, size, size]), layout: [0, 2, 3, 1] };
-  const weights = { ...known("weights", [oc, depthwise ? 1 : ic, kernel, kernel]), layout: [2, 3, 1, 0] };
-  const bias = known("bias", [oc]);
+  const weights = {
+    ...known("weights", dtype, [oc, depthwise ? 1 : ic, kernel, kernel], isBytes ? 254 : 1),
+    layout: isBytes && !depthwise ? [0, 2, 3, 1] : [2, 3, 1, 0],
+  };
+  const bias = known("bias", isBytes ? "i32" : dtype, [oc], isBytes ? 1e4 : 1);
+  const factors = known("factors", "f32", [oc], 1 / (40 * Math.sqrt(ic) * kernel));
   const pad = Math.floor(kernel / 2);
   const out = Math.floor((size + 2 * pad - kernel) / stride) + 1;
+  const finish = (acc: Expr, [, channel]: readonly Expr[]): Expr => {
+    const sum = add(acc, load(bias, [channel!]));
+    if (!isBytes) return maximum(sum, float(0));
+    return requantize(maximum(mul(convert(sum, "f32"), load(factors, [channel!])), float(0)), undefined, "i8");
+  };
   const y = b.conv(
-    dtype,
+    isBytes ? "i32" : dtype,
     x,
     weights,
     { groups: depthwise ? ic : 1, strides: [stride, stride], dilations: [1, 1], pads: [pad, pad], out: [out, out] },
     undefined,
-    (acc, index) => maximum(add(acc, load(bias, [index[1]!])), float(0)),
+    finish,
   );
+  y.dtype = dtype;
   y.layout = [0, 2, 3, 1];
   return b.tasks[0] as ConvTask;
 }

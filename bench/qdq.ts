@@ -1,5 +1,5 @@
 // Explicit Q/DQ against ONNX Runtime: models that Kiln quantized and wrote out, and one that another tool did. Classes that
-// agree, and how far the values before the last Softmax are apart.
+// agree, how far the values before the last Softmax are apart, and the step of the last quantization before them.
 //
 //   node bench/run.mjs qdq --shared DIR [--networks a,b] [--calibrator entropy] [--records 100] [--calibration 100]
 
@@ -11,7 +11,8 @@ import { Builder } from "../src/builder.ts";
 import type { Sample } from "../src/calibrator/collect.ts";
 import { columns } from "../src/cli/print.ts";
 import { decodeModel, encodeModel } from "../src/importer/proto.ts";
-import type { Tensor } from "../src/ir/tensor.ts";
+import { decodeTensor } from "../src/importer/tensors.ts";
+import { numbersOf, type Tensor } from "../src/ir/tensor.ts";
 import { openNodeDevice } from "../src/node-device.ts";
 import { type LabelledNetwork, labelledNetworks } from "./labelled.ts";
 
@@ -31,7 +32,7 @@ const GIVEN = "models/squeezenet-fp16/squeezenet_int8_qdq.onnx";
 const builder = new Builder(await openNodeDevice());
 const wanted = flags.networks?.split(",");
 const networks = labelledNetworks(flags.shared, (name, what) => console.log(`skipped ${name}: there is no ${what}`));
-console.log(columns([["model", "records", "same class", "right", "largest difference", "of"]]));
+console.log(columns([["model", "records", "same class", "right", "largest difference", "step", "of"]]));
 for (const network of networks) {
   if (wanted && !wanted.includes(network.name)) continue;
   const calibration = network.calibration(Number(flags.calibration));
@@ -75,7 +76,16 @@ async function compare(name: string, onnx: Uint8Array, network: LabelledNetwork)
   }
   engine.dispose();
   await session.release();
-  console.log(columns([[name, String(records), String(same), String(right), worst.toPrecision(3), largest.toPrecision(3)]]));
+  const numbers = [worst, stepOf(onnx), largest].map((number) => number.toPrecision(3));
+  console.log(columns([[name, String(records), String(same), String(right), ...numbers]]));
+}
+
+/** The scale of a model's last QuantizeLinear. */
+function stepOf(onnx: Uint8Array): number {
+  const { node, initializer } = decodeModel(onnx, "model").graph!;
+  const last = (node ?? []).findLast(({ opType }) => opType === "QuantizeLinear")!;
+  const scale = (initializer ?? []).find(({ name }) => name === last.input![1])!;
+  return numbersOf(decodeTensor(scale, () => new Uint8Array()))[0]!;
 }
 
 /** The model with what its last Softmax reads as a further output, and that output's name. */

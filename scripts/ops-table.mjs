@@ -23,19 +23,20 @@ async function registry() {
 
 /** The table's lines: ONNX's own operators first, then the others, by name. */
 export async function table() {
-  const { OPERATORS, fusionOf } = await registry();
-  const rows = OPERATORS.map((operator) => ({ domain: "", ...operator, fused: fusionOf(operator) })).sort(
+  const { FUSION, OPERATORS, fusionOf } = await registry();
+  const rows = OPERATORS.map((operator) => ({ domain: "", ...operator, fused: FUSION[fusionOf(operator)] })).sort(
     (a, b) => a.domain.localeCompare(b.domain) || a.name.localeCompare(b.name),
   );
   const link = ({ name, domain }) =>
     domain === "" ? `[${name}](https://onnx.ai/onnx/operators/onnx__${name}.html)` : `${domain}.${name}`;
-  const where = ({ reference }) => (reference ? "GPU; host where data decides its size" : "GPU");
+  const onGpu = rows.filter(({ place }) => !place?.startsWith("host")).length;
   return [
-    `${rows.length} operators.`,
+    `${rows.length} operators, ${onGpu} of them with kernels. float64 that goes through a model is computed on the host, for GPUs lack`,
+    "it; what constants alone decide, by the build.",
     "",
     "| operator | versions | runs on | fusion |",
     "|---|---|---|---|",
-    ...rows.map((row) => `| ${link(row)} | ${row.since.join(", ")} | ${where(row)} | ${row.fused} |`),
+    ...rows.map((row) => `| ${link(row)} | ${row.since.join(", ")} | ${row.place ?? "GPU"} | ${row.fused} |`),
   ];
 }
 

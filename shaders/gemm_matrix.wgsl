@@ -27,7 +27,6 @@ const STAGES = 2u;               //# spec
 const AHEAD = 2u;                //# spec
 // Tiles along m that neighbouring workgroups take before they go on along n.
 const GROUP = 8u;                //# spec
-const UNROLL = true;             //# spec
 // Elements in sixteen bytes.
 const SPAN = 8u;                 //# spec
 const RUN = 8u;                  //# spec
@@ -118,7 +117,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
   for (var round = 0; round < depth; round += i32(AHEAD * TILE_K)) {
     for (var p = 0u; p < AHEAD; p++) { //# unroll
       let first_k = round + i32(p * TILE_K);
-      if (first_k < depth) {
+      if (p == 0u || first_k < depth) {
         let stage_a = stage * STAGE_A;
         let stage_b = stage * STAGE_B;
         if (STAGES == 1u) { workgroupBarrier(); }
@@ -138,7 +137,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
             next_b[p * FETCHES_B + i] = fetch_b(batch, ahead, first_n, i * THREADS + lane);
           }
         }
-        for (var step = 0u; step < STEPS; step++) { //# unroll UNROLL
+        for (var step = 0u; step < STEPS; step++) {
           let k = (step * SLICES + slice) * K;
           var left: array<subgroup_matrix_left<T, K, M>, FRAGMENTS_M>;
           for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll

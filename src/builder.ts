@@ -1,9 +1,10 @@
 // THE pipeline: ONNX bytes → Graph → passes → Program → fusion → kernels, chosen by measurement → Plan → Engine.
 // The only file that knows the order of the stages.
 
-import type { TimingCache } from "./autotuner/cache.ts";
+import { TimingCache } from "./autotuner/cache.ts";
+import { fastest } from "./autotuner/layers.ts";
 import { type Choices, type Target, type TuneOptions, tune } from "./autotuner/tune.ts";
-import { type Int8Options, quantize, type Runner } from "./calibrator/quantize.ts";
+import { type Form, type Int8Options, type Quantized, quantize, type Runner } from "./calibrator/quantize.ts";
 import { Engine, type HostOperators } from "./engine/engine.ts";
 import { serialize } from "./engine/format.ts";
 import type { Plan } from "./engine/plan.ts";
@@ -18,20 +19,23 @@ import type { Program, Task } from "./ir/task.ts";
 import type { Tensor } from "./ir/tensor.ts";
 import { formBlocks } from "./lowering/blocks.ts";
 import { doubleNotes } from "./lowering/doubles.ts";
+import { fillWords } from "./lowering/fill-words.ts";
 import { FUSION_RULES, fuse } from "./lowering/fuse.ts";
 import { sumIntegers } from "./lowering/integers.ts";
 import { chooseLayouts } from "./lowering/layout.ts";
+import { writeLiterals } from "./lowering/literals.ts";
 import { lowerGraph } from "./lowering/lower.ts";
 import { lowerToHalf } from "./lowering/precision.ts";
 import { foldScales } from "./lowering/scales.ts";
 import { splitWeights } from "./lowering/split-weights.ts";
 import { decideStorage } from "./lowering/storage.ts";
 import { hostOperator } from "./ops/host.ts";
+import { copyGraph } from "./passes/copy.ts";
 import { exposeWeights } from "./passes/expose-weights.ts";
 import { NEWER_OPERATORS, runPasses } from "./passes/index.ts";
 import { type RewriteLog, rewriteLog } from "./passes/rewrite/log.ts";
 import { makePlan } from "./plan/plan.ts";
-import { optimumOf, type ProfileShapes, planProfiles } from "./plan/profiles.ts";
+import { completeProfiles, optimumOf, type ProfileShapes, planProfiles } from "./plan/profiles.ts";
 import { hostFallbackRefused, refitQuantized } from "./util/errors.ts";
 
 export interface BuildOptions {
@@ -94,8 +98,8 @@ export class Builder {
   async build(onnx: Uint8Array, options: BuildOptions = {}): Promise<Engine> {
     const see = seeing(options);
     const log = rewriteLog(options.maxRewrites);
-    const { graph, notes, weights } = await this.prepare(onnx, options, log, see);
-    return this.compile(graph, options, log, see, notes, weights);
+    const { form, weights } = await this.prepare(onnx, options, log, see);
+    return this.compile(form, options, log, see, weights);
   }
 
   /**
@@ -105,10 +109,10 @@ export class Builder {
   async buildFor(target: Target, onnx: Uint8Array, options: BuildOptions = {}): Promise<{ file: Uint8Array; plan: Plan }> {
     const see = seeing(options);
     const log = rewriteLog(options.maxRewrites);
-    const { graph, notes, weights: exposed } = await this.prepare(onnx, options, log, see);
+    const { form, weights: exposed } = await this.prepare(onnx, options, log, see);
     let unmeasured = 0;
     const counting = { ...options, onUnmeasured: () => void unmeasured++ };
-    const { plan, weights } = await this.plan(graph, target, undefined, counting, log, see, notes, exposed);
+    const { plan, weights } = await this.plan(form, target, undefined, counting, log, see, exposed);
     const chosen =
       options.optimizationLevel === 0 || !options.timingCache
         ? "by the cost model"
@@ -121,22 +125,22 @@ export class Builder {
   /** A model with 8-bit integers in the words of ONNX: explicit QuantizeLinear and DequantizeLinear. Errors as `build`. */
   async quantize(onnx: Uint8Array, options: BuildOptions & { readonly int8: Int8Options }): Promise<Uint8Array> {
     const disable = [...(options.disable ?? []), ...NEWER_OPERATORS];
-    const { graph } = await this.prepare(onnx, { ...options, disable }, rewriteLog(options.maxRewrites), () => {});
-    return exportModel(graph);
+    const { form } = await this.prepare(onnx, { ...options, disable }, rewriteLog(options.maxRewrites), () => {});
+    return exportModel(form.without([]).graph);
   }
 
-  /** Model → simplified graph, quantized where that is asked for; and what the build is to say of it. */
+  /** Model → simplified graph, quantized where that is asked for. */
   private async prepare(
     onnx: Uint8Array,
     options: BuildOptions,
     log: RewriteLog,
     see: See,
-  ): Promise<{ graph: Graph; notes: readonly string[]; weights?: Weights }> {
+  ): Promise<{ form: Quantized; weights?: Weights }> {
     const imported = importModel(onnx, {
       ...(options.file === undefined ? {} : { file: options.file }),
       ...(options.readExternal ? { readExternal: options.readExternal } : {}),
       ...(options.sizes ? { sizes: options.sizes } : {}),
-      ...(options.profiles ? { profiles: options.profiles } : {}),
+      profiles: completeProfiles(options.profiles ?? []).profiles,
       ...(options.shapeValues ? { assumed: options.shapeValues } : {}),
     });
     see("import", imported);
@@ -150,90 +154,182 @@ export class Builder {
         ? imported
         : runPasses(imported, { log, disable: (options.disable ?? []).filter((name) => !(name in FUSION_RULES)) });
     see("passes", graph);
-    if (!options.int8) return { graph, notes: [], ...weights };
-    const quantized = await quantize(
+    if (!options.int8) return { form: inFloat(graph), ...weights };
+    const form = await quantize(
       graph,
       options.int8,
       known,
       (float, change) => this.runner(float, options, change),
       options.onProgress,
     );
-    see("calibrate", quantized.graph);
-    return { ...quantized, ...weights };
+    see("calibrate", form.without([]).graph);
+    return { form, ...weights };
   }
 
-  /** Compiles a graph; `change` rewrites its program. */
+  /** Compiles a network; `change` rewrites its program. */
   private async compile(
-    graph: Graph,
-    options: BuildOptions,
+    form: Quantized,
+    options: Compiling,
     log: RewriteLog,
     see: See,
-    said: readonly string[],
     exposed?: Weights,
     change?: (program: Program) => Program,
   ): Promise<Engine> {
     const device = options.hardwareCompatibility === "portable" ? asPortable(this.device) : this.device;
     const pipelines = new PipelineCache(device);
-    const { plan, weights } = await this.plan(graph, device, { device, pipelines }, options, log, see, said, exposed, change);
+    const here = options.measures === false ? undefined : { device, pipelines };
+    const { plan, weights } = await this.plan(form, device, here, options, log, see, exposed, change);
     return Engine.load(device, plan, weights, this.hostOperators, pipelines);
   }
 
-  /** Graph → Plan for a target, which is measured where it is `here`. */
+  /** Network → Plan for a target, which is measured where it is `here`. */
   private async plan(
-    graph: Graph,
+    form: Quantized,
     target: Target,
     here: Parameters<typeof tune>[2],
-    options: BuildOptions & TuneOptions,
+    options: Compiling,
     log: RewriteLog,
     see: See,
-    said: readonly string[],
     exposed: Weights = new Map(),
     change: (program: Program) => Program = (program) => program,
   ): Promise<{ plan: Plan; weights: Uint8Array }> {
+    const cached = { ...options, timingCache: options.timingCache ?? new TimingCache() };
+    const timeLeft = timer(options.maxTuneTime);
+    const { graph, notes: said } = await chooseForm(form, target, here, cached, change, timeLeft);
+    const { program, notes, profiles, choices } = await tuned(
+      graph,
+      target,
+      here,
+      { ...cached, ...timeLeft(1) },
+      log,
+      see,
+      change,
+    );
+    see("tune", choices[0]!);
     const { caps } = target;
-    const disable = options.disable ?? [];
-    const lowered = change(lowerGraph(graph));
-    see("lower", lowered);
-    const whole = options.fusion === false ? lowered : sumIntegers(lowered);
-    const fused = foldScales(fuse(whole, caps, { enabled: options.fusion ?? true, take: log.take, disable }));
-    const notes = options.fp16 ? (caps.f16 ? lowerToHalf(fused) : ["fp16: this device has no f16, everything stays f32"]) : [];
-    if (options.fusion !== false) chooseLayouts(fused);
-    decideStorage(fused.tasks);
-    const may = (rule: string, { name }: Task): boolean =>
-      options.fusion !== false && !disable.includes(rule) && log.take(rule, name);
-    const outputs = new Set(fused.outputs.map(({ value }) => value));
-    const tasks = formBlocks(splitWeights(fused.tasks, caps), outputs, (block) => may("fuse-block", block));
-    const program = { ...fused, tasks };
-    see("fuse", program);
-    const host = program.tasks.find((task) => task.kind === "host");
-    if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
-    const symbols = planProfiles(program.inputs, options.profiles ?? []);
-    const mayPart = (block: Task): boolean => may("part-block", block);
-    const choices = await tune(program, target, here, optimumOf(symbols), { ...options, mayPart });
-    see("tune", choices);
+    const may = mayOf(options, log);
     return makePlan(program, choices, {
       caps,
-      profiles: symbols,
+      profiles,
       notes: [...said, ...doubleNotes(graph), ...notes],
       weights: exposed,
       mayBundle: (task) => may("bundle-kernels", task),
     });
   }
 
-  /** A graph made to run for calibration: a few hundred runs do not pay for tuning. */
+  /** A graph made to run for calibration, by kernels that are known to be fast: a few hundred runs do not pay for tuning. */
   private async runner(graph: Graph, options: BuildOptions, change?: (program: Program) => Program): Promise<Runner> {
-    const engine = await this.compile(
-      graph,
-      { ...options, optimizationLevel: 0, fp16: false },
-      rewriteLog(),
-      () => {},
-      [],
-      undefined,
-      change,
-    );
+    const { onProgress: _, ...quiet } = options;
+    const unmeasured = { ...quiet, fp16: false, measures: false };
+    const engine = await this.compile(inFloat(copyGraph(graph)), unmeasured, rewriteLog(), () => {}, undefined, change);
     const context = engine.createExecutionContext();
     return { run: (inputs) => context.execute(inputs), dispose: () => engine.dispose() };
   }
+}
+
+/** Options of a compilation; `measures` false: kernels are chosen by what is known of them. */
+type Compiling = BuildOptions & TuneOptions & { readonly measures?: boolean };
+
+/** What is left of the seconds that measuring may take, or a share of it. */
+type TimeLeft = (share: number) => { readonly maxTuneTime?: number };
+
+function timer(seconds: number | undefined): TimeLeft {
+  if (seconds === undefined) return () => ({});
+  const until = performance.now() / 1000 + seconds;
+  return (share) => ({ maxTuneTime: share * Math.max(0, until - performance.now() / 1000) });
+}
+
+/** Of the time that is left for measuring: what the form in 8 bits takes, then the one in float, then a mixed one. */
+const TIME_SHARES = [0.6, 0.6, 0.8];
+
+/** The network with those layers in 8 bits that are faster so; with all where nothing is measured. */
+async function chooseForm(
+  form: Quantized,
+  target: Target,
+  here: Parameters<typeof tune>[2],
+  { onUnmeasured: _, ...options }: Compiling,
+  change: (program: Program) => Program,
+  timeLeft: TimeLeft,
+): Promise<Form> {
+  if (form.layers.length === 0 || options.optimizationLevel === 0) return form.without([]);
+  const shares = [...TIME_SHARES];
+  return fastest(form, async ({ graph }) => {
+    const timing = { ...options, ...timeLeft(shares.shift()!), timeAll: true, profiles: options.profiles?.slice(0, 1) ?? [] };
+    const { program, choices } = await tuned(
+      copyGraph(graph),
+      target,
+      here,
+      timing,
+      rewriteLog(options.maxRewrites),
+      () => {},
+      change,
+    );
+    return { program, nsOf: (task) => choices[0]!.get(task)?.ns };
+  });
+}
+
+/** A graph's program, and for each optimization profile (or for none) a kernel for each of its tasks. */
+async function tuned(
+  graph: Graph,
+  target: Target,
+  here: Parameters<typeof tune>[2],
+  options: Compiling,
+  log: RewriteLog,
+  see: See,
+  change: (program: Program) => Program,
+) {
+  const may = mayOf(options, log);
+  const { program, notes } = programOf(graph, target.caps, options, log, may, see, change);
+  const { profiles, notes: remarks } = planProfiles(program.inputs, options.profiles ?? []);
+  const optima = profiles.length === 0 ? [new Map<string, number>()] : profiles.map(optimumOf);
+  const mayPart = (block: Task): boolean => may("part-block", block);
+  const timeLeft = timer(options.maxTuneTime);
+  const choices: Choices[] = [];
+  for (const [done, optimum] of optima.entries()) {
+    const tuning = { ...options, ...timeLeft(1 / (optima.length - done)), mayPart };
+    choices.push(await tune(program, target, here, optimum, tuning));
+  }
+  return { program, notes: [...remarks, ...notes], profiles, choices };
+}
+
+/** A network without layers of integers. */
+const inFloat = (graph: Graph): Quantized => ({ layers: [], without: () => ({ graph, notes: [] }) });
+
+/** Asks whether a rule may be applied to a task, and records it. */
+type May = (rule: string, task: Task) => boolean;
+
+const mayOf =
+  ({ fusion, disable = [] }: BuildOptions, log: RewriteLog): May =>
+  (rule, { name }) =>
+    fusion !== false && !disable.includes(rule) && log.take(rule, name);
+
+/** Graph → Program: lowered, fused, with types, layouts and storage decided; and what is to be said of that. */
+function programOf(
+  graph: Graph,
+  caps: Target["caps"],
+  options: BuildOptions,
+  log: RewriteLog,
+  may: May,
+  see: See,
+  change: (program: Program) => Program,
+): { program: Program; notes: readonly string[] } {
+  const { fusion: enabled = true, disable = [] } = options;
+  const lowered = change(lowerGraph(graph));
+  see("lower", lowered);
+  const whole = enabled ? sumIntegers(lowered) : lowered;
+  const merged = foldScales(fuse(whole, caps, { enabled, take: log.take, disable }));
+  const fused = enabled ? writeLiterals(merged) : merged;
+  const notes = options.fp16 ? (caps.f16 ? lowerToHalf(fused) : ["fp16: this device has no f16, everything stays f32"]) : [];
+  const filled = enabled ? fillWords(fused) : fused;
+  if (enabled) chooseLayouts(filled);
+  decideStorage(filled.tasks);
+  const outputs = new Set(filled.outputs.map(({ value }) => value));
+  const tasks = formBlocks(splitWeights(filled.tasks, caps), outputs, (block) => may("fuse-block", block));
+  const program = { ...filled, tasks };
+  see("fuse", program);
+  const host = program.tasks.find((task) => task.kind === "host");
+  if (host?.kind === "host" && options.hostFallback === false) throw hostFallbackRefused(host.name, host.op, host.reason);
+  return { program, notes };
 }
 
 /** Of a refittable engine: what its weights hold, by name. */

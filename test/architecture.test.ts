@@ -33,6 +33,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[] | "anything">> = {
   "node.ts": "anything",
   "node-device.ts": "anything",
   "node-pictures.ts": "anything",
+  "node-polls.ts": "anything",
   cli: "anything",
 };
 /** Rooms that may name the platform, and install what they like. */
@@ -41,13 +42,13 @@ const RIMS: ReadonlySet<string> = new Set([
   "node.ts",
   "node-device.ts",
   "node-pictures.ts",
+  "node-polls.ts",
   "ort-browser.ts",
   "ort-node.ts",
   "cli",
 ]);
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   importer: ["onnx-proto"],
-  engine: ["gl-matrix"],
   util: ["debug"],
   ort: ["onnxruntime-common"],
 };

@@ -17,6 +17,8 @@ export interface Candidate {
   readonly tactic: string;
   readonly config: Config;
   readonly kernel: Kernel;
+  /** Others that are about as good. */
+  readonly others?: () => readonly Candidate[];
 }
 
 type Where = { readonly caps: Caps };
@@ -49,6 +51,17 @@ export function* candidatesOf(
     yield { tactic: tactic.name, config, kernel: tactic.emit(task, config, caps) };
 }
 
+/** The next `count` items, fewer at the end. */
+export function take<T>(items: Iterator<T>, count: number): T[] {
+  const taken: T[] = [];
+  while (taken.length < count) {
+    const next = items.next();
+    if (next.done) break;
+    taken.push(next.value);
+  }
+  return taken;
+}
+
 function* configsOf(tactic: Tactic, configs: Iterable<Config>): Generator<{ tactic: Tactic; config: Config }> {
   for (const config of configs) yield { tactic, config };
 }
@@ -59,10 +72,20 @@ export function candidateOf(task: KernelTask, name: string, config: Config, { ca
   return tactic && { tactic: name, config, kernel: tactic.emit(task, config, caps) };
 }
 
+/** Candidates that come next by promise and are taken to be about as good as the first. */
+const CLOSE = 8;
+
 /** The one that is likely best where nothing is measured: of one dispatch, since what several gain over it must be measured. */
 export function firstOf(task: KernelTask, where: Where): Candidate {
-  for (const candidate of candidatesOf(task, where)) if (candidate.kernel.steps.length === 1) return candidate;
-  throw internal(task.name, `no tactic runs a ${task.kind} task`);
+  const candidates = single(candidatesOf(task, where));
+  const [first] = take(candidates, 1);
+  if (!first) throw internal(task.name, `no tactic runs a ${task.kind} task`);
+  let others: readonly Candidate[] | undefined;
+  return { ...first, others: () => (others ??= take(candidates, CLOSE)) };
+}
+
+function* single(candidates: Iterable<Candidate>): Generator<Candidate> {
+  for (const candidate of candidates) if (candidate.kernel.steps.length === 1) yield candidate;
 }
 
 /** The kernels chosen for the parts of a block, as one candidate for it. */

@@ -8,7 +8,7 @@ import type { Bindings } from "../ir/dims.ts";
 import type { KernelTask, Program } from "../ir/task.ts";
 import { blockApart } from "../kernels/block.ts";
 import { interrupted } from "../util/errors.ts";
-import { TimingCache } from "./cache.ts";
+import { TimingCache, type TimingEntry } from "./cache.ts";
 import {
   apartOf,
   type Candidate,
@@ -20,6 +20,7 @@ import {
   keyOf,
   learnedFrom,
   plainest,
+  take,
   taskKeyOf,
 } from "./candidates.ts";
 import { Bench, type Field } from "./measure.ts";
@@ -32,8 +33,12 @@ interface Here {
   readonly pipelines: PipelineCache;
 }
 
+/** A candidate that was chosen; its nanoseconds where they were measured. */
+export interface Choice extends Candidate {
+  readonly ns?: number;
+}
 /** A block without one has a kernel a part. */
-export type Choices = ReadonlyMap<KernelTask, Candidate>;
+export type Choices = ReadonlyMap<KernelTask, Choice>;
 
 export interface TuneOptions {
   readonly optimizationLevel?: 0 | 1 | 2 | 3 | 4 | 5;
@@ -44,6 +49,8 @@ export interface TuneOptions {
   readonly signal?: AbortSignal;
   /** Asked before a block gets a kernel a part. */
   readonly mayPart?: (block: KernelTask) => boolean;
+  /** Measures tasks of one candidate too, whose time decides nothing here. */
+  readonly timeAll?: boolean;
   /** Told of a task of several candidates of which none has been measured, when no device is there to measure. */
   readonly onUnmeasured?: (task: KernelTask) => void;
   readonly onProgress?: (progress: {
@@ -70,6 +77,9 @@ const LEVELS = [
 const GAIN = 0.98;
 /** How many times its even share of the time left a task may take. */
 const SHARE = 3;
+
+/** Nanoseconds of a launch that is saved where a kernel joins another's. */
+const LAUNCH = 1500;
 
 /** Tasks whose first wave compiles while another is measured. */
 const LOOKAHEAD = 2;
@@ -98,7 +108,7 @@ export async function tune(
 ): Promise<Choices> {
   const level = options.optimizationLevel ?? 3;
   const tasks = kernelTasksOf(program.tasks);
-  const choices = new Map<KernelTask, Candidate>();
+  const choices = new Map<KernelTask, Choice>();
   if (level === 0) {
     for (const task of tasks) {
       const chosen = unmeasured(task, target, options);
@@ -159,7 +169,7 @@ class Tuner {
   }
 
   /** The kernel of task number `done` of `total`; undefined for a block that is best apart. `choices`: those of earlier tasks. */
-  async choose(task: KernelTask, choices: Choices, done: number, total: number): Promise<Candidate | undefined> {
+  async choose(task: KernelTask, choices: Choices, done: number, total: number): Promise<Choice | undefined> {
     const { signal, onProgress } = this.options;
     const report = (what: string): void =>
       onProgress?.({ stage: "tune", done, total, what: `${task.kind} ${task.name}${what}` });
@@ -183,16 +193,32 @@ class Tuner {
     if (signal?.aborted) throw interrupted(done, total);
     const best = this.cache.bestOf(name);
     if (!bench && !best && take(candidatesOf(task, this.target), 2).length > 1) this.options.onUnmeasured?.(task);
-    const found = best && (best.tactic === apart?.tactic ? apart : candidateOf(task, best.tactic, best.config, this.target));
+    const found = this.chosen(task, best, apart);
     return found ? this.whole(task, name, found) : unmeasured(task, this.target, this.options);
   }
 
+  /** What was timed, if the task still has it; `apart` is that of a block's parts. */
+  private chosen(task: KernelTask, entry: TimingEntry | undefined, apart?: Candidate): Choice | undefined {
+    const candidate =
+      entry && (entry.tactic === apart?.tactic ? apart : candidateOf(task, entry.tactic, entry.config, this.target));
+    return candidate && { ...candidate, ns: entry.ns };
+  }
+
   /** The candidate; undefined for a block's parts, where it may come apart. */
-  private whole(task: KernelTask, name: string, found: Candidate): Candidate | undefined {
-    if (found.tactic !== blockApart.name) return found;
+  private whole(task: KernelTask, name: string, found: Choice): Choice | undefined {
+    if (found.tactic !== blockApart.name) return { ...found, others: () => this.closeTo(task, name) };
     if (this.options.mayPart?.(task) !== false) return undefined;
-    const best = this.cache.bestOf(name, found.tactic);
-    return (best && candidateOf(task, best.tactic, best.config, this.target)) ?? unmeasured(task, this.target, this.options);
+    return this.chosen(task, this.cache.bestOf(name, found.tactic)) ?? unmeasured(task, this.target, this.options);
+  }
+
+  /** What was measured to be no more than a launch slower than the best, the fastest first. */
+  private closeTo(task: KernelTask, name: string): Candidate[] {
+    const limit = (this.cache.bestOf(name)?.ns ?? 0) + LAUNCH;
+    return this.cache
+      .list()
+      .flatMap(([, entry]) => (entry.task === name && entry.ns <= limit ? [entry] : []))
+      .sort((a, b) => a.ns - b.ns)
+      .flatMap(({ tactic, config }) => candidateOf(task, tactic, config, this.target) ?? []);
   }
 
   private nameOf(task: KernelTask): string {
@@ -200,12 +226,9 @@ class Tuner {
   }
 
   /** What an earlier search ended with, unless the tactic has changed since: then the same configuration is another kernel. */
-  private settled(task: KernelTask, name: string, apart?: Candidate): Candidate | undefined {
+  private settled(task: KernelTask, name: string, apart?: Candidate): Choice | undefined {
     const decision = this.cache.decision(name, this.level);
-    const candidate =
-      decision?.entry.tactic === apart?.tactic
-        ? apart
-        : decision && candidateOf(task, decision.entry.tactic, decision.entry.config, this.target);
+    const candidate = this.chosen(task, decision?.entry, apart);
     return candidate && keyOf(candidate.kernel, this.deviceKey, this.sizes) === decision?.key ? candidate : undefined;
   }
 
@@ -235,8 +258,8 @@ class Tuner {
     let best: { candidate: Keyed; ns: number } | undefined;
     try {
       let [wave, tried, idle] = [first, first.length, 0];
-      // A choice of one is none.
-      if (tried < 2) return;
+      // A choice of one is none; a block's only one is its parts, which have been measured.
+      if (tried < 2 && (task.kind === "block" || !this.options.timeAll)) return;
       while (wave.length > 0) {
         const before: number = best?.ns ?? Number.POSITIVE_INFINITY;
         const unknown = wave.filter(({ key }) => !this.cache.get(key));
@@ -265,16 +288,6 @@ class Tuner {
 function* withFirst<T>(first: T | undefined, rest: Iterable<T>): Generator<T> {
   if (first) yield first;
   yield* rest;
-}
-
-function take<T>(items: Iterator<T>, count: number): T[] {
-  const taken: T[] = [];
-  while (taken.length < count) {
-    const next = items.next();
-    if (next.done) break;
-    taken.push(next.value);
-  }
-  return taken;
 }
 
 /** Sizes for symbols that no profile bounds. */

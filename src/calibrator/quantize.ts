@@ -45,13 +45,33 @@ export interface Int8Report {
   /** Layers of integers, by name. */
   readonly layers: readonly string[];
   /** Layers that stay in float although they could be of integers, and why. */
-  readonly kept: readonly { readonly layer: string; readonly why: string }[];
+  readonly kept: readonly Kept[];
   /** What each layer alone contributes to the outputs' relative RMS error, the worst first; where it was measured. */
   readonly sensitivity?: readonly { readonly layer: string; readonly error: number }[];
   /** The outputs' relative RMS error on the measured samples, where it was measured. */
   readonly error?: number;
   /** What was assumed, in words. */
   readonly notes: readonly string[];
+}
+
+/** A layer that stays in float, and why. */
+interface Kept {
+  readonly layer: string;
+  readonly why: string;
+}
+
+/** A network with explicit quantization, and what the build is to say of it. */
+export interface Form {
+  readonly graph: Graph;
+  readonly notes: readonly string[];
+}
+
+/** A network of which layers can be of integers. */
+export interface Quantized {
+  /** Those of integers, by name. */
+  readonly layers: readonly string[];
+  /** The network with further layers left in float. */
+  readonly without: (kept: readonly Kept[]) => Form;
 }
 
 /** A network made to run: its outputs by name, for a sample and inputs that were added. */
@@ -78,24 +98,32 @@ export async function quantize(
   known: ReadonlySet<string>,
   makeRunner: MakeRunner,
   onProgress: OnProgress = () => {},
-): Promise<{ readonly graph: Graph; readonly notes: readonly string[] }> {
+): Promise<Quantized> {
   const sites = findSites(graph, options);
   const decision = await new Decision(graph, sites, options, known, makeRunner, onProgress).make();
-  const final =
-    decision.kept.length === 0
+  const scales = sharedScales(sites, decision.scales);
+  const sitesWithout = (kept: readonly Kept[]): Sites =>
+    kept.length === 0
       ? sites
-      : findSites(graph, { ...options, keep: [...(options.keep ?? []), ...decision.kept.map(({ layer }) => layer)] });
-  const isLeft = new Set(final.products.map(({ name }) => name));
+      : findSites(graph, { ...options, keep: [...(options.keep ?? []), ...kept.map(({ layer }) => layer)] });
+  const isLeft = new Set(sitesWithout(decision.kept).products.map(({ name }) => name));
   const everything = findSites(graph).products.map(({ name }) => name);
   const asked = everything
     .filter((name) => !isLeft.has(name) && !decision.kept.some(({ layer }) => layer === name))
     .map((layer) => ({ layer, why: "as was asked" }));
   const report: Int8Report = { ...decision, kept: [...decision.kept, ...asked], layers: [...isLeft] };
   options.onReport?.(report);
-  return {
-    graph: insertPairs(graph, final, sharedScales(final, sharedScales(sites, decision.scales))),
-    notes: notesOf(report),
+  const formWithout = (slow: readonly Kept[]): Form => {
+    const final = sitesWithout([...decision.kept, ...slow]);
+    const isSlow = new Set(slow.map(({ layer }) => layer));
+    const layers = report.layers.filter((layer) => !isSlow.has(layer));
+    return {
+      graph: insertPairs(graph, final, sharedScales(final, scales)),
+      notes: notesOf({ ...report, layers, kept: [...report.kept, ...slow] }),
+    };
   };
+  const whole = formWithout([]);
+  return { layers: report.layers, without: (kept) => (kept.length === 0 ? whole : formWithout(kept)) };
 }
 
 /** What the build says of its quantization. */

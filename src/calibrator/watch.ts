@@ -7,8 +7,8 @@ import { type Tensor, tensor } from "../ir/tensor.ts";
 import { makeValue, type Value } from "../ir/value.ts";
 import type { Histogram } from "./histogram.ts";
 
-/** Bins that one run counts of each value; those of a longer histogram take several runs. */
-export const WINDOW = 3072;
+/** Bins that one run counts of each value, as many as fit into 16 KiB beside a peak; a sample with larger values takes several runs. */
+export const WINDOW = 4032;
 
 /** The input that says how to count: for each watched value the factor that makes bin numbers, and the first bin of the window. */
 const PARAMETERS = "calibration/parameters";
@@ -96,5 +96,5 @@ export function takeCounts(histogram: Histogram, { peak, counts }: Counted, { in
   histogram.reach(peak);
   if (histogram.inverse !== inverse) return false;
   histogram.addCounts(counts, first);
-  return histogram.counts.length <= first + WINDOW;
+  return histogram.binsFor(peak) <= first + WINDOW;
 }

@@ -131,7 +131,7 @@ export function buildOptionsOf(flags: BuildFlags, file: string, model: ModelProt
   };
 }
 
-/** One profile from the shape options; what is left out of an input's three shapes is taken from the others. */
+/** One profile from the shape options; `--shapes` stands for what is left out of an input's three. */
 export function profileOf({
   shapes = {},
   minShapes = {},
@@ -142,8 +142,9 @@ export function profileOf({
   if (names.length === 0) return undefined;
   return Object.fromEntries(
     names.map((name): [string, ShapeRange] => {
-      const opt = optShapes[name] ?? shapes[name] ?? maxShapes[name] ?? minShapes[name]!;
-      return [name, { min: minShapes[name] ?? shapes[name] ?? opt, opt, max: maxShapes[name] ?? shapes[name] ?? opt }];
+      const bounds = { min: minShapes[name], opt: optShapes[name], max: maxShapes[name] };
+      const given = Object.entries(bounds).map(([bound, shape]) => [bound, shape ?? shapes[name]] as const);
+      return [name, Object.fromEntries(given.filter(([, shape]) => shape))];
     }),
   );
 }

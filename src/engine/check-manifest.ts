@@ -6,7 +6,7 @@ import { parseDim } from "../ir/dims.ts";
 import { DTYPES } from "../ir/types.ts";
 import { limitNames } from "../util/caps.ts";
 import type { Manifest } from "./format.ts";
-import type { Plan, PlanBuffer, Step } from "./plan.ts";
+import { type Plan, type PlanBuffer, type Step, schedulesOf } from "./plan.ts";
 
 /** The manifest's parts. Throws an Error that says what is wrong with it. */
 export function checkManifest(manifest: unknown, weightBytes: number): Manifest {
@@ -50,13 +50,19 @@ function checkFingerprint({
 function checkPlan(plan: Plan, weightBytes: number): void {
   texts([...plan.shaders, ...plan.notes], "a shader or note");
   for (const { node, op, reason } of plan.hostLayers) texts([node, op, reason], "a host layer");
+  for (const { node, verb, shapes, sizes } of plan.requirements ?? []) {
+    texts([node, verb], "a requirement");
+    for (const shape of [...shapes, sizes]) dims(shape);
+  }
   for (const { name, symbols } of plan.profiles) {
     need(isText(name), "a profile has no name");
     for (const bounds of Object.values(symbols))
       need([bounds.min, bounds.opt, bounds.max].every(isCount), `profile "${name}" has no bounds`);
   }
-  for (const { bytes } of plan.slots) dims(bytes);
-  for (const buffer of plan.buffers) checkBuffer(buffer, plan.slots.length, weightBytes);
+  const schedules = schedulesOf(plan);
+  for (const { slots } of schedules) for (const { bytes } of slots) dims(bytes);
+  const mostSlots = Math.max(...schedules.map(({ slots }) => slots.length));
+  for (const buffer of plan.buffers) checkBuffer(buffer, mostSlots, weightBytes);
   for (const { name, dtype, shape, buffer } of [...plan.inputs, ...plan.outputs]) {
     need(isText(name), "an input or output has no name");
     among(DTYPES, dtype, `the type of "${name}"`);
@@ -70,7 +76,7 @@ function checkPlan(plan: Plan, weightBytes: number): void {
     const { home } = plan.buffers[buffer]!;
     need(home.kind === "weight", `"${name}" is to be refitted and is no weight`);
   }
-  checkSteps(plan.steps, plan);
+  for (const { steps } of schedules) checkSteps(steps, plan);
 }
 
 function checkBuffer({ name, dtype, shape, storage, bytes, home }: PlanBuffer, slots: number, weightBytes: number): void {

@@ -7,7 +7,7 @@ import type { Engine, HostOperators } from "./engine.ts";
 import type { Bindings, Places } from "./places.ts";
 import type { HostStep, IfStep, LoopStep, Plan, Step } from "./plan.ts";
 import type { Run } from "./run.ts";
-import type { DimensionTable } from "./shapes.ts";
+import { checkRequirements, type DimensionTable } from "./shapes.ts";
 import { isDynamic, type Stretches } from "./stretches.ts";
 
 export class Conductor {
@@ -37,6 +37,7 @@ export class Conductor {
       if (step.kind === "host") await this.host(step as HostStep, run, bindings);
       else if (step.kind === "if") await this.branch(step as IfStep, run, bindings, `${path}/${i}`);
       else await this.loop(step as LoopStep, run, bindings, `${path}/${i}`);
+      checkRequirements(this.plan, this.table, bindings);
     }
   }
 

@@ -17,11 +17,11 @@ import {
 import type { Engine } from "./engine.ts";
 import { usesOf } from "./lifetimes.ts";
 import { type Bindings, Places } from "./places.ts";
-import type { PlanOutput } from "./plan.ts";
+import { type PlanOutput, type Schedule, schedulesOf } from "./plan.ts";
 import type { Profiler } from "./profiler.ts";
 import { Run } from "./run.ts";
 import { Scratch } from "./scratch.ts";
-import { bindInputs, DimensionTable, type InferredShapes, InputShapes } from "./shapes.ts";
+import { DimensionTable, type InferredShapes, InputShapes } from "./shapes.ts";
 import { Stretches } from "./stretches.ts";
 
 export interface ContextOptions {
@@ -63,6 +63,7 @@ export class ExecutionContext {
   private readonly shapes: InputShapes;
   private readonly checker: EndChecker;
   private readonly places: Places;
+  private readonly schedules: readonly Schedule[];
   private readonly stretches: Stretches;
   private readonly conductor: Conductor;
   private readonly scratch: Scratch;
@@ -89,7 +90,8 @@ export class ExecutionContext {
     this.firstSubmit = Math.max(1, firstSubmit);
     this.memory = new Memory(device);
     this.shapes = new InputShapes(plan, table);
-    this.checker = new EndChecker(plan, usesOf(plan.steps), this.shapes);
+    this.schedules = schedulesOf(plan);
+    this.checker = new EndChecker(plan, usesOf(this.schedules.flatMap(({ steps }) => steps)), this.shapes);
     this.places = new Places(plan, engine.weightBuffers, this.memory, table, () => this.stretches.clear(), activations);
     this.stretches = new Stretches(device, plan, engine.pipelines, this.memory, this.places, table);
     const constant: Engine["hostConstant"] = (home, dtype, shape) => engine.hostConstant(home, dtype, shape);
@@ -102,19 +104,27 @@ export class ExecutionContext {
     return this.memory.live;
   }
 
-  /** The shape of an input whose data are given alone from now on. Errors: K603, K604. */
+  /**
+   * Keeps runs from now on to one profile, by its number, as TensorRT has it: its kernels, its bounds. Unless told, each run takes
+   * the profile that holds its shapes; of several, the one tuned nearest to them. Error K612.
+   */
+  setOptimizationProfile(profile: number): void {
+    this.shapes.profile = profile;
+  }
+
+  /** The shape of an input whose data are given alone from now on. Errors: K603, K604, K605. */
   setInputShape(name: string, shape: readonly number[]): void {
     this.shapes.set(name, shape);
   }
 
-  /** What the shapes set say of the outputs, and which are missing. Errors: K605, K607. */
+  /** What the shapes set say of the outputs, and which are missing. Errors: K605, K607, K618. */
   inferShapes(): InferredShapes {
     return this.shapes.infer();
   }
 
   /**
    * Runs the network once; resolves when the GPU has finished. As `enqueue` otherwise.
-   * Errors: K602, K603 missing or unknown inputs, K604–K607 shapes, K608 types, K601 values that the GPU cannot hold,
+   * Errors: K602, K603 missing or unknown inputs, K604–K607 and K618 shapes, K608 types, K601 values that the GPU cannot hold,
    * K613 and K614 buffers, K404 and K407 memory, K408 device lost, the signal's reason.
    */
   execute(inputs: Inputs, options?: HostRunOptions): Promise<Outputs>;
@@ -172,7 +182,10 @@ export class ExecutionContext {
     const { device, plan } = this.engine;
     if (device.lostBy) throw device.lostBy;
     const ends = this.checker.check(inputs, options.outputs);
-    const bindings = bindInputs(plan, this.table, ends.shapes);
+    const { bindings: bound, profile } = this.shapes.bind(ends.shapes);
+    const { steps, slots } = this.schedules[profile]!;
+    const bindings = new Map(bound);
+    this.places.slots = slots;
     // What is timed goes in one piece, so that no gap counts as the GPU's work.
     const waits = this.profiler !== undefined || this.flights.size > 0;
     const run = new Run(
@@ -186,7 +199,7 @@ export class ExecutionContext {
       run.profiler?.begin();
       await this.feed(ends, run, bindings);
       await run.endPhase();
-      await this.conductor.conduct(plan.steps, run, bindings, "");
+      await this.conductor.conduct(steps, run, bindings, String(profile));
       await run.endPhase();
       const arrivals: Arrival[] = [];
       for (const output of plan.outputs) arrivals.push(await this.fetch(output, run, bindings));

@@ -4,14 +4,14 @@ import type { Device } from "../gpu/device.ts";
 import { deviceName } from "../gpu/fingerprint.ts";
 import { add, type Bindings, type Dim, dimText, interval, isStatic, max, parseDim, sub, substitute } from "../ir/dims.ts";
 import type { DType } from "../ir/types.ts";
-import { unboundSymbol } from "../util/errors.ts";
+import { noSuchProfile, unboundSymbol } from "../util/errors.ts";
 import { dispatchesOf, lifetimes } from "./lifetimes.ts";
-import type { DispatchStep, Plan, PlanBuffer, Profile } from "./plan.ts";
+import { type DispatchStep, type Plan, type PlanBuffer, type Profile, type Schedule, schedulesOf } from "./plan.ts";
 
 /** A number, or the dimension's text where it depends on symbols without a bound. */
 export type Size = number | string;
 
-/** Plain data. Sizes are at the largest shapes that the profiles allow. */
+/** Plain data, of one profile: sizes are at the largest shapes that it allows. */
 export interface Description {
   readonly device: string;
   /** Types in which activations are stored, "fp32" or "fp16+fp32" or "fp32+int8". */
@@ -19,7 +19,7 @@ export interface Description {
   readonly kernels: readonly KernelDescription[];
   readonly hostLayers: Plan["hostLayers"];
   readonly memory: MemoryDescription;
-  readonly profiles: readonly Profile[];
+  readonly profiles: readonly Pick<Profile, "name" | "symbols">[];
 }
 
 export interface KernelDescription {
@@ -51,60 +51,63 @@ export interface MemoryDescription {
   readonly staging: Size;
 }
 
-export function describe(plan: Plan, device: Device): Description {
-  const bindings = largestShapes(plan.profiles);
+export function describe(plan: Plan, device: Device, profile = 0): Description {
+  const bindings = largestShapes(plan, profile);
+  const schedule = scheduleOf(plan, profile);
   return {
     device: deviceName(device.fingerprint),
     precision: precisionOf(plan.buffers),
-    kernels: dispatchesOf(plan.steps).map((step) => describeKernel(plan, step, bindings)),
+    kernels: dispatchesOf(schedule.steps).map((step) => describeKernel(plan, step, bindings)),
     hostLayers: plan.hostLayers,
-    memory: describeMemory(plan, bindings),
-    profiles: plan.profiles,
+    memory: describeMemory(plan, bindings, schedule),
+    profiles: plan.profiles.map(({ name, symbols }) => ({ name, symbols })),
   };
 }
 
 /** What a plan needs of GPU memory with these symbols. */
-export function describeMemory(plan: Plan, bindings: Bindings): MemoryDescription {
+export function describeMemory(plan: Plan, bindings: Bindings, schedule: Schedule = plan): MemoryDescription {
   const bytes = plan.buffers.map((buffer) => sizeAt(buffer.bytes, bindings));
   const sum = (kinds: readonly string[]): Dim => add(...bytes.filter((_, i) => kinds.includes(plan.buffers[i]!.home.kind)));
   return {
     weights: plan.buffers.reduce((total, { home }) => total + (home.kind === "weight" ? home.length : 0), 0),
-    activations: plain(add(...plan.slots.map((slot) => largest(slot.bytes.map((text) => sizeAt(text, bindings)))))),
-    activationsLowerBound: plain(largest(liveBytes(plan, bytes))),
+    activations: plain(add(...schedule.slots.map((slot) => largest(slot.bytes.map((text) => sizeAt(text, bindings)))))),
+    activationsLowerBound: plain(largest(liveBytes(plan, schedule, bytes))),
     staging: plain(sum(["input", "output"])),
   };
 }
 
 /** Bytes of GPU memory that a context needs at the largest shapes of one profile. Error K606 where it does not bound them. */
 export function contextBytes(plan: Plan, profile: number): number {
-  const { activations, staging } = describeMemory(plan, largestShapes(plan.profiles.slice(profile, profile + 1)));
+  const { activations, staging } = describeMemory(plan, largestShapes(plan, profile), scheduleOf(plan, profile));
   for (const size of [activations, staging]) if (typeof size === "string") throw unboundSymbol(size);
   return (activations as number) + (staging as number);
 }
 
 /** Bytes of each slot that activations share, at the largest shapes of one profile. Error K606 where it does not bound them. */
-export function slotBytes({ slots, profiles }: Plan, profile: number): number[] {
-  const bindings = largestShapes(profiles.slice(profile, profile + 1));
-  return slots.map((slot) => {
+export function slotBytes(plan: Plan, profile: number): number[] {
+  const bindings = largestShapes(plan, profile);
+  return scheduleOf(plan, profile).slots.map((slot) => {
     const size = plain(largest(slot.bytes.map((text) => sizeAt(text, bindings))));
     if (typeof size === "string") throw unboundSymbol(size);
     return Math.max(4, size);
   });
 }
 
-/** Each symbol at its largest value in any profile. */
-function largestShapes(profiles: readonly Profile[]): Bindings {
-  const bindings = new Map<string, number>();
-  for (const { symbols } of profiles) {
-    for (const [name, bounds] of Object.entries(symbols)) bindings.set(name, Math.max(bounds.max, bindings.get(name) ?? 0));
-  }
-  return bindings;
+/** Error K612 where there is no such profile. */
+function scheduleOf(plan: Plan, profile: number): Schedule {
+  const schedule = schedulesOf(plan)[profile];
+  if (!schedule) throw noSuchProfile(profile, plan.profiles.length);
+  return schedule;
 }
 
+/** Each symbol at its largest value in a profile. */
+const largestShapes = ({ profiles }: Plan, profile: number): Bindings =>
+  new Map(Object.entries(profiles[profile]?.symbols ?? {}).map(([name, { max }]) => [name, max]));
+
 /** Bytes of live activations at each step. */
-function liveBytes(plan: Plan, bytes: readonly Dim[]): readonly Dim[] {
-  const changes = Array.from({ length: plan.steps.length + 1 }, (): Dim => 0);
-  for (const [buffer, { first, last }] of lifetimes(plan.steps)) {
+function liveBytes(plan: Plan, { steps }: Schedule, bytes: readonly Dim[]): readonly Dim[] {
+  const changes = Array.from({ length: steps.length + 1 }, (): Dim => 0);
+  for (const [buffer, { first, last }] of lifetimes(steps)) {
     if (plan.buffers[buffer]!.home.kind !== "activation") continue;
     changes[first] = add(changes[first]!, bytes[buffer]!);
     changes[last + 1] = sub(changes[last + 1]!, bytes[buffer]!);

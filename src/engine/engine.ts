@@ -13,7 +13,7 @@ import { type ContextOptions, ExecutionContext } from "./context.ts";
 import { contextBytes, type Description, describe, slotBytes } from "./describe.ts";
 import { serialize } from "./format.ts";
 import { dispatchesOf } from "./lifetimes.ts";
-import type { DispatchStep, Plan, PlanBuffer, PlanOutput } from "./plan.ts";
+import { type DispatchStep, type Plan, type PlanBuffer, type PlanOutput, schedulesOf } from "./plan.ts";
 
 type HostHome = Extract<PlanBuffer["home"], { readonly kind: "host" }>;
 
@@ -112,13 +112,13 @@ export class Engine {
 
   /**
    * Bytes of GPU memory that a context needs at the largest shapes of a profile (by its number), known before it allocates
-   * any; weights are not among them. Error K606 where no profile bounds the shapes.
+   * any; weights are not among them. Errors: K606 where no profile bounds the shapes, K612 no such profile.
    */
   deviceMemory(profile = 0): number {
     return contextBytes(this.plan, profile);
   }
 
-  /** Bytes of each buffer that a context needs for activations at the largest shapes of a profile: see ContextOptions. Error K606. */
+  /** Bytes of each buffer that a context needs for activations at the largest shapes of a profile: see ContextOptions. Errors: K606, K612. */
   activationMemory(profile = 0): readonly number[] {
     return slotBytes(this.plan, profile);
   }
@@ -153,9 +153,9 @@ export class Engine {
     return serialize(this.plan, this.weights, this.builtFor, !weights);
   }
 
-  /** Kernels, memory, tactics and host layers: what `kiln inspect --json` prints. */
-  describe(): Description {
-    return describe(this.plan, this.device);
+  /** Kernels, memory, tactics and host layers of a profile (by its number): what `kiln inspect --json` prints. Error K612. */
+  describe(profile = 0): Description {
+    return describe(this.plan, this.device, profile);
   }
 
   /** Disposes of the contexts, and frees the weights when the last run has ended: at once if there is none. */
@@ -168,13 +168,15 @@ export class Engine {
 
 async function compileAll(plan: Plan, cache: PipelineCache): Promise<Map<DispatchStep, CompiledPipeline>> {
   const compiled = await Promise.all(
-    dispatchesOf(plan.steps).map(async (step): Promise<[DispatchStep, CompiledPipeline]> => {
-      const bindings = [
-        ...step.bindings.map(({ access, shared }) => (shared ? "write" : access)),
-        ...(step.params.length > 0 ? (["uniform"] as const) : []),
-      ];
-      return [step, await cache.compile({ label: step.label, wgsl: plan.shaders[step.shader]!, bindings })];
-    }),
+    schedulesOf(plan)
+      .flatMap(({ steps }) => dispatchesOf(steps))
+      .map(async (step): Promise<[DispatchStep, CompiledPipeline]> => {
+        const bindings = [
+          ...step.bindings.map(({ access, shared }) => (shared ? "write" : access)),
+          ...(step.params.length > 0 ? (["uniform"] as const) : []),
+        ];
+        return [step, await cache.compile({ label: step.label, wgsl: plan.shaders[step.shader]!, bindings })];
+      }),
   );
   return new Map(compiled);
 }

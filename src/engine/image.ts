@@ -1,6 +1,5 @@
 // Images as inputs: resized, cropped, normalized and laid out on the GPU, straight into the buffer that the network reads.
 
-import { mat2d, type ReadonlyMat2d } from "gl-matrix";
 import shader from "../../shaders/image.wgsl";
 import { roundUp4 } from "../gpu/buffers.ts";
 import { BufferUsage, TextureUsage } from "../gpu/constants.ts";
@@ -58,6 +57,9 @@ const WEIGHTS = {
   grey: [[0.299, 0.587, 0.114]],
 } as const;
 
+/** As gl-matrix has it: [a, b, c, d, x, y] maps (u, v) to (a·u + c·v + x, b·u + d·v + y). */
+export type Mat2d = readonly [a: number, b: number, c: number, d: number, x: number, y: number];
+
 /**
  * An image as an input: `context.execute({ x: image(bitmap, { fit: "letterbox", channels: "bgr" }) })`. One kernel samples it
  * bilinearly between pixel centres, without smoothing where it shrinks (as OpenCV's INTER_LINEAR), and writes the input.
@@ -66,7 +68,7 @@ const WEIGHTS = {
 export const image = (picture: Picture, options: ImageOptions = {}): ImageSource => new ImageSource(picture, options);
 
 export class ImageSource implements Source {
-  private matrix: ReadonlyMat2d | undefined;
+  private matrix: Mat2d | undefined;
 
   constructor(
     private readonly picture: Picture,
@@ -77,7 +79,7 @@ export class ImageSource implements Source {
    * Maps positions in the input, in pixels, to positions in the image: `vec2.transformMat2d(corner, corner, source.toImage)` brings
    * a box back. Known once a run has begun. Error K615 before.
    */
-  get toImage(): ReadonlyMat2d {
+  get toImage(): Mat2d {
     if (!this.matrix) throw badImage("image", "the input's size is not known before a run", "ask for `toImage` after it");
     return this.matrix;
   }
@@ -230,7 +232,7 @@ const formOf = ({ storage: { item, lanes } }: SourceTarget): number =>
   item === "f32" ? 0 : item === "f16" ? 1 : lanes === 4 ? 2 : 3;
 
 /** From positions in the input to those in the image. A letterboxed image covers whole pixels of the input. */
-export function imageMatrix(region: Region, size: Size, { fit = "stretch", align = "center" }: ImageOptions): ReadonlyMat2d {
+export function imageMatrix(region: Region, size: Size, { fit = "stretch", align = "center" }: ImageOptions): Mat2d {
   const [across, down] = [size.width / region.width, size.height / region.height];
   const shared = fit === "letterbox" ? Math.min(across, down) : Math.max(across, down);
   const covered = (extent: number, scale: number): number => {
@@ -240,7 +242,6 @@ export function imageMatrix(region: Region, size: Size, { fit = "stretch", align
   const [width, height] = [covered(region.width, across), covered(region.height, down)];
   const spare = align === "center" ? [(size.width - width) / 2, (size.height - height) / 2] : [0, 0];
   const [left, top] = fit === "letterbox" ? spare.map(Math.floor) : spare;
-  const matrix = mat2d.fromTranslation(mat2d.create(), [region.x, region.y]);
-  mat2d.scale(matrix, matrix, [region.width / width, region.height / height]);
-  return mat2d.translate(matrix, matrix, [-left!, -top!]);
+  const [x, y] = [region.width / width, region.height / height];
+  return [x, 0, 0, y, region.x - x * left!, region.y - y * top!];
 }

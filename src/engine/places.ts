@@ -1,11 +1,10 @@
 // Where a context's numbered buffers lie: weights of the engine, slots that activations share, ends of its own or of callers.
 // Grows to what shapes need and gives nothing back before it is disposed of.
 
-import type { Memory } from "../gpu/buffers.ts";
-import { BufferUsage } from "../gpu/constants.ts";
-import { wrongBuffer } from "../util/errors.ts";
+import { defaultUsage, type Memory } from "../gpu/buffers.ts";
+import { type KilnError, noSize, wrongBuffer } from "../util/errors.ts";
 import type { End } from "./ends.ts";
-import type { Plan } from "./plan.ts";
+import { type Plan, schedulesOf } from "./plan.ts";
 import type { DimensionTable } from "./shapes.ts";
 
 export type Bindings = Map<string, number>;
@@ -19,6 +18,8 @@ export interface Place {
 export class Places {
   /** By number those that have a buffer of their own, by -1 - slot those that share one. */
   private readonly buffers = new Map<number, GPUBuffer>();
+  /** Of the schedule that runs: those of all schedules share memory by their numbers. */
+  slots: Plan["slots"] = [];
 
   /** `onReplaced` is told that a slot lies elsewhere now: what was bound to it is void. */
   constructor(
@@ -30,21 +31,16 @@ export class Places {
     /** For the slots, where the caller brings them. Error K613. */
     private readonly given?: readonly GPUBuffer[],
   ) {
-    const { STORAGE, COPY_SRC, COPY_DST } = BufferUsage;
-    const needed = STORAGE | COPY_SRC | COPY_DST;
-    plan.slots.forEach((_, slot) => {
-      const buffer = given?.[slot];
-      if (given && (!buffer || (buffer.usage & needed) !== needed))
-        throw wrongBuffer(
-          `activation memory ${slot}`,
-          buffer ? "its buffer lacks a usage" : `${plan.slots.length} buffers are needed, ${given.length} were given`,
-          "make one buffer for each number of Engine.activationMemory, with usage STORAGE | COPY_SRC | COPY_DST",
-        );
-    });
+    const fewest = Math.min(...schedulesOf(plan).map(({ slots }) => slots.length));
+    if (given && given.length < fewest)
+      throw wrongActivations(given.length, `${fewest} buffers are needed, ${given.length} were given`);
   }
 
   bytesOf(number: number, bindings: Bindings): number {
-    return this.table.evaluate(this.plan.buffers[number]!.bytes, bindings);
+    const { bytes: text, name } = this.plan.buffers[number]!;
+    const bytes = this.table.evaluate(text, bindings);
+    if (bytes < 0) throw noSize(name, bytes);
+    return bytes;
   }
 
   shapeOf(number: number, bindings: Bindings): number[] {
@@ -66,7 +62,7 @@ export class Places {
     if (end) return this.placeOfEnd(number, end, bytes, ends);
     if (home.kind !== "activation") return { buffer: await this.bufferOf(number, name, bytes), offset: 0 };
     const offset = home.offset === undefined || bytes === 0 ? 0 : this.table.evaluate(home.offset, bindings);
-    const tenants = this.plan.slots[home.slot]!.bytes.map((text) => this.table.tryEvaluate(text, bindings) ?? 0);
+    const tenants = this.slots[home.slot]!.bytes.map((text) => this.table.tryEvaluate(text, bindings) ?? 0);
     return { buffer: await this.bufferOf(-1 - home.slot, name, Math.max(offset + bytes, ...tenants)), offset };
   }
 
@@ -89,15 +85,7 @@ export class Places {
   }
 
   private async bufferOf(place: number, label: string, bytes: number): Promise<GPUBuffer> {
-    const given = place < 0 ? this.given?.[-1 - place] : undefined;
-    if (given) {
-      if (given.size >= bytes) return given;
-      throw wrongBuffer(
-        `activation memory ${-1 - place}`,
-        `its buffer holds ${given.size} bytes, it needs ${bytes}`,
-        "see Engine.activationMemory",
-      );
-    }
+    if (place < 0 && this.given) return this.givenFor(-1 - place, bytes);
     const old = this.buffers.get(place);
     if (old && old.size >= bytes) return old;
     if (old) {
@@ -109,4 +97,19 @@ export class Places {
     this.buffers.set(place, made);
     return made;
   }
+
+  private givenFor(slot: number, bytes: number): GPUBuffer {
+    const buffer = this.given![slot];
+    if (!buffer) throw wrongActivations(slot, `${this.slots.length} buffers are needed, ${this.given!.length} were given`);
+    if (buffer.size < bytes) throw wrongActivations(slot, `its buffer holds ${buffer.size} bytes, it needs ${bytes}`);
+    if ((buffer.usage & defaultUsage) !== defaultUsage) throw wrongActivations(slot, "its buffer lacks a usage");
+    return buffer;
+  }
 }
+
+const wrongActivations = (slot: number, what: string): KilnError =>
+  wrongBuffer(
+    `activation memory ${slot}`,
+    what,
+    "make one buffer for each number of Engine.activationMemory, with usage STORAGE | COPY_SRC | COPY_DST",
+  );

@@ -5,22 +5,37 @@ import type { Storage } from "../ir/storage.ts";
 import type { HostAttributes } from "../ir/task.ts";
 import type { DType } from "../ir/types.ts";
 
-export interface Plan {
+export interface Plan extends Schedule {
   readonly inputs: readonly PlanInput[];
   readonly outputs: readonly PlanOutput[];
   readonly buffers: readonly PlanBuffer[];
   /** WGSL texts, each once. */
   readonly shaders: readonly string[];
-  readonly steps: readonly Step[];
-  /** GPU memory that activations share: `bytes` covers the largest tenant. */
-  readonly slots: readonly { readonly bytes: readonly string[] }[];
   readonly profiles: readonly Profile[];
+  /** What sizes that only a run knows must be: checked before it begins, or as soon as they are known. */
+  readonly requirements?: readonly PlanRequirement[];
   /** Nodes that run on the host, and why. */
   readonly hostLayers: readonly { readonly node: string; readonly op: string; readonly reason: string }[];
   /** What the build lowered or assumed, in words. */
   readonly notes: readonly string[];
   /** Weights that `Engine.refit` may change, row-major in their buffers. */
   readonly refit?: readonly PlanWeight[];
+}
+
+/** How to run the network: kernels chosen, and memory planned, for the sizes of a profile; right at every size. */
+export interface Schedule {
+  readonly steps: readonly Step[];
+  /** GPU memory that activations share: `bytes` covers the largest tenant. */
+  readonly slots: readonly { readonly bytes: readonly string[] }[];
+}
+
+/** Both of `sizes` must be equal, or with `orOne` one of them 1: else `node` cannot `verb` these `shapes`. */
+export interface PlanRequirement {
+  readonly node: string;
+  readonly verb: string;
+  readonly shapes: readonly (readonly string[])[];
+  readonly sizes: readonly [string, string];
+  readonly orOne: boolean;
 }
 
 export interface PlanWeight {
@@ -63,7 +78,13 @@ export interface PlanBuffer {
 export interface Profile {
   readonly name: string;
   readonly symbols: Readonly<Record<string, { readonly min: number; readonly opt: number; readonly max: number }>>;
+  /** Its own; the plan's is that of the first profile. */
+  readonly schedule?: Schedule;
 }
+
+/** The schedule of each profile, or the only one. */
+export const schedulesOf = (plan: Plan): readonly Schedule[] =>
+  plan.profiles.length === 0 ? [plan] : plan.profiles.map(({ schedule }) => schedule ?? plan);
 
 export type Step = DispatchStep | CopyStep | HostStep | LoopStep | IfStep;
 

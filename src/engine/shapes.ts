@@ -1,13 +1,22 @@
 // Shapes at run time: binds an engine's symbols from the shapes of its inputs and checks them against the profile.
 
 import { type Bindings, type Dim, evaluate, loneSymbol, parseDim } from "../ir/dims.ts";
-import { inconsistentSymbol, inputShapeMismatch, outsideProfile, unboundSymbol, unknownInputs } from "../util/errors.ts";
+import {
+  inconsistentSizes,
+  inconsistentSymbol,
+  inputShapeMismatch,
+  noSuchProfile,
+  outsideProfile,
+  unboundSymbol,
+  unknownInputs,
+} from "../util/errors.ts";
 import type { Plan, PlanInput } from "./plan.ts";
 
 /** What binding needs of a plan. */
 export interface Shaped {
   readonly inputs: readonly Pick<PlanInput, "name" | "shape">[];
   readonly profiles: Plan["profiles"];
+  readonly requirements?: Plan["requirements"];
 }
 
 /** Parses each text once. */
@@ -44,12 +53,23 @@ export class DimensionTable {
   }
 }
 
-/** Binds the plan's symbols from input shapes. Errors: K604 rank or size differs, K605 outside the profile, K607 two inputs disagree. */
+/** What input shapes say. */
+export interface Bound {
+  readonly bindings: Bindings;
+  /** Number of the profile that holds them; of several, the one tuned nearest to them. 0 where there is none. */
+  readonly profile: number;
+}
+
+/**
+ * Binds the plan's symbols from input shapes; `only`: the number of the profile that must hold them.
+ * Errors: K604 rank or size differs, K605 outside the profile, K607 two inputs disagree, K618 the network cannot be of these sizes.
+ */
 export function bindInputs(
   plan: Shaped,
   table: DimensionTable,
   shapes: ReadonlyMap<string, readonly number[]>,
-): Map<string, number> {
+  only?: number,
+): Bound {
   const bindings = new Map<string, number>();
   const boundBy = new Map<string, Place>();
   for (const { name, shape } of plan.inputs) {
@@ -68,8 +88,9 @@ export function bindInputs(
     const expected = table.shape(shape, bindings);
     if (shapes.get(name)!.some((dim, axis) => dim !== expected[axis])) throw inputShapeMismatch(name, shapes.get(name)!, shape);
   }
-  checkProfiles(plan, bindings, boundBy);
-  return bindings;
+  const profile = profileFor(plan.profiles, bindings, boundBy, only);
+  checkRequirements(plan, table, bindings);
+  return { bindings, profile };
 }
 
 /** The dimension of an input. */
@@ -78,18 +99,39 @@ interface Place {
   readonly axis: number;
 }
 
-/** One profile must hold all that was bound; the error names the profile that fails in the fewest dimensions. */
-function checkProfiles(plan: Shaped, bindings: Bindings, boundBy: ReadonlyMap<string, Place>): void {
-  const failures = plan.profiles.map(({ name, symbols }) =>
-    [...boundBy].flatMap(([symbol, { input, axis }]) => {
+/** The number of the profile to run; the error names the profile that fails in the fewest dimensions. */
+function profileFor(
+  profiles: Plan["profiles"],
+  bindings: Bindings,
+  boundBy: ReadonlyMap<string, Place>,
+  only: number | undefined,
+): number {
+  const judged = profiles.flatMap(({ name, symbols }, number) => {
+    if (number !== (only ?? number)) return [];
+    let distance = 0;
+    const failures = [...boundBy].flatMap(([symbol, { input, axis }]) => {
       const [value, bounds] = [bindings.get(symbol)!, symbols[symbol]];
-      return bounds && (value < bounds.min || value > bounds.max)
-        ? [outsideProfile(input, axis, value, bounds.min, bounds.max, name)]
-        : [];
-    }),
+      if (!bounds) return [];
+      distance += Math.abs(Math.log((value + 1) / (bounds.opt + 1)));
+      return value < bounds.min || value > bounds.max ? [outsideProfile(input, axis, value, bounds.min, bounds.max, name)] : [];
+    });
+    return [{ number, failures, distance }];
+  });
+  const [best] = judged.sort(
+    (a, b) => a.failures.length - b.failures.length || (a.failures.length === 0 ? a.distance - b.distance : 0),
   );
-  const [fewest] = failures.sort((a, b) => a.length - b.length);
-  if (fewest?.[0]) throw fewest[0];
+  if (best?.failures[0]) throw best.failures[0];
+  return best?.number ?? 0;
+}
+
+/** Checks those whose sizes are known by now. Error K618. */
+export function checkRequirements({ requirements = [] }: Shaped, table: DimensionTable, bindings: Bindings): void {
+  for (const { node, verb, shapes, sizes, orOne } of requirements) {
+    const [a, b] = sizes.map((text) => table.tryEvaluate(text, bindings));
+    if (a === undefined || b === undefined || a === b || (orOne && (a === 1 || b === 1))) continue;
+    const known = shapes.map((shape) => shape.map((text) => table.tryEvaluate(text, bindings) ?? -1));
+    throw inconsistentSizes(node, verb, known, [a, b]);
+  }
 }
 
 /** What is known of the shapes that a run would have. */
@@ -100,16 +142,38 @@ export interface InferredShapes {
   readonly outputs: Readonly<Record<string, readonly number[] | undefined>>;
 }
 
-/** Shapes of inputs that are given as data or buffers alone. */
+/** Bound shapes kept for when they come again. */
+const KEPT = 256;
+
+/** Shapes of inputs that are given as data or buffers alone, and what shapes mean for a run. */
 export class InputShapes {
   private readonly given = new Map<string, readonly number[]>();
+  private readonly known = new Map<string, Bound>();
+  private only: number | undefined;
 
   constructor(
     private readonly plan: Plan,
     private readonly table: DimensionTable,
   ) {}
 
-  /** Errors: K603 no such input, K604 the shape does not fit. */
+  /** The number of the profile that runs must keep to. Error K612. */
+  set profile(profile: number) {
+    const { profiles } = this.plan;
+    if (!profiles[profile] && profile !== 0) throw noSuchProfile(profile, profiles.length);
+    this.only = profile;
+    this.known.clear();
+  }
+
+  /** As `bindInputs`. */
+  bind(shapes: ReadonlyMap<string, readonly number[]>): Bound {
+    const key = [...shapes.values()].join(";");
+    const known = this.known.get(key) ?? bindInputs(this.plan, this.table, shapes, this.only);
+    if (this.known.size === KEPT) this.known.clear();
+    this.known.set(key, known);
+    return known;
+  }
+
+  /** Errors: K603 no such input, K604 the shape does not fit, K605 no profile holds it. */
   set(name: string, shape: readonly number[]): void {
     const input = this.plan.inputs.find((one) => one.name === name);
     if (!input) {
@@ -118,6 +182,7 @@ export class InputShapes {
     }
     const fits = input.shape.every((text, axis) => (this.table.tryEvaluate(text, NONE) ?? shape[axis]) === shape[axis]);
     if (shape.length !== input.shape.length || !fits || !isShape(shape)) throw inputShapeMismatch(name, shape, input.shape);
+    bindInputs({ inputs: [input], profiles: this.plan.profiles }, this.table, new Map([[name, shape]]), this.only);
     this.given.set(name, [...shape]);
   }
 
@@ -126,16 +191,14 @@ export class InputShapes {
     return this.given.get(name) ?? this.table.shape(shape, NONE);
   }
 
-  /** Errors: K605 outside the profile, K607 two inputs disagree. */
+  /** Errors: K605 outside the profile, K607 two inputs disagree, K618 the network cannot be of these sizes. */
   infer(): InferredShapes {
     const { inputs, outputs } = this.plan;
     const isKnown = ({ name, shape }: PlanInput): boolean =>
       this.given.has(name) || shape.every((text) => this.table.tryEvaluate(text, NONE) !== undefined);
     const missing = inputs.filter((input) => !isKnown(input)).map(({ name }) => name);
     const bindings =
-      missing.length === 0
-        ? bindInputs(this.plan, this.table, new Map(inputs.map((input) => [input.name, this.of(input)])))
-        : NONE;
+      missing.length === 0 ? this.bind(new Map(inputs.map((input) => [input.name, this.of(input)]))).bindings : NONE;
     const shapeOf = (shape: readonly string[]): readonly number[] | undefined => {
       const sizes = shape.map((text) => this.table.tryEvaluate(text, bindings));
       return sizes.every((size) => size !== undefined) ? sizes : undefined;

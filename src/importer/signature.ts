@@ -35,7 +35,7 @@ export const declaredShape = (info: ValueInfoProto, sizes: Sizes = {}): Dim[] =>
   dimensionsOf(info).map((dim): Dim => (typeof dim === "number" ? dim : (sizes[dim] ?? symbol(dim))));
 
 /** Bounds of inputs' shapes, by name. */
-export type ShapeBounds = Readonly<Record<string, { readonly min: readonly number[]; readonly max: readonly number[] }>>;
+export type ShapeBounds = Readonly<Record<string, { readonly min?: readonly number[]; readonly max?: readonly number[] }>>;
 
 /** Sizes of the free dimensions to which every profile gives one size, and all of them the same. */
 export function pinnedSizes(inputs: readonly ValueInfoProto[], profiles: readonly ShapeBounds[]): Sizes {

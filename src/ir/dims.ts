@@ -187,8 +187,22 @@ const OPERATORS = { "/": floorDiv, "%": mod, max, min } as const;
 /** The value under `bindings`, or undefined when a symbol is unbound. */
 export function evaluate(dim: Dim, bindings: Bindings): number | undefined {
   if (isStatic(dim)) return dim;
-  const value = substitute(dim, bindings);
-  return isStatic(value) ? value : undefined;
+  let sum = 0;
+  for (const { coefficient, atoms } of dim.terms) {
+    let product = coefficient;
+    for (const atom of atoms) {
+      const factor = atom.kind === "symbol" ? bindings.get(atom.name) : evaluateAtom(atom, bindings);
+      if (factor === undefined) return undefined;
+      product *= factor;
+    }
+    sum += product;
+  }
+  return sum;
+}
+
+function evaluateAtom({ kind, a, b }: Exclude<Atom, { kind: "symbol" }>, bindings: Bindings): number | undefined {
+  const [x, y] = [evaluate(a, bindings), evaluate(b, bindings)];
+  return x === undefined || y === undefined ? undefined : (OPERATORS[kind](x, y) as number);
 }
 
 /** Inclusive bounds of a dimension by interval arithmetic; symbols without a range are [0, ∞). */

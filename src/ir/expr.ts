@@ -557,10 +557,13 @@ export const offsetOf = ({ shape, layout }: Value, index: readonly Expr[]): Expr
       )
     : flatten(index, shape);
 
-/** Variables of a loop nest reordered so that the last one walks `value`'s memory, when `index` is just variables. */
+/** Variables of a loop nest reordered so that the last one walks `value`'s memory, when `index` is variables, shifted or not. */
 export function inMemoryOrder(vars: readonly Var[], value: Value, index: readonly Expr[]): readonly Var[] {
   if (!value.layout) return vars;
-  const ordered = value.layout.map((axis) => index[axis]!).filter((e): e is Var => e.kind === "var" && vars.includes(e));
+  const shifted = (e: Expr): Expr => (e.kind === "linear" && e.terms.length === 1 && e.terms[0]![1] === 1 ? e.terms[0]![0] : e);
+  const ordered = value.layout
+    .map((axis) => shifted(index[axis]!))
+    .filter((e): e is Var => e.kind === "var" && vars.includes(e));
   return [...vars.filter((v) => !ordered.includes(v)), ...ordered];
 }
 

@@ -5,7 +5,7 @@ import { internal, shapeMismatch, typeMismatch } from "../util/errors.ts";
 import { type Dim, isStatic, isStaticShape, sameDim, shapeText, symbol, symbolsOf } from "./dims.ts";
 import * as x from "./expr.ts";
 import { type Expr, TURN, type Var } from "./expr.ts";
-import type { HostAttributes, HostTask, IfTask, LoopTask, Stage, StoreMode, Task } from "./task.ts";
+import type { HostAttributes, HostTask, IfTask, LoopTask, Requirement, Stage, StoreMode, Task } from "./task.ts";
 import { numbersOf, scalarTensor, sizeOf, type Tensor } from "./tensor.ts";
 import { type DType, isFloat, type Scalar, scalarOf } from "./types.ts";
 import { makeValue, type Value } from "./value.ts";
@@ -48,6 +48,8 @@ export interface TurnResults {
 
 export class Lowering {
   readonly tasks: Task[] = [];
+  /** Of sizes; what a branch or a turn of a loop asks for stays with it. */
+  readonly requirements: Requirement[] = [];
   private counter = 0;
 
   /** `node` is the ONNX node's name: values and tasks are named after it. */
@@ -391,7 +393,6 @@ function checkSame(node: { name: string; op: string }, what: string, a: Value, b
       node,
       `${what} with shapes ${shapeText(a.shape)} and ${shapeText(b.shape)}`,
       "the rank of a value must not depend on the run",
-      "fix what decides: --shapes for the sizes of inputs, --shapeValues for what one holds",
     );
 }
 

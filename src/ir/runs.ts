@@ -30,11 +30,14 @@ export function runOffset(value: Value, index: readonly Expr[], v: Var, length: 
   return along ? offset : undefined;
 }
 
-/** False when `e` is the same throughout a run: `v` occurs only as v / c or (v / c) % d with c a multiple of the length. */
+/** False when `e` is the same throughout a run: `v` occurs only as v / c, (v / c) % d, v < c or c ≤ v, c a multiple of the length. */
 export function variesInRun(e: Expr, v: Var, length: number): boolean {
   const varies = (operand: Expr): boolean => variesInRun(operand, v, length);
+  const isWhole = (bound: Expr): boolean => bound.kind === "dim" && mod(bound.dim, length) === 0;
   if (e === v) return true;
-  if (e.kind === "binary" && e.fn === "floordiv" && e.a === v && e.b.kind === "dim") return mod(e.b.dim, length) !== 0;
+  if (e.kind === "binary" && e.fn === "lt" && e.a === v && isWhole(e.b)) return false;
+  if (e.kind === "binary" && e.fn === "le" && e.b === v && isWhole(e.a)) return false;
+  if (e.kind === "binary" && e.fn === "floordiv" && e.a === v && e.b.kind === "dim") return !isWhole(e.b);
   switch (e.kind) {
     case "linear":
       return e.terms.some(([term]) => varies(term));

@@ -211,6 +211,18 @@ export type KernelTask = MapTask | ReduceTask | GemmTask | ConvTask | AttentionT
 export type Task = KernelTask | LoopTask | IfTask | HostTask;
 
 /** A whole lowered network. */
+/** What a node asks of sizes that only a run knows. */
+export interface Requirement {
+  /** `Add "/up/Add"`, for messages. */
+  readonly node: string;
+  /** What it does to these shapes: "broadcast", "concatenate". */
+  readonly verb: string;
+  readonly shapes: readonly (readonly Dim[])[];
+  /** Two sizes that must be equal; with `orOne` either may be 1. */
+  readonly sizes: readonly [Dim, Dim];
+  readonly orOne: boolean;
+}
+
 export interface Program {
   readonly inputs: readonly Value[];
   /** Named results; a value may be an input, a constant or appear twice. */
@@ -218,6 +230,8 @@ export interface Program {
   readonly tasks: readonly Task[];
   /** Contents that the tasks were specialized to, by input name: checked when the engine runs. */
   readonly assumed: ReadonlyMap<string, Tensor>;
+  /** Checked when the engine runs: the tasks rely on them. */
+  readonly requirements?: readonly Requirement[];
 }
 
 export const isKernelTask = (task: Task): task is KernelTask =>
@@ -355,6 +369,10 @@ export function parallelVars(task: KernelTask): readonly Var[] {
 
 /** Values that only the parts of a block see. */
 export const between = ({ parts }: BlockTask): readonly Value[] => parts.slice(0, -1).flatMap(writesOf);
+
+/** The tasks as they run: a block that is not among the `chosen` as its parts. */
+export const settledTasks = (tasks: readonly Task[], chosen: { has(task: KernelTask): boolean }): readonly Task[] =>
+  tasks.flatMap((task): readonly Task[] => (task.kind === "block" && !chosen.has(task) ? task.parts : [task]));
 
 /** The same computation as a plain reduction: what the direct tactics run and the interpreter evaluates. */
 export function asReduce(task: GemmTask | ConvTask | AttentionTask): ReduceTask {

@@ -63,11 +63,11 @@ const sizeOr = (dim: Dim): number => (isStatic(dim) ? dim : 16);
 const count = (vars: readonly { readonly extent: Dim }[]): number =>
   vars.reduce((total, { extent }) => total * sizeOr(extent), 1);
 
-/** Those that fit the device, the one that is likely best first. */
+/** Those that fit the device, the one that is likely best first; some of one dispatch among them. */
 export function blockConfigs(roles: Roles, bytes: number, caps: Caps): BlockConfig[] {
-  return rated(roles, bytes, caps)
-    .slice(0, MOST)
-    .map(({ config }) => config);
+  const all = rated(roles, bytes, caps);
+  const single = new Set(all.filter(({ config }) => config.splits === 1).slice(0, MOST / 4));
+  return all.filter((one, i) => i < MOST || single.has(one)).map(({ config }) => config);
 }
 
 /** Modelled time of a kernel a convolution over that of the best shape. */

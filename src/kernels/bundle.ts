@@ -12,12 +12,8 @@ const MOST_WORKGROUPS = 8192;
 
 /** The kernels as one step, or undefined where they cannot be. They must not depend on each other. */
 export function bundle(steps: readonly KernelStep[], caps: Caps): KernelStep | undefined {
-  const members: Member[] = [];
-  for (const step of steps) {
-    const member = memberOf(step);
-    if (!member) return undefined;
-    members.push(member);
-  }
+  const members = steps.flatMap((step) => memberOf(step) ?? []);
+  if (members.length < steps.length) return undefined;
   const size = Math.max(...members.map((member) => member.size));
   if (!members.every((member) => member.size === size || (member.isLoose && size % member.size === 0))) return undefined;
   const counts = members.map(({ step, size: own }) => ceilDiv(product(step.workgroups), size / own));
@@ -69,8 +65,18 @@ const CONSTANT = /^const (\w+) = (.*);$/;
 const ALIAS = /^alias (\w+) = (\w+);$/;
 const ENTRY = /@compute @workgroup_size\((.*)\)\nfn main\((.*)\) \{/;
 
+const known = new WeakMap<KernelStep, Member | undefined>();
+
 /** Undefined for text that is not of the usual form. */
 function memberOf(step: KernelStep): Member | undefined {
+  if (!known.has(step)) known.set(step, takenApart(step));
+  return known.get(step);
+}
+
+/** Invocations of a workgroup, as the text says; NaN where that is not of the usual form. */
+export const workgroupOf = (step: KernelStep): number => memberOf(step)?.size ?? Number.NaN;
+
+function takenApart(step: KernelStep): Member | undefined {
   const entry = ENTRY.exec(step.wgsl);
   if (!entry || step.workgroups.includes(0)) return undefined;
   const wants = [...entry[2]!.matchAll(/@builtin\((\w+)\)/g)].map(([, name]) => name!);

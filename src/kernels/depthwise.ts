@@ -75,8 +75,7 @@ function emitDepthwise(task: ConvTask, config: Config, caps: Caps): Kernel {
       const word = signed(load, `${module.buffer(load.value, "read")}[${block.value(offset)} >> 2u]`);
       block.line(`${name} = ${module.call("unpack_bytes", word)} - ${zero};`);
     };
-    if (bytes.guard) block.nest(`if (${block.value(bytes.guard)})`, fetch, true);
-    else fetch();
+    block.under(bytes.guard, fetch);
     return name;
   };
   block.line("var acc = vec4<i32>();");

@@ -1,5 +1,6 @@
 // GEMM and implicit-GEMM convolution of bytes on subgroup matrices; the right operand's zero is 0.
 
+import { isStatic } from "../ir/dims.ts";
 import type { Var } from "../ir/expr.ts";
 import type { ConvTask, GemmTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
@@ -27,10 +28,9 @@ function candidates(task: GemmTask | ConvTask, caps: Caps): Iterable<Config> {
   return matrixTiles(gemm, operandsOf(gemm), caps);
 }
 
-/** Just below `gemm.dot4`: these have run on no device yet, so that one takes them only where it has checked and timed them. */
 const likelihood = (task: GemmTask | ConvTask): number => {
   const { m, n, k } = asGemm(task);
-  return known(m.extent) >= 16 && known(n.extent) >= 16 && known(k.extent) >= 32 ? 0.84 : 0.1;
+  return known(m.extent) >= 16 && known(n.extent) >= 16 && known(k.extent) >= 32 ? 0.9 : 0.1;
 };
 
 const definition = { applicable, likelihood, candidates, emit };
@@ -40,20 +40,27 @@ export const convMatrixBytes = tactic("conv", { name: "conv.matrix-bytes", ...de
 function emit(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel {
   return emitMatrix(task, config, caps, shapeOf(caps)!, (frame) => {
     const [left, right] = byteOperands(frame.gemm.a, frame.gemm.b)!;
-    const { m, n } = frame.gemm;
+    const { m, n, k } = frame.gemm;
+    const isWhole = isStatic(k.extent) && k.extent % (config.tileK as number) === 0;
     return {
       ...operandsOf(frame.gemm),
       hooks: {
         zero_a: frame.value(left.zero),
-        load_a: loadSixteen(frame, left, m, "m"),
-        load_b: loadSixteen(frame, right, n, "n"),
+        load_a: loadSixteen(frame, left, m, "m", isWhole),
+        load_b: loadSixteen(frame, right, n, "n", isWhole),
       },
     };
   });
 }
 
 /** The hook that reads sixteen bytes along k: one vector where they are one in memory, otherwise four words. */
-function loadSixteen({ module, gemm: { k }, hook }: Frame, bytes: Bytes, along: Var, name: "m" | "n"): string {
+function loadSixteen(
+  { module, gemm: { k }, hook }: Frame,
+  bytes: Bytes,
+  along: Var,
+  name: "m" | "n",
+  isWhole: boolean,
+): string {
   const inside = `${name} < ${module.dim(along.extent)} && k < ${module.dim(k.extent)}`;
   const run = byteRun(bytes, k, 16, module.caps);
   if (!run) {
@@ -64,18 +71,17 @@ function loadSixteen({ module, gemm: { k }, hook }: Frame, bytes: Bytes, along: 
     return `  return vec4<u32>(${words.join(", ")});`;
   }
   return hook([along, k], (block) => {
-    block.nest(
-      `if (${inside})`,
-      () => {
-        const vector = (): void =>
-          block.line(
-            `return ${signed(run.load, `${module.vectorBuffer(run.load.value)}[${block.value(run.offset)} >> 4u]`, "vec4<u32>")};`,
-          );
-        if (bytes.guard) block.nest(`if (${block.value(bytes.guard)})`, vector, true);
-        else vector();
-      },
-      true,
-    );
-    block.line(`return vec4<u32>(${zeroWord(block, bytes)});`);
+    // Without a branch, so that many loads are on their way at once. What comes of rows that are not there is not stored.
+    block.line(`let inside = min(${name}, ${module.dim(along.extent)} - 1);`);
+    block.bind(along, "inside");
+    const tests = [...(isWhole ? [] : [`k < ${module.dim(k.extent)}`]), ...(bytes.guard ? [block.value(bytes.guard)] : [])];
+    const offset = block.value(run.offset);
+    const read = (at: string): string => signed(run.load, `${module.vectorBuffer(run.load.value)}[${at} >> 4u]`, "vec4<u32>");
+    if (tests.length === 0) {
+      block.line(`return ${read(offset)};`);
+      return;
+    }
+    block.line(`let there = ${tests.join(" && ")};`);
+    block.line(`return select(vec4<u32>(${zeroWord(block, bytes)}), ${read(`select(0, ${offset}, there)`)}, there);`);
   });
 }

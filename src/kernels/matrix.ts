@@ -17,9 +17,15 @@ type Tile = readonly [number, number, number, number, number, number, number, nu
 const TILES: readonly Tile[] = [
   [256, 128, 64, 64, 64, 1, 1, 1],
   [128, 256, 64, 64, 64, 1, 1, 1],
-  [128, 128, 64, 64, 64, 1, 1, 1],
-  [128, 128, 64, 64, 64, 1, 1, 2],
+  [256, 128, 64, 64, 32, 1, 1, 1],
+  [128, 256, 64, 64, 32, 1, 1, 1],
+  [128, 256, 64, 64, 64, 1, 1, 2],
+  [128, 256, 64, 64, 64, 1, 2, 1],
   [128, 128, 128, 64, 64, 1, 1, 1],
+  [128, 128, 128, 64, 32, 1, 1, 1],
+  [128, 128, 128, 32, 64, 1, 1, 1],
+  [128, 128, 128, 32, 32, 1, 1, 1],
+  [128, 128, 64, 64, 64, 1, 1, 1],
   [128, 128, 64, 64, 32, 1, 1, 1],
   [128, 128, 64, 64, 32, 1, 1, 2],
   [128, 128, 64, 32, 64, 1, 2, 1],
@@ -128,9 +134,7 @@ export function* matrixTiles(gemm: GemmTask, operands: MatrixOperands, caps: Cap
       (tileN * tileK) % (span * threads) === 0
     );
   };
-  const sorted = shapes.filter(fits).sort((a, b) => score(a) - score(b));
-  // Loops written out are faster most of the time.
-  for (const unroll of [true, false]) for (const shape of sorted) yield { ...shape, unroll };
+  for (const shape of shapes.filter(fits).sort((a, b) => score(a) - score(b))) yield { ...shape };
 }
 
 /** The kernel for operands whose hooks the caller writes. */
@@ -167,7 +171,6 @@ export function emitMatrix(
       STAGES: stages,
       AHEAD: ahead,
       GROUP: 8,
-      UNROLL: config.unroll === true,
       SPAN: span,
       RUN: run,
       PASS: pass,

@@ -6,7 +6,6 @@ import { type Expr, flatten, substitute, unflatten, variable } from "../ir/expr.
 import { storageOf } from "../ir/storage.ts";
 import { type MapTask, mapExpressions, type Store } from "../ir/task.ts";
 import { sizeOf } from "../ir/tensor.ts";
-import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
@@ -15,8 +14,14 @@ import { Block, Module } from "./writer.ts";
 /** Combinations whose neutral element is the 0 that workgroup memory begins with. */
 const ATOMICS: Readonly<Partial<Record<Store["mode"], string>>> = { add: "atomicAdd", max: "atomicMax" };
 
-const cellsOf = ({ shape }: Value): number =>
-  shape.every(isStatic) ? sizeOf(shape as readonly number[]) : Number.POSITIVE_INFINITY;
+/** True for a store of which all elements meet in one cell. */
+const isSingle = ({ index }: Store): boolean => index.every(({ kind }) => kind === "dim");
+
+/** Cells that a store needs in workgroup memory. */
+function cellsOf(store: Store): number {
+  const { shape } = store.value;
+  return isSingle(store) ? 1 : shape.every(isStatic) ? sizeOf(shape as readonly number[]) : Number.POSITIVE_INFINITY;
+}
 
 export const mapPrivate = tactic("map", {
   name: "map.private",
@@ -28,12 +33,12 @@ export const mapPrivate = tactic("map", {
     return (
       fits &&
       targets.size === task.stores.length &&
-      [...targets].reduce((sum, value) => sum + 4 * cellsOf(value), 0) <= caps.limits.maxComputeWorkgroupStorageSize
+      task.stores.reduce((sum, store) => sum + 4 * cellsOf(store), 0) <= caps.limits.maxComputeWorkgroupStorageSize
     );
   },
   likelihood: () => 0.9,
   *candidates(task, caps) {
-    const cells = task.stores.reduce((most, { value }) => Math.max(most, cellsOf(value)), 1);
+    const cells = Math.max(...task.stores.map(cellsOf));
     for (const size of [256, 128, 64]) {
       // As many elements a workgroup as it has cells to clear and to hand over, at the least.
       if (size <= caps.limits.maxComputeInvocationsPerWorkgroup)
@@ -50,7 +55,8 @@ function emitPrivate(task: MapTask, config: Config, caps: Caps): Kernel {
   const extents = task.vars.map(({ extent }) => extent);
   const total = product(extents);
   const cells = task.stores.map((store, i) => {
-    module.add(`var<workgroup> cells${i}: array<atomic<u32>, ${cellsOf(store.value)}>;`);
+    module.add(`var<workgroup> cells${i}: array<atomic<u32>, ${cellsOf(store)}>;`);
+    if (isSingle(store)) block.line(`var single${i} = 0u;`);
     return `cells${i}`;
   });
   const flat = variable("flat", total);
@@ -62,20 +68,27 @@ function emitPrivate(task: MapTask, config: Config, caps: Caps): Kernel {
     const at = new Map<Expr, Expr>(task.vars.map((v, i) => [v, index[i]!]));
     const { stores } = mapExpressions(task, (e) => substitute(e, at));
     stores.forEach((store, i) => {
-      const put = (): void =>
-        block.line(
-          `${ATOMICS[store.mode]}(&${cells[i]}[${block.value(flatten(store.index, store.value.shape))}], ${block.value(store.expr)});`,
-        );
-      if (store.when) block.nest(`if (${block.value(store.when)})`, put, true);
-      else put();
+      block.under(store.when, () => {
+        const value = block.value(store.expr);
+        if (isSingle(store))
+          block.line(`single${i} = ${store.mode === "add" ? `single${i} + ${value}` : `max(single${i}, ${value})`};`);
+        else
+          block.line(
+            `${ATOMICS[store.mode]}(&${cells[i]}[${block.value(flatten(store.index, store.value.shape))}], ${value});`,
+          );
+      });
     });
   });
+  task.stores.forEach((store, i) => {
+    if (isSingle(store)) block.line(`${ATOMICS[store.mode]}(&${cells[i]}[0], single${i});`);
+  });
   block.line("workgroupBarrier();");
-  task.stores.forEach(({ value, mode }, i) => {
-    const target = module.buffer(value, "write", true);
-    block.nest(`for (var cell = lane; cell < ${cellsOf(value)}u; cell += ${size}u)`, () => {
+  task.stores.forEach((store, i) => {
+    const target = module.buffer(store.value, "write", true);
+    const place = isSingle(store) ? block.value(flatten(store.index, store.value.shape)) : "cell";
+    block.nest(`for (var cell = lane; cell < ${cellsOf(store)}u; cell += ${size}u)`, () => {
       block.line(`let sum = atomicLoad(&${cells[i]}[cell]);`);
-      block.line(`if (sum != 0u) { ${ATOMICS[mode]}(&${target}[cell], sum); }`);
+      block.line(`if (sum != 0u) { ${ATOMICS[store.mode]}(&${target}[${place}], sum); }`);
     });
   });
   module.add(`@compute @workgroup_size(${size})\nfn main(${ENTRY_PARAMETERS}) {\n${block.text()}\n}`);

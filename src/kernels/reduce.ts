@@ -35,7 +35,7 @@ function serialStages(block: Block, stages: readonly Stage[], loops: (inner: () 
 }
 
 /** Stages in groups that can share a loop: none of a group needs the result of another of it. */
-function independent(stages: readonly Stage[]): Stage[][] {
+export function independent(stages: readonly Stage[]): Stage[][] {
   const groups: Stage[][] = [];
   for (const stage of stages) {
     const group = groups.at(-1);
@@ -105,15 +105,20 @@ function packedRows(block: Block, task: ReduceTask, row: Var, item: Var, lanes: 
     block.bind(row, "row");
     reducedRow(block, atRow(task, row)).stores.forEach((store, i) => {
       if (!isPacked(store)) return block.store(store);
-      const text = block.stored(store.value, block.value(store.expr));
       const bits = 32 / lanes;
-      block.line(`${words[i]} = insertBits(${words[i]}, ${text}, u32(part) * ${bits}u, ${bits}u);`);
+      const insert = (): void => {
+        const text = block.stored(store.value, block.value(store.expr));
+        block.line(`${words[i]} = insertBits(${words[i]}, ${text}, u32(part) * ${bits}u, ${bits}u);`);
+      };
+      block.under(store.when, insert);
     });
   });
   atRow(task, mul(item, int(lanes))).stores.forEach((store, i) => {
     if (!isPacked(store)) return;
-    const offset = block.value(offsetOf(store.value, store.index));
-    block.line(`${module.buffer(store.value, "write")}[(${offset}) / ${lanes}] = ${words[i]};`);
+    block.under(store.when, () => {
+      const offset = block.value(offsetOf(store.value, store.index));
+      block.line(`${module.buffer(store.value, "write")}[(${offset}) / ${lanes}] = ${words[i]};`);
+    });
   });
 }
 

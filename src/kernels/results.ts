@@ -3,26 +3,29 @@
 
 import { isStatic } from "../ir/dims.ts";
 import { add, type Expr, int, type Load, lt, offsetOf, type Slot, slot, substitute, type Var } from "../ir/expr.ts";
-import { runOffset } from "../ir/runs.ts";
+import { runOffset, variesInRun } from "../ir/runs.ts";
 import { storageOf } from "../ir/storage.ts";
 import { mapStore, type Store } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import type { Frame } from "./frame.ts";
+import { loadsAlways } from "./vector.ts";
 import type { Block } from "./writer.ts";
+
+/** Gives an expression its form for neighbour `i` of a run. */
+export type ToLane = (e: Expr, i: number) => Expr;
 
 /**
  * Writes the stores of `sums.length` results along `n`, 4 or 8 from a multiple of that on, of which the first is inside and has
  * the number that `n` is bound to.
  */
 export function storeRun(block: Block, stores: readonly Store[], n: Var, acc: Slot, sums: readonly string[]): void {
-  const { module } = block;
   const slots = sums.map((text, i) => {
     const lane = slot(`acc${i}`, acc.type);
     block.bind(lane, text);
     return lane;
   });
-  const to = (e: Expr, i: number): Expr =>
+  const to: ToLane = (e, i) =>
     substitute(
       e,
       new Map<Expr, Expr>([
@@ -30,22 +33,32 @@ export function storeRun(block: Block, stores: readonly Store[], n: Var, acc: Sl
         [acc, slots[i]!],
       ]),
     );
+  storeLanes(block, stores, n, to, sums.length);
+}
+
+/** As `storeRun`, with results that `to` puts into each neighbour's expressions. */
+export function storeLanes(block: Block, stores: readonly Store[], n: Var, to: ToLane, count: number): void {
+  const { module } = block;
   const at = (store: Store, i: number): Store => mapStore(store, (e) => to(e, i));
-  const isWhole = isStatic(n.extent) && n.extent % sums.length === 0;
-  if (isWhole)
-    for (const load of new Set(stores.flatMap(({ expr }) => certainLoads(expr)))) readRun(block, load, n, to, sums.length);
+  const isWhole = isStatic(n.extent) && n.extent % count === 0;
+  const read = isWhole ? loadsAlways(stores.flatMap(({ expr, when }) => (when ? [] : [expr]))) : new Set<Load>();
+  for (const load of read) readRun(block, load, n, to, count);
   const asVectors = new Set(
-    stores.map(({ value }) => value).filter((value) => isWhole && isVector(block, stores, value, n, sums.length)),
+    stores.map(({ value }) => value).filter((value) => isWhole && isVector(block, stores, value, n, count)),
   );
   for (const store of stores) {
-    if (asVectors.has(store.value)) storeVectors(block, store, at, sums.length);
-    else if (storageOf(store.value, module.caps).lanes > 1) storeWords(block, store, at, sums.length);
-    else
-      sums.forEach((_, i) => {
-        const write = (): void => block.store(at(store, i));
-        if (i === 0 || isWhole) write();
-        else block.nest(`if (${block.value(lt(add(n, int(i)), int(n.extent)))})`, write, true);
-      });
+    const { when, ...always } = store;
+    if (!isWhole || (when && variesInRun(when, n, count))) {
+      for (let i = 0; i < count; i++)
+        block.under(i === 0 || isWhole ? undefined : lt(add(n, int(i)), int(n.extent)), () => block.store(at(store, i)));
+      continue;
+    }
+    block.under(when, () => {
+      for (const load of loadsAlways([store.expr])) if (!read.has(load)) readRun(block, load, n, to, count);
+      if (asVectors.has(store.value)) storeVectors(block, always, at, count);
+      else if (storageOf(store.value, module.caps).lanes > 1) storeWords(block, always, at, count);
+      else for (let i = 0; i < count; i++) block.store(at(always, i));
+    });
   }
 }
 
@@ -61,42 +74,25 @@ export const storeResults = ({ gemm, hook }: Frame, count: 4 | 8): string =>
     ),
   );
 
-/** Results that one lane stores: as many as fill sixteen bytes of f16, where they are whole. */
-export const resultsOf = ({ gemm }: Frame): 4 | 8 => (isStatic(gemm.n.extent) && gemm.n.extent % 8 === 0 ? 8 : 4);
-
-/** Loads that happen whatever the values: none under a condition. */
-function certainLoads(e: Expr): Load[] {
-  switch (e.kind) {
-    case "load":
-      return [e];
-    case "linear":
-      return e.terms.flatMap(([term]) => certainLoads(term));
-    case "unary":
-    case "convert":
-      return certainLoads(e.a);
-    case "binary":
-      return [...certainLoads(e.a), ...certainLoads(e.b)];
-    case "select":
-      return certainLoads(e.condition);
-    default:
-      return [];
-  }
-}
+/** Results that one lane stores: as many as fill sixteen bytes of f16, where they are whole and stored under one condition. */
+export const resultsOf = ({ gemm: { n, stores } }: Frame): 4 | 8 =>
+  isStatic(n.extent) && n.extent % 8 === 0 && !stores.some(({ when }) => when && variesInRun(when, n, 8)) ? 8 : 4;
 
 /** Reads `count` neighbours of a load at once, if they are a run, and lets the block know each by its expression. */
-function readRun(block: Block, load: Load, n: Var, to: (e: Expr, i: number) => Expr, count: number): void {
+export function readRun(block: Block, load: Load, n: Var, to: ToLane, count: number): void {
   const { module } = block;
   const { value } = load;
   const { item, lanes } = storageOf(value, module.caps);
   const width = item === "f16" ? count : 4;
-  if (lanes === 2 || (lanes === 1 && item !== "f16" && item !== "f32") || dtypeFacts[value.dtype].scalar === "bool") return;
-  if (!runOffset(value, load.index, n, width)) return;
+  const isByte = lanes === 4 && dtypeFacts[value.dtype].kind === "int";
+  const isNumber = lanes === 1 && (item === "f32" || item === "f16" || value.dtype === "i32");
+  if (!(isByte || isNumber) || !runOffset(value, load.index, n, width)) return;
   for (let first = 0; first < count; first += width) {
     const { index } = to(load, first) as Load;
     const offset = block.value(offsetOf(value, index));
     const name = block.fresh();
     const known = (i: number, text: string): void => block.bind(to(load, first + i), text);
-    if (lanes === 4) {
+    if (isByte) {
       block.line(`let ${name} = ${module.buffer(value, "read")}[${offset} >> 2u];`);
       const word = dtypeFacts[value.dtype].signed ? `bitcast<i32>(${name})` : name;
       for (let i = 0; i < 4; i++) known(i, `extractBits(${word}, ${8 * i}u, 8u)`);
@@ -104,7 +100,7 @@ function readRun(block: Block, load: Load, n: Var, to: (e: Expr, i: number) => E
       block.line(`let ${name} = ${module.vectorBuffer(value, "u32")}[${offset} >> 3u];`);
       for (let i = 0; i < 8; i++) known(i, `unpack2x16float(${name}[${i >> 1}])[${i & 1}]`);
     } else {
-      block.line(`let ${name} = vec4<f32>(${module.vectorBuffer(value)}[${offset} >> 2u]);`);
+      block.line(`let ${name} = vec4<${item === "i32" ? "i32" : "f32"}>(${module.vectorBuffer(value)}[${offset} >> 2u]);`);
       for (let i = 0; i < 4; i++) known(i, `${name}[${i}]`);
     }
   }
@@ -117,7 +113,10 @@ function isVector({ module }: Block, stores: readonly Store[], value: Value, n: 
   const width = item === "f16" ? count : 4;
   return stores.every(
     (store) =>
-      store.value !== value || (store.mode === "set" && !store.when && runOffset(value, store.index, n, width) !== undefined),
+      store.value !== value ||
+      (store.mode === "set" &&
+        !(store.when && variesInRun(store.when, n, count)) &&
+        runOffset(value, store.index, n, width) !== undefined),
   );
 }
 

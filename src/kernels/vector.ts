@@ -60,8 +60,7 @@ export function readFour(block: Block, e: Expr, v: Var, type: "f32" | "f16" = "f
     const { load, guard, offset } = vector;
     const read = (): void =>
       block.line(`${four} = vec4<${type}>(${module.vectorBuffer(load.value)}[${block.value(offset)} >> 2u]);`);
-    if (guard) block.nest(`if (${block.value(guard)})`, read, true);
-    else read();
+    block.under(guard, read);
     return four;
   }
   const whole = isStatic(v.extent) && v.extent % 4 === 0;
@@ -106,7 +105,7 @@ export function fourOf(block: Block, stores: readonly Store[], v: Var, acc: Slot
 }
 
 /** Loads that are evaluated whatever a condition says. */
-function loadsAlways(roots: readonly Expr[]): ReadonlySet<Load> {
+export function loadsAlways(roots: readonly Expr[]): ReadonlySet<Load> {
   const found = new Set<Load>();
   const look = (e: Expr): void => {
     if (e.kind === "load") found.add(e);

@@ -60,7 +60,8 @@ export function byteOperands(a: Expr, b: Expr): readonly [Bytes, Bytes] | undefi
 /** True when every packed result can be stored by whole words along `n`. */
 export const storesWords = ({ stores }: GemmTask | ConvTask, n: Var, caps: { readonly f16: boolean }): boolean =>
   stores.every(
-    ({ value, index, when }) => storageOf(value, caps).lanes === 1 || (!when && runOffset(value, index, n, 4) !== undefined),
+    ({ value, index, when }) =>
+      storageOf(value, caps).lanes === 1 || (!(when && variesInRun(when, n, 4)) && runOffset(value, index, n, 4) !== undefined),
   );
 
 /** Word of four zeros. */
@@ -99,8 +100,7 @@ export function returnWord(block: Block, bytes: Bytes, v: Var, inside: string): 
           block.line(
             `return ${signed(run.load, `${module.buffer(run.load.value, "read")}[${block.value(run.offset)} >> 2u]`)};`,
           );
-        if (guard) block.nest(`if (${block.value(guard)})`, read, true);
-        else read();
+        block.under(guard, read);
         return;
       }
       const element = guard ? select(guard, byte, zero) : byte;

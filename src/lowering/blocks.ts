@@ -21,7 +21,7 @@ export function formBlocks(tasks: readonly Task[], keep: ReadonlySet<Value>, may
   /** What alone reads a convolution's result, when that is a convolution and reads it as it is. */
   const next = (task: ConvTask): ConvTask | undefined => {
     const store = soleStore(task);
-    const isWhole = store?.index.every((e, i) => e === [task.batch, task.oc, ...task.out][i]);
+    const isWhole = store?.index.every((e, i) => e === [task.batch, task.oc, ...task.out][i] || store.value.shape[i] === 1);
     if (!store || !isWhole || keep.has(store.value) || makers.get(store.value)!.length > 1) return undefined;
     const [reader, more] = readers.get(store.value) ?? [];
     return !more && reader?.kind === "conv" && plainLoad(reader.x, reader.xVars)?.value === store.value ? reader : undefined;

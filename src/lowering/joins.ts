@@ -1,12 +1,13 @@
 // Concatenation without copies: whoever makes a part writes it into its slice of the whole, and whoever reads the part reads
 // it there. From the last join to the first, so that a part of a part ends up in the outermost whole.
 
+import { mod } from "../ir/dims.ts";
 import { type Expr, load, substitute, transform } from "../ir/expr.ts";
 import { type KernelTask, type MapTask, mapExpressions, readsOf, type Store, type Task } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { isView } from "./cost.ts";
-import { cutsOf, piecesOf } from "./pieces.ts";
+import { type Cuts, cutsOf, piecesOf } from "./pieces.ts";
 import { solve } from "./solve.ts";
 import { loadsFrom, soleStore, type TaskGraph } from "./task-graph.ts";
 import { fuseMap, withEpilogue, withPrologue } from "./vertical.ts";
@@ -48,7 +49,7 @@ type Fate =
 function split(graph: TaskGraph, at: number): void {
   const join = graph.at(at);
   const cuts = join?.kind === "map" ? cutsOf(join) : undefined;
-  if (join?.kind !== "map" || !cuts || !storesSingly(join.stores[0]!.value)) return;
+  if (join?.kind !== "map" || !cuts || !storesParts(join.stores[0]!.value, cuts)) return;
   const pieces = piecesOf(join, cuts);
   const once = onceRead(pieces);
   const fates = pieces.map((piece) => fateOf(graph, at, piece, once));
@@ -69,8 +70,12 @@ function split(graph: TaskGraph, at: number): void {
   move(graph, moves);
 }
 
-/** True for elements that a kernel can store one at a time without widening them. */
-const storesSingly = ({ dtype }: Value): boolean => dtypeFacts[dtype].bytes >= 4 || dtypeFacts[dtype].kind === "float";
+/** True for elements that a kernel can store one at a time without widening them, and for bytes cut between words. */
+function storesParts({ dtype }: Value, { at }: Cuts): boolean {
+  const { bytes, kind } = dtypeFacts[dtype];
+  if (bytes >= 4 || kind === "float") return true;
+  return kind === "int" && bytes === 1 && at.every((cut) => mod(cut, 4) === 0);
+}
 
 /** Values that one piece alone reads: what goes to several places cannot lie in one of them. */
 function onceRead(pieces: readonly MapTask[]): ReadonlySet<Value> {

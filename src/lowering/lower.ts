@@ -1,8 +1,9 @@
 // Graph → Program: every node's tasks in order, over the graph's own inputs and constants. Fusion comes after.
 
+import { dimText } from "../ir/dims.ts";
 import type { Graph, GraphNode } from "../ir/graph.ts";
 import { Lowering } from "../ir/lower.ts";
-import type { Program, Task } from "../ir/task.ts";
+import type { Program, Requirement, Task } from "../ir/task.ts";
 import type { Value } from "../ir/value.ts";
 import { hostAttributesOf } from "../ops/host.ts";
 import { bindOutputs, type Environment, lowerNode } from "../ops/infer.ts";
@@ -12,10 +13,15 @@ import { doublesOnHost, WHY_HOST } from "./doubles.ts";
 export function lowerGraph(graph: Graph): Program {
   const env: Environment = new Map();
   const tasks: Task[] = [];
+  const requirements = new Map<string, Requirement>();
   const onHost = doublesOnHost(graph);
   for (const node of graph.nodes) {
     const b = new Lowering(node.name, node.origins);
     const results = lowerNode(b, node, env);
+    for (const one of b.requirements) {
+      const key = `${one.sizes.map(dimText).sort().join()} ${one.orOne}`;
+      if (!requirements.has(key)) requirements.set(key, one);
+    }
     // Shapes and constants are exact as they are.
     const isKnown = results.every((value) => !value || value.data || value.contents);
     if (onHost.has(node) && !isKnown) {
@@ -31,6 +37,7 @@ export function lowerGraph(graph: Graph): Program {
     inputs: graph.inputs,
     outputs: graph.outputs.map(({ name, value }) => ({ name, value: env.get(value) ?? value })),
     tasks,
+    requirements: [...requirements.values()],
     assumed: new Map(graph.inputs.flatMap((value) => (value.assumed ? [[value.name, value.assumed]] : []))),
   };
 }

@@ -5,7 +5,7 @@ import { AT_LEAST_ONE, type Expr, int, add as plus, substitute, type Var, variab
 import { type MapTask, mapStore } from "../ir/task.ts";
 import { soleStore } from "./task-graph.ts";
 
-interface Cuts {
+export interface Cuts {
   readonly axis: Var;
   /** Where ranges begin, after the first, in ascending order. */
   readonly at: readonly Dim[];

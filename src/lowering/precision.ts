@@ -1,10 +1,12 @@
 // Permission to use f16: activations and weights become f16 where the device has it. Sums, variances and exponentials are
 // computed in f32 inside kernels whatever the storage; what f16 cannot hold is kept in f32, and both are reported.
 
-import { type Expr, operands, type Slot } from "../ir/expr.ts";
-import { isKernelTask, type Program, readsOf, type Task, writesOf } from "../ir/task.ts";
+import { type Expr, loadsOf, operands, type Slot, visit } from "../ir/expr.ts";
+import { expressionsOf, isKernelTask, type KernelTask, type Program, readsOf, type Task, writesOf } from "../ir/task.ts";
 import { reader, type Tensor, tensor } from "../ir/tensor.ts";
+import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
+import { dequantizationOf } from "./scales.ts";
 
 /** The largest finite f16. */
 const LARGEST = 65504;
@@ -21,6 +23,7 @@ export function lowerToHalf(program: Program): string[] {
       continue;
     }
     for (const value of readsOf(task)) if (value.data) constants.add(value);
+    for (const value of scalesOf(task)) kept.add(value);
     for (const { value, init, expr, mode } of task.stores) {
       if (init) kept.add(init);
       if (init || mode !== "set") kept.add(value);
@@ -61,6 +64,19 @@ export function lowerToHalf(program: Program): string[] {
   if (large.length > 0)
     notes.push(`fp16: ${large.length} constants stay f32, they hold values beyond ${LARGEST}: ${large.slice(0, 8).join(", ")}`);
   return notes;
+}
+
+/** Constants by which integers are multiplied, or that decide how a number is rounded to one: scales, most of all. */
+function scalesOf(task: KernelTask): readonly Value[] {
+  const found: Expr[] = [];
+  visit(expressionsOf(task), (e) => {
+    const scaled = dequantizationOf(e);
+    if (scaled) found.push(scaled.factor);
+    if (e.kind === "convert" && dtypeFacts[e.to].kind === "int" && e.a.type === "f32") found.push(e.a);
+  });
+  return loadsOf(found)
+    .map(({ value }) => value)
+    .filter(({ data }) => data);
 }
 
 /** Results that grow like a power of what they are made of. */

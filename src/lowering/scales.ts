@@ -2,10 +2,11 @@
 // built, so that a sum of integers is multiplied once before it is rounded. Runs after fusion.
 
 import { isStatic } from "../ir/dims.ts";
-import { add, binary, convert, type Expr, float, type Load, load, mul, transform } from "../ir/expr.ts";
-import { isKernelTask, mapExpressions, type Program, type Task } from "../ir/task.ts";
+import { add, binary, type Convert, convert, type Expr, float, int, type Load, load, mul, transform } from "../ir/expr.ts";
+import { isKernelTask, type KernelTask, mapExpressions, type Program, type Task } from "../ir/task.ts";
 import { reader, type Tensor, tensor } from "../ir/tensor.ts";
 import { makeValue, type Value } from "../ir/value.ts";
+import { integerRange } from "../ops/quantized.ts";
 
 /** The program with factors of integers combined, tasks inside of loops and branches included. */
 export function foldScales(program: Program): Program {
@@ -16,10 +17,14 @@ const foldTasks = (tasks: readonly Task[]): Task[] =>
   tasks.map((task) => {
     if (task.kind === "loop") return { ...task, body: foldTasks(task.body) };
     if (task.kind === "if") return { ...task, then: foldTasks(task.then), else: foldTasks(task.else) };
-    if (!isKernelTask(task)) return task;
-    const memo = new Map<Expr, Expr>();
-    return mapExpressions(task, (e) => transform(e, simplify, memo));
+    return isKernelTask(task) ? foldFactors(task) : task;
   });
+
+/** The task with factors of integers combined. */
+export function foldFactors<T extends KernelTask>(task: T): T {
+  const memo = new Map<Expr, Expr>();
+  return mapExpressions(task, (e) => transform(e, simplify, memo));
+}
 
 /** An integer times a factor: what dequantization makes. */
 export interface Scaled {
@@ -40,6 +45,7 @@ export function dequantizationOf(e: Expr): Scaled | undefined {
 const scaled = ({ whole, factor }: Scaled): Expr => mul(convert(whole, "f32"), factor);
 
 function simplify(e: Expr): Expr | undefined {
+  if (e.kind === "convert") return sameByte(e);
   if (e.kind !== "binary" || e.type !== "f32") return undefined;
   const constant = foldBinary(e.fn, e.a, e.b);
   if (constant) return constant;
@@ -77,6 +83,38 @@ function divided(e: Expr, by: Expr): Expr | undefined {
     return a && b && binary(e.fn, a, b);
   }
   return undefined;
+}
+
+/** The byte that is quantized again by the scale and zero point by which it was dequantized. */
+function sameByte({ to, a: clamped }: Convert): Expr | undefined {
+  if (to !== "i8" && to !== "u8") return undefined;
+  const [low, high] = integerRange(to);
+  if (clamped.kind !== "binary" || clamped.fn !== "min" || clamped.b !== float(high)) return undefined;
+  const raised = clamped.a;
+  if (raised.kind !== "binary" || raised.fn !== "max" || raised.b !== float(low)) return undefined;
+  const whole = wholeOf(raised.a);
+  const byte = whole?.kind === "convert" && whole.to === "i32" ? whole.a : whole;
+  const isSame = byte?.kind === "load" ? byte.value.dtype === to : byte?.kind === "convert" && byte.to === to;
+  return isSame ? byte : undefined;
+}
+
+/** A whole number in f32 as i32, where it is made of such: exact for all that f32 holds exactly. */
+function wholeOf(e: Expr): Expr | undefined {
+  switch (e.kind) {
+    case "const":
+      return Number.isInteger(e.value) ? int(e.value) : undefined;
+    case "convert":
+      return e.to === "f32" && (e.a.type === "i32" || e.a.type === "u32") ? convert(e.a, "i32") : undefined;
+    case "unary":
+      if (e.fn === "round") return wholeOf(e.a);
+      return e.fn === "frombits" && e.a.kind === "unary" && e.a.fn === "bits" ? wholeOf(e.a.a) : undefined;
+    case "binary": {
+      const [a, b] = [wholeOf(e.a), wholeOf(e.b)];
+      return e.fn === "add" && a && b ? add(a, b) : undefined;
+    }
+    default:
+      return undefined;
+  }
 }
 
 // --- tables --------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 
 import { isStatic, product } from "../ir/dims.ts";
 import { inMemoryOrder } from "../ir/expr.ts";
-import { runOffset } from "../ir/runs.ts";
+import { runOffset, variesInRun } from "../ir/runs.ts";
 import { isKernelTask, type KernelTask, parallelVars, type Store, type Task } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
@@ -52,18 +52,32 @@ const LONGEST = 64;
 /** True when kernels of the task make neighbours of a narrow value in memory at a time, and can store them as one word. */
 function storesWords(task: KernelTask, { value, index, mode, init, when }: Store): boolean {
   if (!isNarrow(value)) return true;
-  if (mode !== "set" || init || when) return false;
+  if (mode !== "set" || init) return false;
   if (task.kind === "map") {
+    if (when) return false;
     const lead = task.stores.find((store) => isNarrow(store.value))!.value;
     const isAll = index.length === task.vars.length && index.every((e, i) => e === task.vars[i]);
     return isAll && String(value.layout) === String(lead.layout);
   }
-  if (task.kind === "attention" || task.kind === "block" || dtypeFacts[value.dtype].bytes !== 1) return false;
-  if (task.kind === "reduce") {
-    const length = product(task.inner.map(({ extent }) => extent));
-    if (task.each || !isStatic(length) || length >= LONGEST) return false;
-  } else if (task.acc.type !== "i32") return false;
+  if (makesSingles(task) || dtypeFacts[value.dtype].bytes !== 1) return false;
   const [lead] = task.stores;
   const last = inMemoryOrder(parallelVars(task), lead!.value, lead!.index).at(-1);
-  return last !== undefined && runOffset(value, index, last, 4) !== undefined;
+  return last !== undefined && !(when && variesInRun(when, last, 4)) && runOffset(value, index, last, 4) !== undefined;
+}
+
+/** True for tasks whose kernels make results one at a time: narrow ones lie one to a word then. */
+export function makesSingles(task: KernelTask): boolean {
+  switch (task.kind) {
+    case "map":
+      return false;
+    case "reduce": {
+      const length = product(task.inner.map(({ extent }) => extent));
+      return task.each || !isStatic(length) || length >= LONGEST;
+    }
+    case "attention":
+    case "block":
+      return true;
+    default:
+      return task.acc.type !== "i32";
+  }
 }

@@ -14,6 +14,8 @@ import {
 } from "../ir/task.ts";
 import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
+import { isLiteral } from "./literals.ts";
+import { foldFactors } from "./scales.ts";
 
 /** Asks whether one more rewrite of this name may happen (and records it). */
 export type TakeRewrite = (rule: string, node: string) => boolean;
@@ -38,7 +40,10 @@ export interface Judge {
 
 export const judge = (caps: Caps, { take, disable }: FuseOptions): Judge => ({
   may: (rule, task) => !disable.includes(rule) && take(rule, task.name),
-  fits: (task) => buffersOf(task) <= caps.limits.maxStorageBuffersPerShaderStage && sizeOf(task) <= LARGEST,
+  fits: (task) => {
+    const most = caps.limits.maxStorageBuffersPerShaderStage;
+    return sizeOf(task) <= LARGEST && (buffersOf(task) <= most || buffersOf(foldFactors(task)) <= most);
+  },
 });
 
 const NONE: ReadonlySet<number> = new Set();
@@ -151,8 +156,9 @@ function entry(table: Map<Value, Set<number>>, value: Value): Set<number> {
   return found;
 }
 
-/** Bindings that a task needs, parameters left out. */
-export const buffersOf = (task: KernelTask): number => new Set([...readsOf(task), ...writesOf(task)]).size;
+/** Bindings that a task needs, parameters and what becomes a literal left out. */
+export const buffersOf = (task: KernelTask): number =>
+  new Set([...readsOf(task).filter((value) => !isLiteral(value)), ...writesOf(task)]).size;
 
 function sizeOf(task: KernelTask): number {
   let size = 0;

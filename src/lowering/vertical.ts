@@ -2,11 +2,14 @@
 // any other map is written into the expressions of those who read it, where that costs no more than its memory traffic.
 
 import { sameDim } from "../ir/dims.ts";
-import { type Expr, type Load, substitute, transform } from "../ir/expr.ts";
+import { type Expr, type Load, loadsOf, substitute, transform } from "../ir/expr.ts";
 import { expressionsOf, type KernelTask, type MapTask, mapStore } from "../ir/task.ts";
+import { dtypeFacts } from "../ir/types.ts";
+import type { Value } from "../ir/value.ts";
 import { elementsOf, evaluationsOf, isView, operationsOf, wideLoadsOf } from "./cost.ts";
 import { isJoin } from "./pieces.ts";
 import { solve } from "./solve.ts";
+import { makesSingles } from "./storage.ts";
 import { loadsFrom, mergeOrigins, replaceLoads, soleStore, type TaskGraph } from "./task-graph.ts";
 
 /** Fuses every map that it can, in order. Joins are left alone until `joins`, when their producers write what they can of them. */
@@ -18,9 +21,33 @@ export function fuseVertically(graph: TaskGraph, joins: boolean): void {
 export function fuseMap(graph: TaskGraph, at: number, joins: boolean): boolean {
   const task = graph.at(at);
   if (task?.kind !== "map" || !soleStore(task)) return false;
-  if (!joins && isJoin(task)) return false;
-  return intoAnchor(graph, at, task) || intoReaders(graph, at, task);
+  if (!joins && (isJoin(task) || narrowsJoin(graph, task))) return false;
+  return widens(task)
+    ? intoReaders(graph, at, task) || intoAnchor(graph, at, task)
+    : intoAnchor(graph, at, task) || intoReaders(graph, at, task);
 }
+
+/** True for a map that makes wide elements of narrow ones, as dequantization does: its readers load less where they do that. */
+function widens(map: MapTask): boolean {
+  const sources = sourcesOf(map);
+  return sources.length > 0 && sources.every((value) => bytesOf(value) < bytesOf(map.stores[0]!.value));
+}
+
+/** True for a map that makes narrow elements of a join's: the join is to store them. */
+const narrowsJoin = (graph: TaskGraph, map: MapTask): boolean =>
+  sourcesOf(map).some((value) => {
+    const at = graph.maker(value);
+    const maker = at === undefined ? undefined : graph.at(at);
+    return maker?.kind === "map" && isJoin(maker) && bytesOf(value) > bytesOf(map.stores[0]!.value);
+  });
+
+/** Values of about as many elements as the map makes. */
+const sourcesOf = ({ stores: [store] }: MapTask): Value[] =>
+  loadsOf([store!.expr])
+    .map(({ value }) => value)
+    .filter(({ shape }) => 4 * elementsOf(shape) > elementsOf(store!.value.shape));
+
+const bytesOf = ({ dtype }: Value): number => dtypeFacts[dtype].bytes;
 
 // --- epilogues ---------------------------------------------------------------------------------------------------------
 
@@ -35,7 +62,9 @@ function intoAnchor(graph: TaskGraph, at: number, map: MapTask): boolean {
       (best && graph.depthAt(best.position) >= graph.depthAt(position))
     )
       continue;
-    const fused = withEpilogue(graph.at(position) as KernelTask, map);
+    const anchor = graph.at(position) as KernelTask;
+    if (wouldWiden(anchor, map)) continue;
+    const fused = withEpilogue(anchor, map);
     if (fused && graph.fits(fused)) best = { position, fused };
   }
   if (!best || !graph.may("fuse-epilogue", map)) return false;
@@ -43,6 +72,12 @@ function intoAnchor(graph: TaskGraph, at: number, map: MapTask): boolean {
   graph.replace(at, best.fused);
   return true;
 }
+
+/** True where many bytes would lie one to a word: whoever multiplies them reads words of four. */
+const wouldWiden = (anchor: KernelTask, { stores: [store] }: MapTask): boolean =>
+  isByte(store!.value) && makesSingles(anchor) && MEMORY * elementsOf(store!.value.shape) > DISPATCH;
+
+const isByte = ({ dtype }: Value): boolean => dtype === "i8" || dtype === "u8";
 
 /** The anchor that stores what the map makes of its result; undefined unless the map reads that element for element. */
 export function withEpilogue(anchor: KernelTask, map: MapTask): KernelTask | undefined {
@@ -88,15 +123,18 @@ function pays(map: MapTask, readers: readonly (readonly [number, KernelTask])[])
   const operations = operationsOf(expr);
   const evaluations = readers.reduce((sum, [, task]) => sum + evaluationsOf(task, value), 0);
   if (single && evaluations <= 1) return true;
-  // Windowed convolutions have tactics that need their input as it lies in memory.
-  const windowed = readers.some(
-    ([, task]) =>
-      task.kind === "conv" && task.kernel.some(({ extent }) => extent !== 1) && loadsFrom([task.x], value).length > 0,
-  );
-  if (operations === Number.POSITIVE_INFINITY || windowed) return false;
+  if (operations === Number.POSITIVE_INFINITY || readers.some(([, task]) => readsAsItLies(task, value))) return false;
   const elements = elementsOf(value.shape);
   const once = operations + MEMORY * wideLoadsOf(expr, elements);
   return elements * (evaluations * once - once - MEMORY * (1 + evaluations)) <= DISPATCH;
+}
+
+/** True for tasks whose tactics want the operand as it lies in memory: products of bytes, and convolutions with a window. */
+function readsAsItLies(task: KernelTask, value: Value): boolean {
+  if (task.kind !== "conv" && task.kind !== "gemm") return false;
+  const isWindowed = task.kind === "conv" && task.kernel.some(({ extent }) => extent !== 1);
+  const operands = task.kind === "conv" ? [task.x, task.w] : [task.a, task.b];
+  return (isWindowed || task.acc.type === "i32") && loadsFrom(operands, value).length > 0;
 }
 
 /** The reader with the map's expression in place of loads of its value. */

@@ -59,6 +59,7 @@ export const bitcast: readonly Operator[] = [
   defineOp({
     name: "BitCast",
     since: [26],
+    place: "GPU; host for 64 bits, which do not fit a kernel's scalars",
     attrs: (read) => read.int("to", 0),
     lower: (b, inputs, code, node) => {
       const value = need(node, inputs, 0);

@@ -9,7 +9,7 @@ import { Lowering } from "../ir/lower.ts";
 import type { Task } from "../ir/task.ts";
 import { scalarTensor, sizeOf } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
-import { shapeMismatch } from "../util/errors.ts";
+import { KilnError, shapeMismatch, valueNeeded } from "../util/errors.ts";
 import { larger } from "./bounds.ts";
 import { defineOp, type NodeFacts, need, type Operator } from "./define.ts";
 import { known, type Limits, repeat, UNBOUNDED } from "./repeat.ts";
@@ -112,6 +112,7 @@ const producerOf = (graph: Graph, value: Value | undefined): GraphNode | undefin
 export const controls: readonly Operator[] = [
   defineOp<{ yes: Graph; no: Graph }>({
     name: "If",
+    place: "GPU; the host decides what data decides",
     since: [1, 11, 13, 16, 19, 21, 23, 24, 25],
     attrs: (read) => ({ yes: read.requiredGraph("then_branch"), no: read.requiredGraph("else_branch") }),
     lower: (b, inputs, { yes, no }, node) => {
@@ -122,11 +123,18 @@ export const controls: readonly Operator[] = [
         (graph: Graph) =>
         (inner: Lowering): readonly Value[] =>
           node.inline(inner, graph, []);
-      return selectResults(b, condition, lowering(yes), lowering(no)) ?? b.branch(condition, lowering(yes), lowering(no));
+      try {
+        return selectResults(b, condition, lowering(yes), lowering(no)) ?? b.branch(condition, lowering(yes), lowering(no));
+      } catch (failure) {
+        // A branch that is never taken may not fit, and the two may differ in rank.
+        if (!(failure instanceof KilnError && failure.code === "K301")) throw failure;
+        throw valueNeeded(node, condition.name, "condition", failure.message);
+      }
     },
   }),
   defineOp<Graph>({
     name: "Loop",
+    place: "GPU; the host decides what data decides",
     since: [1, 11, 13, 16, 19, 21, 23, 24, 25],
     attrs: (read) => read.requiredGraph("body"),
     lower: lowerLoop,

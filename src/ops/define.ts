@@ -2,11 +2,11 @@
 // inference, symbolic shape arithmetic, constant folding, the host's results and the GPU's kernels all come from `lower`.
 
 import type { Dim } from "../ir/dims.ts";
-import { dimText, isStatic, shapeText } from "../ir/dims.ts";
+import { dimText, isStatic, sameDim, shapeText } from "../ir/dims.ts";
 import type { Attribute, Graph } from "../ir/graph.ts";
 import type { Lowering } from "../ir/lower.ts";
 import { contentsOf, knownTensor } from "../ir/lower.ts";
-import type { HostAttributes } from "../ir/task.ts";
+import type { HostAttributes, Requirement } from "../ir/task.ts";
 import type { Tensor } from "../ir/tensor.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch, unknownAttribute, valueNeeded } from "../util/errors.ts";
@@ -19,6 +19,8 @@ export interface NodeFacts {
   readonly opset: number;
   /** How many outputs the node lists, and which of them are wanted. */
   readonly outputs: readonly boolean[];
+  /** What it asks of sizes that only a run knows: see `areSame`. */
+  readonly requirements: Requirement[];
   /** Lowers a subgraph in place: its tasks are appended to `b`, `inputs` are its inputs; returns its outputs. */
   readonly inline: (b: Lowering, graph: Graph, inputs: readonly Value[]) => readonly Value[];
 }
@@ -40,6 +42,8 @@ export interface Operator<A = unknown> {
   ) => readonly (Value | undefined)[];
   /** Host implementation of the tasks that `lower` asks `b.host` for. */
   readonly reference?: (inputs: readonly (Tensor | undefined)[], attrs: HostAttributes) => readonly Tensor[];
+  /** Where it runs, when that is not always the GPU: with the reason. */
+  readonly place?: string;
   /** Draws new results at each run: never folded, never shared. */
   readonly random?: boolean;
 }
@@ -165,6 +169,14 @@ export function tensorOf(node: NodeFacts, value: Value, role: string): Tensor {
   const known = knownTensor(value);
   if (!known) throw valueNeeded(node, value.name, role);
   return known;
+}
+
+/** Two sizes that must be equal: false when they cannot be; where only a run knows, it will check. `verb`: what the node does to `shapes`. */
+export function areSame(node: NodeFacts, a: Dim, b: Dim, verb: string, shapes: readonly (readonly Dim[])[]): boolean {
+  if (sameDim(a, b)) return true;
+  if (isStatic(a) && isStatic(b)) return false;
+  node.requirements.push({ node: `${node.op} "${node.name}"`, verb, shapes, sizes: [a, b], orOne: false });
+  return true;
 }
 
 /** Refuses a value that is not a vector of `length` elements. */

@@ -146,6 +146,7 @@ export const gathers: readonly Operator[] = [
   }),
   defineOp({
     name: "Compress",
+    place: "GPU; host where data decides its size",
     since: [9, 11],
     attrs: (read) => read.int("axis"),
     lower: (b, inputs, axis, node) => {

@@ -18,6 +18,7 @@ export type DecodePicture = (file: Uint8Array) => Promise<Picture>;
 
 export const imageDecoder: Operator = defineOp({
   name: "ImageDecoder",
+  place: "host: pictures are decoded by the platform",
   since: [20],
   attrs: (read) => read.string("pixel_format", "RGB", PIXEL_FORMATS),
   lower: (b, inputs, format, node) =>

@@ -22,6 +22,7 @@ export function lowerNode(b: Lowering, node: GraphNode, env: Environment): reado
     op: node.op,
     opset: node.opset,
     outputs: node.outputs.map((value) => value !== undefined),
+    requirements: b.requirements,
     inline: (inner, graph, inputs) => inlineGraph(inner, graph, inputs, env),
   };
   const results = operator.lower(
@@ -53,6 +54,7 @@ function inlineGraph(b: Lowering, graph: Graph, inputs: readonly Value[], outer:
     const inner = new Lowering(`${b.node}/${node.name}`, [...b.origins, ...node.origins]);
     bindOutputs(node, lowerNode(inner, node, env), env);
     b.tasks.push(...inner.tasks);
+    b.requirements.push(...inner.requirements);
   }
   return graph.outputs.map(({ value }) => env.get(value) ?? value);
 }

@@ -10,7 +10,7 @@ import { type DType, type Scalar, scalarOf } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { shapeMismatch, typeMismatch } from "../util/errors.ts";
 import { broadcastIndex, broadcastShapes, readBroadcast } from "./broadcast.ts";
-import { type AttributeReader, defineOp, type NodeFacts, need, type Operator } from "./define.ts";
+import { type AttributeReader, areSame, defineOp, type NodeFacts, need, type Operator } from "./define.ts";
 
 /** A tensor that is read through an expression: one i32 index a dimension, in bounds. */
 export interface Operand {
@@ -55,7 +55,7 @@ export function matmul(
   const columnVector = right.shape.length === 1;
   const [m, k] = rowVector ? [1, left.shape[0]!] : [left.shape.at(-2)!, left.shape.at(-1)!];
   const [inner, n] = columnVector ? [right.shape[0]!, 1] : [right.shape.at(-2)!, right.shape.at(-1)!];
-  if (isStatic(k) && isStatic(inner) && k !== inner) {
+  if (!areSame(node, k, inner, "multiply", [left.shape, right.shape])) {
     throw shapeMismatch(
       node,
       `shapes ${shapeText(left.shape)} and ${shapeText(right.shape)} do not multiply`,

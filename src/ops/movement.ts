@@ -8,7 +8,7 @@ import { scalarOf } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch, typeMismatch } from "../util/errors.ts";
 import { boundsOfDim, larger, smaller } from "./bounds.ts";
-import { axisIn, defineOp, dimsOf, intsOf, type NodeFacts, need, type Operator } from "./define.ts";
+import { areSame, axisIn, defineOp, dimsOf, intsOf, type NodeFacts, need, type Operator } from "./define.ts";
 import { axesOf, loadScalar } from "./shape.ts";
 
 /** Dimension k of the result is dimension `perm[k]` of the input. */
@@ -33,10 +33,10 @@ export function concat(b: Lowering, node: NodeFacts, values: readonly Value[], a
   const first = values[0]!;
   const odd = values.find((value) => value.dtype !== first.dtype);
   if (odd) throw typeMismatch(node, `inputs are ${first.dtype} and ${odd.dtype}: all must have one type`);
-  const fits = (a: Dim, c: Dim, k: number): boolean => k === axis || !isStatic(a) || !isStatic(c) || a === c;
-  const other = values.find(
-    ({ shape }) => shape.length !== first.shape.length || !shape.every((dim, k) => fits(dim, first.shape[k]!, k)),
-  );
+  const fits = (shape: readonly Dim[]): boolean =>
+    shape.length === first.shape.length &&
+    shape.every((dim, k) => k === axis || areSame(node, dim, first.shape[k]!, "concatenate", [first.shape, shape]));
+  const other = values.find(({ shape }) => !fits(shape));
   if (other)
     throw shapeMismatch(node, `${shapeText(first.shape)} and ${shapeText(other.shape)} do not concatenate along axis ${axis}`);
   const parts = values.filter(({ shape }) => shape[axis] !== 0);
@@ -169,7 +169,7 @@ export function pad(
 function partSizes(node: NodeFacts, size: Dim, given: readonly Dim[] | undefined, count: number): readonly Dim[] {
   if (given) {
     const total = add(...given);
-    if (isStatic(total) && isStatic(size) && total !== size)
+    if (!areSame(node, total, size, "sum to the axis", [given]))
       throw shapeMismatch(node, `parts ${shapeText(given)} do not sum to ${size}`);
     return given;
   }

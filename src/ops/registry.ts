@@ -40,51 +40,93 @@ import { tfidf } from "./tfidf.ts";
 import { sorting } from "./topk.ts";
 import { transformerParts } from "./transformer.ts";
 
-/** How a family's tasks meet their neighbours: what `lowering/` makes of them where it can. */
+/** How an operator's tasks meet their neighbours: what `lowering/` makes of them where it can. */
 export const FUSION = {
   absorbed: "absorbed into the kernel before or after it",
   view: "becomes indices of the kernel that reads it",
-  anchor: "takes what surrounds it as prologue and epilogue",
+  anchor: "one kernel, with what surrounds it as prologue and epilogue",
   mixed: "several kernels, each fused with its neighbours",
+  control: "kernels of its bodies, fused within them",
+  host: "none",
 } as const;
+export type Fusion = keyof typeof FUSION;
 
-const FAMILIES: readonly (readonly [keyof typeof FUSION, readonly (readonly Operator[])[]])[] = [
-  ["absorbed", [elementwise, quantizations, bitcast]],
+const FAMILIES: readonly (readonly [Fusion, readonly (readonly Operator[])[]])[] = [
+  ["absorbed", [elementwise, quantizations, bitcast, microsoft, transformerParts, randoms]],
   ["view", [movement, shape, gathers, optionals]],
-  ["anchor", [convolutions, matrixProducts, pools, reductions, softmaxes, normalizations, argmax, scatters, scans]],
   [
-    "mixed",
+    "anchor",
     [
-      losses,
-      microsoft,
-      microsoftAttentions,
+      convolutions,
+      matrixProducts,
       microsoftProducts,
       microsoftQuantized,
-      transformerParts,
       attentions,
-      randoms,
-      controls,
-      einsums,
-      linearAlgebra,
-      signals,
+      pools,
+      reductions,
+      softmaxes,
+      normalizations,
+      losses,
+      argmax,
+      scatters,
+      regionOps,
+      gridSamples,
+      deformables,
+      col2ims,
+      resizes,
+      tfidf,
     ],
   ],
-  ["mixed", [regionOps, gridSamples, deformables, col2ims, recurrents, resizes, selections, sorting, tfidf, [imageDecoder]]],
+  ["mixed", [microsoftAttentions, scans, einsums, linearAlgebra, signals, recurrents, sorting]],
+  ["control", [controls]],
+  ["host", [selections, [imageDecoder]]],
 ];
+
+/** Operators that are not as their family. */
+const APART: Readonly<Record<string, Fusion>> = {
+  ":MatMulInteger": "anchor",
+  ":QLinearMatMul": "anchor",
+  ":SimplifiedLayerNormalization": "anchor",
+  "com.microsoft:SimplifiedLayerNormalization": "anchor",
+  "com.microsoft:SkipLayerNormalization": "anchor",
+  "com.microsoft:SkipSimplifiedLayerNormalization": "anchor",
+  "com.microsoft:MultiHeadAttention": "anchor",
+  "com.microsoft:QLinearAdd": "absorbed",
+  "com.microsoft:QLinearMul": "absorbed",
+  "com.microsoft:QLinearSigmoid": "absorbed",
+  "com.microsoft:QLinearLeakyRelu": "absorbed",
+  "com.microsoft:QLinearConcat": "absorbed",
+  ":HannWindow": "absorbed",
+  ":HammingWindow": "absorbed",
+  ":BlackmanWindow": "absorbed",
+  ":MelWeightMatrix": "absorbed",
+  ":ConvTranspose": "mixed",
+  ":DynamicQuantizeLinear": "mixed",
+  "com.microsoft:DynamicQuantizeMatMul": "mixed",
+  "com.microsoft:EmbedLayerNormalization": "mixed",
+  ":SoftmaxCrossEntropyLoss": "mixed",
+  ":LinearAttention": "mixed",
+  ":CausalConvWithState": "mixed",
+  "ai.onnx.preview:FlexAttention": "mixed",
+  ":MaxRoiPool": "mixed",
+  ":MaxUnpool": "mixed",
+  ":Multinomial": "mixed",
+};
 
 export const OPERATORS: readonly Operator[] = FAMILIES.flatMap(([, families]) => families.flat());
 
-/** How an operator's tasks are fused, in words. */
-export const fusionOf = (operator: Operator): string =>
-  FUSION[FAMILIES.find(([, families]) => families.some((family) => family.includes(operator)))![0]];
+const keyOf = ({ domain = "", name }: Pick<Operator, "domain" | "name">): string => `${domain}:${name}`;
 
-const BY_NAME = new Map(OPERATORS.map((operator) => [`${operator.domain ?? ""}:${operator.name}`, operator]));
+export const fusionOf = (operator: Operator): Fusion =>
+  APART[keyOf(operator)] ?? FAMILIES.find(([, families]) => families.some((family) => family.includes(operator)))![0];
+
+const BY_NAME = new Map(OPERATORS.map((operator) => [keyOf(operator), operator]));
 
 /** Domains whose operators are ONNX's under another name. */
 const normalDomain = (domain: string): string => (domain === "ai.onnx" ? "" : domain);
 
 export const findOperator = (domain: string, name: string): Operator | undefined =>
-  BY_NAME.get(`${normalDomain(domain)}:${name}`);
+  BY_NAME.get(keyOf({ domain: normalDomain(domain), name }));
 
 /** Out of scope on purpose, by kind. */
 const REFUSED: readonly (readonly [RegExp, string])[] = [

@@ -150,9 +150,12 @@ const suppress: Reference = ([boxes, scores, most, iou, least], attrs) => {
   return [tensor("i64", [selected.length / 3, 3], selected)];
 };
 
+const PLACE = "host: the number of its results depends on data";
+
 export const selections: readonly Operator[] = [
   defineOp({
     name: "NonZero",
+    place: PLACE,
     since: [9, 13],
     lower: (b, inputs, _, node) => {
       const value = need(node, inputs, 0);
@@ -169,6 +172,7 @@ export const selections: readonly Operator[] = [
   }),
   defineOp({
     name: "Unique",
+    place: PLACE,
     since: [11],
     attrs: (read) => ({ axis: read.int("axis"), sorted: read.flag("sorted", true) }),
     lower: (b, inputs, { axis, sorted }, node) => {
@@ -194,6 +198,7 @@ export const selections: readonly Operator[] = [
   }),
   defineOp({
     name: "NonMaxSuppression",
+    place: PLACE,
     since: [10, 11],
     attrs: (read) => read.flag("center_point_box"),
     lower: (b, inputs, center, node) => {

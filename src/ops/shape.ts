@@ -10,7 +10,7 @@ import type { Value } from "../ir/value.ts";
 import { badAttribute, shapeMismatch, unsupportedAttribute, unsupportedType } from "../util/errors.ts";
 import { larger } from "./bounds.ts";
 import { broadcastShapes, loadBroadcast } from "./broadcast.ts";
-import { axisIn, defineOp, dimsOf, intsOf, type NodeFacts, need, type Operator } from "./define.ts";
+import { areSame, axisIn, defineOp, dimsOf, intsOf, type NodeFacts, need, type Operator } from "./define.ts";
 
 /** The axes that an input (newer opsets) or an attribute (older ones) gives, in [0, rank) and distinct; undefined when neither does. */
 export function axesOf(
@@ -73,7 +73,7 @@ export function reshapedShape(
     shape[free] = floorDiv(total, others);
   }
   const [before, after] = [product(from), product(shape)];
-  if (isStatic(before) && isStatic(after) && before !== after)
+  if (!areSame(node, before, after, "hold as many elements", [from, shape]))
     throw shapeMismatch(
       node,
       `${shapeText(from)} does not reshape to ${shapeText(target)}`,
@@ -242,6 +242,7 @@ export const shape: readonly Operator[] = [
   }),
   defineOp({
     name: "Range",
+    place: "GPU; host where data decides its size",
     since: [11, 27],
     // Elements are made in at least f32 whatever it says.
     attrs: (read) => read.ignore("stash_type"),

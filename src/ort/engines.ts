@@ -60,7 +60,7 @@ export class Engines {
   private sizesOf(given: ReadonlyMap<string, Given>): Sizes {
     const inputs = this.inputs.map(({ name, shape }) => ({ name, shape: shape.map(dimText) }));
     const shapes = new Map([...given].map(([name, { shape }]) => [name, shape]));
-    return bindInputs({ inputs, profiles: [] }, this.table, shapes);
+    return bindInputs({ inputs, profiles: [] }, this.table, shapes).bindings;
   }
 
   private async build(sizes: Sizes, given: ReadonlyMap<string, Given>): Promise<Built> {

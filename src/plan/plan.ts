@@ -1,25 +1,18 @@
 // Program + chosen kernels → Plan and weights: numbers every value's buffer, turns tasks into steps, lays constants into
 // one block and lets activations share memory.
 
-import type { DispatchStep, Plan, PlanBuffer, Profile, Step } from "../engine/plan.ts";
+import type { DispatchStep, Plan, PlanBuffer, Profile, Schedule, Step } from "../engine/plan.ts";
 import { type Dim, dimText, symbolsOf } from "../ir/dims.ts";
 import { bytesOf, constantBytes, storageOf } from "../ir/storage.ts";
-import { isKernelTask, type KernelTask, type Program, readsOf, type Task, writesOf } from "../ir/task.ts";
+import { isKernelTask, type KernelTask, type Program, readsOf, settledTasks, type Task, writesOf } from "../ir/task.ts";
 import { bytesOfArray, type Tensor } from "../ir/tensor.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import type { Config, Kernel, KernelStep } from "../kernels/tactic.ts";
 import type { Caps } from "../util/caps.ts";
 import { internal } from "../util/errors.ts";
-import { type Bundle, bundleTasks } from "./bundles.ts";
+import { type Bundle, bundleTasks, type Choice } from "./bundles.ts";
 import { type Home as Place, planMemory } from "./memory.ts";
-
-/** What the autotuner settled on for a task. */
-export interface Choice {
-  readonly tactic: string;
-  readonly config: Config;
-  readonly kernel: Kernel;
-}
 
 export interface PlanOptions {
   readonly caps: Caps;
@@ -34,13 +27,15 @@ export interface PlanOptions {
 /** WebGPU's alignment of buffer offsets; weights start at multiples of it. */
 const ALIGNMENT = 256;
 
+type Choices = ReadonlyMap<KernelTask, Choice>;
+
+/** `choices`: one for each profile, or the only one. */
 export function makePlan(
   program: Program,
-  choices: ReadonlyMap<KernelTask, Choice>,
+  choices: readonly Choices[],
   options: PlanOptions,
 ): { plan: Plan; weights: Uint8Array } {
-  const planner = new Planner(program, choices, options);
-  return planner.finish();
+  return new Planner(program, options).finish(choices);
 }
 
 type Home = PlanBuffer["home"];
@@ -53,11 +48,9 @@ const activationHome = ({ slot, offset }: Place): Home =>
 const TYPICAL = 64;
 
 /** Each symbol of the inputs' shapes at its largest. */
-function largestSizes({ inputs }: Program, profiles: readonly Profile[]): ReadonlyMap<string, number> {
+function largestSizes({ inputs }: Program, profile: Profile | undefined): ReadonlyMap<string, number> {
   const names = new Set(inputs.flatMap(({ shape }) => shape.flatMap((dim) => [...symbolsOf(dim)])));
-  return new Map(
-    [...names].map((name) => [name, Math.max(...profiles.flatMap(({ symbols }) => symbols[name]?.max ?? []), 0) || TYPICAL]),
-  );
+  return new Map([...names].map((name) => [name, profile?.symbols[name]?.max || TYPICAL]));
 }
 
 /**
@@ -77,21 +70,23 @@ class Planner {
   private readonly buffers: { value: Value; home: Home }[] = [];
   private readonly shaders = new Map<string, number>();
   private readonly weights: { offset: number; bytes: Uint8Array }[] = [];
-  private readonly hostLayers: { node: string; op: string; reason: string }[] = [];
+  private hostLayers: { node: string; op: string; reason: string }[] = [];
   /** Values that only the host sees. */
   private readonly onHost: ReadonlySet<Value>;
   private weightBytes = 0;
+  /** Of all kernel tasks but those blocks that are to be their parts. */
+  private choices: Choices = new Map();
+  /** Where each activation lies, by buffer number. */
+  private readonly homes = new Map<number, Place>();
 
   constructor(
     private readonly program: Program,
-    /** Of all kernel tasks but those blocks that are to be their parts. */
-    private readonly choices: ReadonlyMap<KernelTask, Choice>,
     private readonly options: PlanOptions,
   ) {
     this.onHost = hostValues(program);
   }
 
-  finish(): { plan: Plan; weights: Uint8Array } {
+  finish(choices: readonly Choices[]): { plan: Plan; weights: Uint8Array } {
     const { program, options } = this;
     const exposed = options.weights ?? new Map<string, Tensor>();
     for (const value of program.inputs) {
@@ -99,29 +94,19 @@ class Planner {
       if (data) this.weight(value, data);
       else this.place(value, { kind: this.onHost.has(value) ? "host" : "input" });
     }
-    const copies: Step[] = [];
+    const copied: { from: Value; to: number }[] = [];
     const outputs = program.outputs.map(({ name, value }) => {
       let buffer = this.numbers.get(value);
       if (this.onHost.has(value)) buffer = this.buffer(value);
       else if (value.data || buffer !== undefined) {
         // An input, a constant or a second name of one result: a copy of its own.
         const copy: Value = { name, dtype: value.dtype, shape: value.shape, ...(value.wide ? { wide: true } : {}) };
-        const from = this.buffer(value);
         buffer = this.place(copy, { kind: "output" });
-        copies.push({ kind: "copy", from, to: buffer });
+        copied.push({ from: value, to: buffer });
       } else buffer = this.place(value, { kind: "output" });
       return { name, dtype: value.dtype, shape: value.shape.map(dimText), buffer };
     });
-    const steps = [...this.steps(program.tasks), ...copies];
-    const tenants = this.buffers.map(({ value, home }) => ({
-      shared: home.kind === "activation",
-      bytes: bytesOf(value, storageOf(value, options.caps)),
-    }));
-    const memory = planMemory(steps, tenants, {
-      sizes: largestSizes(program, options.profiles),
-      largest: options.caps.limits.maxBufferSize,
-    });
-    const plannedSteps = this.shareSlots(steps, memory.homes);
+    const schedules = choices.map((chosen, i) => this.schedule(chosen, copied, options.profiles[i]));
     const buffers = this.buffers.map(({ value, home }, i): PlanBuffer => {
       const storage = storageOf(value, options.caps);
       return {
@@ -130,7 +115,7 @@ class Planner {
         shape: value.shape.map(dimText),
         storage,
         bytes: dimText(bytesOf(value, storage)),
-        home: home.kind === "activation" ? activationHome(memory.homes.get(i)!) : home,
+        home: home.kind === "activation" ? activationHome(this.homes.get(i)!) : home,
       };
     });
     const refit = program.inputs
@@ -152,19 +137,49 @@ class Planner {
         ...(assumed ? { assumed: Array.from(assumed.data, String) } : {}),
       };
     });
+    const requirements = (program.requirements ?? []).map(({ node, verb, shapes, sizes: [a, b], orOne }) => ({
+      node,
+      verb,
+      shapes: shapes.map((shape) => shape.map(dimText)),
+      sizes: [dimText(a), dimText(b)] as const,
+      orOne,
+    }));
     const plan: Plan = {
       inputs,
       outputs,
       buffers,
       shaders: [...this.shaders.keys()],
-      steps: plannedSteps,
-      slots: memory.slots.map((bytes) => ({ bytes: bytes.map(dimText) })),
-      profiles: options.profiles,
+      ...schedules[0]!,
+      profiles: options.profiles.map((profile, i) => (i === 0 ? profile : { ...profile, schedule: schedules[i]! })),
       hostLayers: this.hostLayers,
       notes: options.notes,
+      ...(requirements.length > 0 ? { requirements } : {}),
       ...(refit.length > 0 ? { refit } : {}),
     };
     return { plan, weights: this.weightBlock() };
+  }
+
+  /** Steps by these choices, and their memory at the profile's largest sizes. Only activations are its own. */
+  private schedule(choices: Choices, copied: readonly { from: Value; to: number }[], profile: Profile | undefined): Schedule {
+    for (const [value, number] of this.numbers)
+      if (this.buffers[number]!.home.kind === "activation") this.numbers.delete(value);
+    const before = this.buffers.length;
+    [this.choices, this.hostLayers] = [choices, []];
+    const copies = copied.map(({ from, to }): Step => ({ kind: "copy", from: this.buffer(from), to }));
+    const steps = [...this.steps(this.program.tasks), ...copies];
+    const tenants = this.buffers.map(({ value, home }, number) => ({
+      shared: home.kind === "activation" && number >= before,
+      bytes: bytesOf(value, storageOf(value, this.options.caps)),
+    }));
+    const memory = planMemory(steps, tenants, {
+      sizes: largestSizes(this.program, profile),
+      largest: this.options.caps.limits.maxBufferSize,
+    });
+    for (const [number, home] of memory.homes) this.homes.set(number, home);
+    return {
+      steps: this.shareSlots(steps, memory.homes),
+      slots: memory.slots.map((bytes) => ({ bytes: bytes.map(dimText) })),
+    };
   }
 
   private weightBlock(): Uint8Array {
@@ -199,14 +214,7 @@ class Planner {
 
   private steps(tasks: readonly Task[]): Step[] {
     const { caps, mayBundle = () => false } = this.options;
-    const stepOf = (task: KernelTask): KernelStep | undefined => {
-      const { steps } = this.choice(task).kernel;
-      return steps.length === 1 ? steps[0] : undefined;
-    };
-    const settled = tasks.flatMap((task): readonly Task[] =>
-      task.kind === "block" && !this.choices.has(task) ? task.parts : [task],
-    );
-    const all = bundleTasks(settled, { caps, stepOf, may: mayBundle });
+    const all = bundleTasks(settledTasks(tasks, this.choices), { caps, choiceOf: (task) => this.choice(task), may: mayBundle });
     return all.flatMap((task) => ("members" in task ? this.bundle(task) : this.step(task)));
   }
 
@@ -281,14 +289,14 @@ class Planner {
   }
 
   private bundle({ members, step }: Bundle): Step[] {
-    const choices = members.map((task) => this.choice(task));
+    const choices = members.map(({ choice }) => choice);
     for (const { kernel } of choices) this.pack(kernel);
     const configs = choices.flatMap(({ config }, i) => Object.entries(config).map(([key, value]) => [`${i}.${key}`, value]));
     return [
       {
         ...this.dispatch(step),
-        nodes: [...new Set(members.flatMap(({ origins }) => origins))],
-        label: members.map(({ name }) => name).join(" + "),
+        nodes: [...new Set(members.flatMap(({ task }) => task.origins))],
+        label: members.map(({ task }) => task.name).join(" + "),
         tactic: choices.map(({ tactic }) => tactic).join(" + "),
         config: Object.fromEntries(configs) as Config,
       },

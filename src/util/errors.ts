@@ -280,16 +280,21 @@ export const badAttribute = (node: { name: string; op: string }, name: string, f
 
 // --- K3xx: the graph -----------------------------------------------------------------------------------------------------
 
-export const shapeMismatch = (node: { name: string; op: string }, what: string, cause?: string, hint?: string): KilnError =>
-  error("K301", "shape-mismatch", `${node.op} "${node.name}"`, what, cause, hint);
-export const valueNeeded = (node: { name: string; op: string }, value: string, role: string): KilnError =>
+export const shapeMismatch = (node: { name: string; op: string }, what: string, cause?: string): KilnError =>
+  error("K301", "shape-mismatch", `${node.op} "${node.name}"`, what, cause);
+export const valueNeeded = (
+  node: { name: string; op: string },
+  value: string,
+  role: string,
+  cause = "shapes would depend on it",
+): KilnError =>
   error(
     "K302",
     "value-needed",
     `${node.op} "${node.name}"`,
     `its ${role} "${value}" must be known when the engine is built`,
-    "shapes would depend on it",
-    `if "${value}" is an input of the model, fix it: --shapeValues ${value}:...`,
+    cause,
+    `if "${value}" comes of an input, fix what that holds, --shapeValues NAME:..., or its sizes, --shapes NAME:...`,
   );
 export const typeMismatch = (node: { name: string; op: string }, what: string): KilnError =>
   error("K303", "type-mismatch", `${node.op} "${node.name}"`, what);
@@ -333,6 +338,29 @@ export const outsideProfile = (
     `${value} is outside of [${min}, ${max}] of profile "${profile}"`,
     undefined,
     "give a shape inside the profile, or build the engine with wider bounds",
+  );
+export const inconsistentSizes = (
+  node: string,
+  verb: string,
+  shapes: readonly (readonly number[])[],
+  sizes: readonly number[],
+): KilnError =>
+  error(
+    "K618",
+    "inconsistent-sizes",
+    node,
+    `${shapes.map((shape) => `[${shape.join(", ")}]`).join(" and ")} do not ${verb}: ${sizes.join(" against ")}`,
+    "the network does not fit together at these shapes of its inputs",
+    "give inputs of other shapes; images often must be a multiple of 32 in height and width",
+  );
+export const noSize = (value: string, bytes: number): KilnError =>
+  error(
+    "K618",
+    "inconsistent-sizes",
+    `value "${value}"`,
+    `it would be of ${bytes} bytes`,
+    "the network does not fit together at these shapes of its inputs",
+    "give larger inputs",
   );
 export const unboundSymbol = (dimension: string): KilnError =>
   error(
@@ -480,6 +508,8 @@ export const runRefused = (cause: string): KilnError =>
   );
 export const badProfile = (profile: string, input: string, what: string, cause?: string): KilnError =>
   error("K612", "bad-profile", `${profile}, input "${input}"`, what, cause);
+export const noSuchProfile = (profile: number, count: number): KilnError =>
+  error("K612", "bad-profile", `profile ${profile}`, `the engine has ${count}, counted from 0`);
 /** `done` of `total` kernels were chosen. */
 export const interrupted = (done: number, total: number): KilnError =>
   error(

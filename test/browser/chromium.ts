@@ -13,8 +13,11 @@ export const DEMO = join(import.meta.dirname, "../../dist/demo");
 export const SHARED = join(import.meta.dirname, "../../../shared");
 
 /** The demo at an address of its own. */
-export async function serveDemo(): Promise<{ address: string; close(): void }> {
-  const server = createServer(sirv(DEMO));
+export const serveDemo = (): ReturnType<typeof serve> => serve(DEMO);
+
+/** A folder at an address of its own. */
+export async function serve(folder: string): Promise<{ address: string; close(): void }> {
+  const server = createServer(sirv(folder));
   await new Promise<void>((listening) => server.listen(0, listening));
   const close = (): void => {
     server.close();

@@ -44,8 +44,8 @@ describe("options", () => {
 
   it("complete profiles", () => {
     expect(profileOf({})).toBeUndefined();
-    expect(profileOf({ optShapes: { x: [2] } })).toEqual({ x: { min: [2], opt: [2], max: [2] } });
-    expect(profileOf({ minShapes: { x: [1] }, maxShapes: { x: [8] } })).toEqual({ x: { min: [1], opt: [8], max: [8] } });
+    expect(profileOf({ optShapes: { x: [2] } })).toEqual({ x: { opt: [2] } });
+    expect(profileOf({ minShapes: { x: [1] }, maxShapes: { x: [8] } })).toEqual({ x: { min: [1], max: [8] } });
     expect(profileOf({ shapes: { x: [4] }, maxShapes: { x: [8] } })).toEqual({ x: { min: [4], opt: [4], max: [8] } });
   });
 });

@@ -642,9 +642,7 @@ describe("lifetimes", () => {
     expect(() => context.setInputShape("q", [2])).toThrow("K603");
     context.setInputShape("b", [3]);
     expect(() => context.inferShapes()).toThrow("K607");
-    context.setInputShape("a", [5, 3]);
-    context.setInputShape("b", [5]);
-    expect(() => context.inferShapes()).toThrow("K605");
+    expect(() => context.setInputShape("a", [5, 3])).toThrow('K605 outside-profile  input "a" dimension 0: 5 is outside of');
     engine.dispose();
   });
 

@@ -10,7 +10,7 @@ import { buffer, dispatch, doubling, makePlan, mapShader } from "./plans.ts";
 
 const fingerprint = fingerprintOf({ vendor: "mesa", architecture: "", device: "", description: "llvmpipe" }, coreCaps, [], "");
 const device = { fingerprint } as Device;
-const about = (plan: Plan) => describePlan(plan, device);
+const about = (plan: Plan, profile?: number) => describePlan(plan, device, profile);
 
 /** x → a → b → c → y, where a and c share a slot. */
 const chain = (n: string): Plan =>
@@ -54,11 +54,28 @@ describe("describe", () => {
     expect(about(wasteful).memory).toMatchObject({ activations: 1600, activationsLowerBound: 1200 });
   });
 
-  it("takes the largest shapes of all profiles", () => {
+  it("takes a profile's largest shapes", () => {
     const bounds = (max: number) => ({ name: `profile ${max}`, symbols: { N: { min: 1, opt: 2, max } } });
-    const { memory, kernels } = about({ ...chain("N"), profiles: [bounds(10), bounds(1000), bounds(3)] });
+    const plan = { ...chain("N"), profiles: [bounds(10), bounds(1000)] };
+    expect(about(plan).memory).toEqual({ weights: 0, activations: 120, activationsLowerBound: 120, staging: 80 });
+    const { memory, kernels } = about(plan, 1);
     expect(memory).toEqual({ weights: 0, activations: 12000, activationsLowerBound: 12000, staging: 8000 });
     expect(kernels[1]).toMatchObject({ inputs: [{ shape: [1000] }], outputs: [{ shape: [1000, 2] }], workgroups: [32, 1, 1] });
+    expect(() => about(plan, 2)).toThrow("K612 bad-profile  profile 2: the engine has 2, counted from 0");
+  });
+
+  it("is of the profile's own schedule", () => {
+    const own = { steps: chain("N").steps.slice(0, 1), slots: [{ bytes: ["N*4"] }, { bytes: ["1000"] }] };
+    const symbols = { N: { min: 1, opt: 2, max: 10 } };
+    const plan = {
+      ...chain("N"),
+      profiles: [
+        { name: "a", symbols },
+        { name: "b", symbols, schedule: own },
+      ],
+    };
+    expect(about(plan).kernels).toHaveLength(4);
+    expect(about(plan, 1)).toMatchObject({ kernels: [{ name: about(plan).kernels[0]!.name }], memory: { activations: 1040 } });
   });
 
   it("prints dimensions where no profile bounds them", () => {

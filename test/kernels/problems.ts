@@ -4,29 +4,35 @@
 import { type Dim, symbol } from "../../src/ir/dims.ts";
 import {
   add,
+  and,
   binary,
   constant,
   convert,
   div,
   type Expr,
   float,
+  ge,
   int,
   load,
+  lt,
   maximum,
   minimum,
   mul,
   type Slot,
+  select,
   slot,
   sub,
   variable,
   variables,
+  within,
 } from "../../src/ir/expr.ts";
 import { Lowering } from "../../src/ir/lower.ts";
-import { isKernelTask, type KernelTask } from "../../src/ir/task.ts";
+import { type ConvTask, isKernelTask, type KernelTask, type Store } from "../../src/ir/task.ts";
 import { tensor } from "../../src/ir/tensor.ts";
 import { type DType, scalarOf } from "../../src/ir/types.ts";
 import { makeValue, type Value } from "../../src/ir/value.ts";
 import { formBlocks } from "../../src/lowering/blocks.ts";
+import { requantize } from "../../src/ops/quantized.ts";
 
 export interface Problem {
   readonly name: string;
@@ -76,24 +82,73 @@ function bytes(name: string, [m, n, k]: readonly Dim[], dtype: "i8" | "u8", zero
   return { name, task: only(b) };
 }
 
-/** A convolution of bytes to bytes, channels last. */
-function byteConv(name: string, x: readonly Dim[], w: readonly number[], groups: number, pad: number): Problem {
+/** The product with the results of two siblings, which part at a column: some beside a residual, the others shifted and scaled. */
+function siblings({ name, task }: Problem, split: number, first: DType, second: DType): Problem {
+  if (task.kind !== "gemm") throw new Error("expected a product");
+  const { m, n, acc } = task;
+  const widths = [split, (n.extent as number) - split];
+  const [left, right] = widths.map((width, i) => value("out", i === 0 ? first : second, [m.extent, width]));
+  const residual = load(value("residual", first, [m.extent, split]), [m, n]);
+  const column = sub(n, int(split));
+  const [shift, scale] = ([acc.type as DType, "f32"] as const).map((dtype) =>
+    load(value("row", dtype, [widths[1]!]), [column]),
+  );
+  const scaled = mul(convert(add(acc, shift!), "f32"), scale!);
+  const stores: readonly Store[] = [
+    { value: left!, index: [m, n], expr: convert(add(acc, residual), first), mode: "set", when: lt(n, int(split)) },
+    { value: right!, index: [m, column], expr: scaled, mode: "set", when: ge(n, int(split)) },
+  ];
+  return { name, task: { ...task, stores } };
+}
+
+const LAST = [0, 2, 3, 1];
+
+/** A convolution of bytes to bytes, channels last; `requantized`: with a bias, a factor a channel and another's bytes added. */
+function byteConv(
+  name: string,
+  x: readonly Dim[],
+  w: readonly number[],
+  groups: number,
+  pad: number,
+  requantized = false,
+): Problem & { readonly task: ConvTask } {
   const b = new Lowering(name);
   const depthwise = w[1] === 1;
   const input = value("x", "i8", x, [0, 2, 3, 1]);
   const weights = value("w", "i8", w, depthwise ? [2, 3, 1, 0] : [0, 2, 3, 1]);
   const out = x.slice(2).map((dim, i) => (dim as number) + 2 * pad - w[i + 2]! + 1);
+  const [bias, factors] = [value("bias", "i32", [w[0]!]), value("factors", "f32", [w[0]!])];
+  const other = value("other", "i8", [x[0]!, w[0]!, ...out], LAST);
+  const rounded = (acc: Expr, index: readonly Expr[]): Expr => {
+    const own = mul(convert(add(acc, load(bias, [index[1]!])), "f32"), load(factors, [index[1]!]));
+    return requantize(add(own, mul(convert(load(other, index), "f32"), float(0.5))), undefined, "i8");
+  };
   const made = b.conv(
     "i32",
     input,
     weights,
     { groups, strides: [1, 1], dilations: [1, 1], pads: [pad, pad], out },
     undefined,
-    (acc) => convert(acc, "i8"),
+    requantized ? rounded : (acc) => convert(acc, "i8"),
   );
   made.dtype = "i8";
-  made.layout = [0, 2, 3, 1];
-  return { name, task: only(b) };
+  made.layout = LAST;
+  return { name, task: only(b) as ConvTask };
+}
+
+/** The convolution as two side by side, each with its own bytes: the first of the given number of channels. */
+function beside(name: string, { task }: { readonly task: ConvTask }, split: number): Problem {
+  const [store] = task.stores;
+  const { shape } = store!.value;
+  const part = (what: string, channels: number, first: number, when: Expr): Store => ({
+    ...store!,
+    value: value(what, "i8", [shape[0]!, channels, ...shape.slice(2)], LAST),
+    index: store!.index.map((e, axis) => (axis === 1 ? sub(e, int(first)) : e)),
+    when,
+  });
+  const rest = (shape[1] as number) - split;
+  const stores = [part("left", split, 0, lt(task.oc, int(split))), part("right", rest, split, ge(task.oc, int(split)))];
+  return { name, task: { ...task, stores } };
 }
 
 export interface ConvCase {
@@ -165,6 +220,42 @@ function map(name: string, dtype: DType, shape: readonly Dim[], layout?: readonl
   const x = value("x", dtype, shape, layout);
   const out = b.map(dtype, shape, (i) => (scalarOf(dtype) === "bool" ? load(x, i) : add(load(x, i), load(x, i))));
   if (layout) out.layout = layout;
+  return { name, task: only(b) };
+}
+
+/** Adds constants at the ends of what an f32 can be. */
+function extremes(name: string): Problem {
+  const b = new Lowering(name);
+  const x = value("x", "f32", [8]);
+  b.map("f32", [8], (i) =>
+    [3.4028234663852886e38, -3.4028234663852886e38, 1.1754943508222875e-38, -0].reduce(
+      (sum, end) => add(sum, float(end)),
+      load(x, i),
+    ),
+  );
+  return { name, task: only(b) };
+}
+
+/** Windows of three with a border, of a maximum and a mean, channels last. */
+function pool(name: string, dtype: DType, [n, c, h, w]: readonly [number, number, number, number]): Problem {
+  const b = new Lowering(name);
+  const x = value("x", dtype, [n, c, h, w], [0, 2, 3, 1]);
+  const out = b.reduce(
+    dtype,
+    [n, c, h, w],
+    [3, 3],
+    ([bb, cc, y, xx], [i, j]) => {
+      const [row, column] = [sub(add(y!, i!), int(1)), sub(add(xx!, j!), int(1))];
+      const inside = and(within(row, h), within(column, w));
+      const read = load(x, [bb!, cc!, row, column]);
+      return [
+        { fn: "max", body: () => select(inside, read, float(-4)) },
+        { fn: "sum", body: () => select(inside, read, float(0)) },
+      ];
+    },
+    ([most, sum]) => add(most!, div(sum!, float(9))),
+  );
+  out.layout = [0, 2, 3, 1];
   return { name, task: only(b) };
 }
 
@@ -273,10 +364,13 @@ export const PROBLEMS: readonly Problem[] = [
   histogram("histogram"),
   attention("attention", "f32", 33),
   attention("attention f16 symbolic", "f16", N),
+  extremes("map of extremes"),
   map("map symbolic", "f32", [N, 12]),
   map("map channels last", "f16", [2, 8, 3, 5], [0, 2, 3, 1]),
   reduce("reduce short", "f32", [4, 3], [7], false),
   reduce("reduce long", "f16", [3], [300], false),
+  pool("pool f16", "f16", [2, 16, 5, 6]),
+  pool("pool f32", "f32", [1, 12, 4, 7]),
   reduce("reduce symbolic", "f32", [N], [N], false),
   reduce("rows", "f32", [5], [97], true),
   reduce("rows symbolic", "f32", [N, 4], [N], true),
@@ -288,6 +382,9 @@ export const PROBLEMS: readonly Problem[] = [
   gemm("gemm symbolic", "f32", [N], N, 24, 32),
   gemm("gemm vector", "f32", [], 1, 100, 256, true),
   gemm("gemm integers", "i32", [], 20, 24, 32),
+  siblings(gemm("gemm siblings", "f16", [], 24, 96, 32), 40, "f16", "f32"),
+  siblings(gemm("gemm siblings by four", "f32", [], 24, 48, 32), 20, "f32", "f16"),
+  siblings(gemm("gemm siblings odd", "f32", [], 24, 48, 32), 21, "f32", "f16"),
   conv("conv 1x1", { x: [2, 16, 9, 7], w: [24, 16, 1, 1] }),
   conv("conv 3x3", { x: [1, 3, 17, 19], w: [16, 3, 3, 3], stride: 2, pad: 1 }),
   conv("conv 3x3 f16 last", { dtype: "f16", x: [1, 16, 14, 14], w: [32, 16, 3, 3], pad: 1, last: true }),
@@ -312,7 +409,11 @@ export const PROBLEMS: readonly Problem[] = [
   bytes("bytes odd", [35, 37, 39], "u8", 3, false),
   bytes("bytes shifted", [64, 64, 64], "u8", 3, true),
   bytes("bytes symbolic", [N, 24, 32], "u8", 128, true),
+  siblings(bytes("bytes siblings", [64, 96, 128], "i8", 0, false), 40, "i8", "f32"),
+  siblings(bytes("bytes siblings by four", [64, 96, 128], "i8", 0, false), 36, "i8", "f16"),
   byteConv("conv bytes", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1),
+  byteConv("conv bytes requantized", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1, true),
+  beside("conv bytes beside", byteConv("", [1, 32, 9, 9], [24, 32, 1, 1], 1, 0, true), 8),
   byteConv("conv bytes grouped", [2, 24, 7, 7], [16, 12, 3, 3], 2, 1),
   byteConv("conv bytes depthwise", [1, 12, 11, 13], [12, 1, 3, 3], 12, 1),
   block("block", { channels: [4, 24, 12], size: [5, 7] }),

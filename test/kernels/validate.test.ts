@@ -5,7 +5,8 @@ import type { Device } from "../../src/gpu/device.ts";
 import { PipelineCache } from "../../src/gpu/pipelines.ts";
 import { allTactics, tacticsFor } from "../../src/kernels/index.ts";
 import { openNodeDevice } from "../../src/node-device.ts";
-import { type Caps, coreLimits } from "../../src/util/caps.ts";
+import type { Caps } from "../../src/util/caps.ts";
+import { coreTier, largeWorkgroups, tensorTier } from "../support/tiers.ts";
 import { PROBLEMS } from "./problems.ts";
 
 let device: Device;
@@ -14,37 +15,10 @@ beforeAll(async () => {
 });
 afterAll(() => device.destroy());
 
-/** What the tiers of /design differ in, put over the null device's own limits. */
-function tiers(): readonly [string, Caps][] {
-  const { caps } = device;
-  const core: Caps = {
-    ...caps,
-    tier: "core",
-    f16: false,
-    subgroups: false,
-    matrix: [],
-    matrixDialect: "none",
-    limits: { ...caps.limits, ...coreLimits },
-  };
-  const tensor: Caps = {
-    ...caps,
-    tier: "tensor",
-    f16: true,
-    subgroups: true,
-    subgroupMinSize: 32,
-    subgroupMaxSize: 32,
-    limits: { ...caps.limits, maxComputeWorkgroupStorageSize: 49152, maxComputeInvocationsPerWorkgroup: 1024 },
-    matrixDialect: "template",
-    matrix: [
-      { component: "f16", result: "f32", m: 16, n: 16, k: 16 },
-      { component: "i8", result: "i32", m: 16, n: 16, k: 32 },
-    ],
-  };
-  return [
-    ["core", core],
-    ["tensor", tensor],
-  ];
-}
+const tiers = (): readonly [string, Caps][] => [
+  ["core", coreTier(device.caps)],
+  ["tensor", tensorTier(device.caps, largeWorkgroups)],
+];
 
 /** The front end alone: the null backend has less workgroup memory and smaller workgroups than devices of the tensor tier. */
 async function parse(label: string, wgsl: string): Promise<void> {

@@ -25,10 +25,18 @@ import { filled, generator } from "../support/agreement.ts";
 import { model, type NodeSpec } from "../support/onnx-model.ts";
 
 let device: Device | undefined;
+/** The same with all that it offers, where it multiplies subgroup matrices of bytes. */
+let tensorDevice: Device | undefined;
 beforeAll(async () => {
   device = await realDevice({ portable: true });
+  const whole = await realDevice();
+  if (whole?.caps.matrix.some(({ component }) => component === "i8")) tensorDevice = whole;
+  else whole?.destroy();
 });
-afterAll(() => device?.destroy());
+afterAll(() => {
+  device?.destroy();
+  tensorDevice?.destroy();
+});
 
 interface Network {
   readonly inputs: Readonly<Record<string, Tensor>>;
@@ -51,7 +59,10 @@ function programOf({ inputs, constants, nodes }: Network, { caps }: Device): Pro
   return program;
 }
 
-/** The output by each tactic that can run the network's first product; of dot4 both with and without the device's instruction. */
+/**
+ * The output by each tactic that can run the network's first product; of dot4 both with and without the device's instruction,
+ * of subgroup matrices by every configuration.
+ */
 async function resultsOf(network: Network, device: Device, only = /./): Promise<{ tactic: string; values: number[] }[]> {
   const program = programOf(network, device);
   const tasks = program.tasks.filter(isKernelTask);
@@ -67,8 +78,10 @@ async function resultsOf(network: Network, device: Device, only = /./): Promise<
     [withDot4, " in hardware"],
   ] as const)
     for (const candidate of candidatesOf(product, device_)) {
-      const name = candidate.tactic.includes("dot4") ? `${candidate.tactic}${word}` : candidate.tactic;
-      if (!only.test(name)) continue;
+      const { tactic, config } = candidate;
+      if (!only.test(tactic)) continue;
+      const more = tactic.includes("dot4") ? word : tactic.includes("matrix") ? ` ${JSON.stringify(config)}` : "";
+      const name = `${tactic}${more}`;
       const best = shortest.get(name);
       if (!best || size(candidate) < size(best)) shortest.set(name, candidate);
     }
@@ -77,7 +90,7 @@ async function resultsOf(network: Network, device: Device, only = /./): Promise<
     const choices = new Map<KernelTask, Candidate>(
       tasks.map((task) => [task, task === product ? candidate : [...candidatesOf(task, device)][0]!]),
     );
-    const { plan, weights } = makePlan(program, choices, { caps: device.caps, profiles: [], notes: [] });
+    const { plan, weights } = makePlan(program, [choices], { caps: device.caps, profiles: [], notes: [] });
     const engine = await Engine.load(device, plan, weights, () => undefined);
     const { y } = await engine.createExecutionContext().execute(network.inputs);
     results.push({ tactic, values: numbersOf(y!) });
@@ -93,6 +106,7 @@ function exact(name: string, make: () => { network: Network; expected: readonly 
     const { network, expected } = make();
     const results = await resultsOf(network, device);
     expect(results.length).toBeGreaterThan(1);
+    if (tensorDevice) results.push(...(await resultsOf(network, tensorDevice, /matrix-bytes/)));
     for (const { tactic, values } of results) expect(values, tactic).toEqual(expected);
   });
 }
@@ -254,6 +268,20 @@ describe("convolution", () => {
     "words of channels, depthwise": { inside: true, groups: 8, channels: [8, 8], type: "u8", zero: 7 },
   };
   for (const [name, change] of Object.entries(cases)) exact(name, () => convNetwork({ ...base, ...change }));
+
+  for (const [name, change] of Object.entries({
+    "many channels": { channels: [64, 40] },
+    "many channels, u8 with zero points, strided": { channels: [48, 64], type: "u8", zero: 117, outZero: 9, stride: 2 },
+    "1 x 1": { channels: [144, 64], kernel: 1, pad: 0 },
+    "few channels": { channels: [3, 16], kernel: 7, pad: 3, stride: 2 },
+  } as const))
+    it(`on subgroup matrices of bytes: ${name}`, async (task) => {
+      if (!tensorDevice) return task.skip("no adapter multiplies subgroup matrices of bytes");
+      const { network, expected } = convNetwork({ ...base, inside: true, ...change });
+      const results = await resultsOf(network, tensorDevice, /matrix-bytes/);
+      expect(results.length).toBeGreaterThan(4);
+      for (const { tactic, values } of results) expect(values, tactic).toEqual(expected);
+    });
 
   it("stores whole words of channels inside of a network", async (task) => {
     if (!device) return task.skip("no GPU adapter");

@@ -380,6 +380,27 @@ describe("If", () => {
     });
   }
 
+  test("results of two ranks, and a branch that does not fit, need the condition", () => {
+    const a = tensor("f32", [3], [1, 2, 3]);
+    for (const [then, rank] of [
+      [node("Unsqueeze", ["a", "axes"], ["t"]), 2],
+      [node("Squeeze", ["a", "axes"], ["t"]), undefined],
+    ] as const) {
+      const bytes = model({
+        opset: 13,
+        inputs: { test: { dtype: "bool", shape: [] }, a: { dtype: "f32", shape: [3] } },
+        outputs: ["y"],
+        nodes: branches(then, node("Identity", ["a"], ["e"])),
+        initializers: { one, axes: i64([0], [1]) },
+      });
+      expect(() => importModel(bytes)).toThrow(expect.objectContaining({ code: "K302" }));
+      const taken = (yes: boolean): Tensor =>
+        runInterpreted(bytes, { test: bool(yes), a }, { assumed: { test: bool(yes) } }).y!;
+      expect(taken(false).shape).toEqual([3]);
+      if (rank) expect(taken(true).shape).toHaveLength(rank);
+    }
+  });
+
   test("a size may be 0 where a condition asks", () => {
     const nodes = [
       node("Shape", ["a"], ["s"]),

@@ -1,16 +1,18 @@
-// What the plans of whole networks take: kernels, activation memory beside its lower bound, copies. Dawn's null backend
-// compiles every kernel and runs none. Models of ../shared are skipped where they are not there.
+// What the plans of whole networks take, for this device and for one with tensor cores, in f32 and f16: kernels, activation
+// memory beside its lower bound, copies. Nothing is measured or run. Models of ../shared are skipped where they are not there.
 
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { NETWORKS } from "../../bench/networks/index.ts";
-import { Builder } from "../../src/builder.ts";
+import { Builder, type BuildOptions } from "../../src/builder.ts";
 import { randomizeWeights } from "../../src/cli/random-weights.ts";
-import type { Description } from "../../src/engine/describe.ts";
+import { type Description, describe as describeEngine } from "../../src/engine/describe.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { importModel } from "../../src/importer/import.ts";
 import { decodeModel, encodeModel } from "../../src/importer/proto.ts";
+import type { Caps } from "../../src/util/caps.ts";
 import { nullDevice } from "../gpu/open.ts";
 import { isThere, modelBytes } from "../models/networks.ts";
+import { coreTier, largeWorkgroups, tensorTier } from "../support/tiers.ts";
 
 let device: Device;
 beforeAll(async () => {
@@ -25,11 +27,23 @@ function shared(path: string): Uint8Array {
   return encodeModel(randomizeWeights(decodeModel(bytes, path), 1, () => expect.fail(`${path}: external data`)));
 }
 
-async function inspect(bytes: Uint8Array): Promise<Description> {
-  const engine = await new Builder(device).build(bytes, { optimizationLevel: 0 });
-  const description = engine.describe();
-  engine.dispose();
-  return description;
+interface Target {
+  readonly caps: Caps;
+  readonly options: BuildOptions;
+}
+const targets = (): Readonly<Record<string, Target>> => {
+  const large = tensorTier(device.caps, largeWorkgroups);
+  return {
+    core: { caps: coreTier(device.caps), options: {} },
+    "tensor cores": { caps: large, options: {} },
+    "tensor cores, fp16": { caps: large, options: { fp16: true } },
+  };
+};
+
+async function inspect(bytes: Uint8Array, { caps, options }: Target): Promise<Description> {
+  const target = { caps, fingerprint: device.fingerprint };
+  const { plan } = await new Builder(device).buildFor(target, bytes, { optimizationLevel: 0, ...options });
+  return describeEngine(plan, device);
 }
 
 /** Kernels that only move what is concatenated. */
@@ -75,15 +89,24 @@ interface Expected {
 }
 
 async function check(bytes: Uint8Array, { kernels, joins }: Expected): Promise<void> {
-  const description = await inspect(bytes);
-  expect(description.hostLayers).toEqual([]);
-  expect(description.kernels.length).toBeLessThanOrEqual(kernels);
-  expectNearBound(description);
-  if (joins) expect(copiesIn(bytes, description)).toEqual([]);
+  for (const [name, target] of Object.entries(targets())) {
+    const description = await inspect(bytes, target);
+    expect(description.hostLayers, name).toEqual([]);
+    expect(description.kernels.length, name).toBeLessThanOrEqual(kernels);
+    expectNearBound(description);
+    if (joins) expect(copiesIn(bytes, description), name).toEqual([]);
+  }
 }
 
 describe("networks of bench/networks", () => {
   it.for(Object.entries(OWN))("%s", { timeout: 180_000 }, ([name, expected]) => check(NETWORKS[name]!(), expected));
+});
+
+it("MobileNetV2 is a kernel a block where blocks stay whole", { timeout: 180_000 }, async () => {
+  for (const { caps, options } of Object.values(targets())) {
+    const { kernels } = await inspect(NETWORKS.mobilenetv2!(), { caps, options: { ...options, disable: ["part-block"] } });
+    expect(kernels.length).toBeLessThanOrEqual(24);
+  }
 });
 
 describe.skipIf(!isThere)("models of ../shared", () => {

@@ -44,7 +44,7 @@ describe("an engine of one task", () => {
     interpret([task], tensors, new Map(), () => []);
     const candidates = [...candidatesOf(task, here)].filter((candidate) => candidate.tactic === tactic);
     const choice = candidates.reduce((a, b) => (textOf(b) < textOf(a) ? b : a));
-    const { plan, weights } = makePlan(program, new Map([[task, choice]]), { caps: here.caps, profiles: [], notes: [] });
+    const { plan, weights } = makePlan(program, [new Map([[task, choice]])], { caps: here.caps, profiles: [], notes: [] });
     expect(plan.steps.length).toBeGreaterThan(1);
     const engine = await Engine.load(here, plan, weights, () => undefined);
     const { y } = await engine.createExecutionContext().execute(feeds);
