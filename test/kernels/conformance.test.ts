@@ -94,6 +94,7 @@ const RUN: ReadonlySet<string> = new Set([
   "conv 1x3 known",
   "conv 7x7 known",
   "conv 3 channels known",
+  "conv 3 channels known f16",
   "conv depthwise large",
   "block residual f16",
   "block depthwise first",

@@ -419,6 +419,7 @@ export const PROBLEMS: readonly Problem[] = [
   conv("conv 3x3 known grouped", { x: [2, 12, 9, 9], w: [16, 6, 3, 3], groups: 2, constant: true }),
   conv("conv 1x3 known", { x: [1, 16, 7, 9], w: [16, 16, 1, 3], pad: 1, constant: true }),
   conv("conv 7x7 known", { x: [1, 16, 17, 20], w: [20, 16, 7, 7], pad: 3, last: true, constant: true }),
+  conv("conv 3 channels known f16", { dtype: "f16", x: [2, 3, 13, 15], w: [16, 3, 7, 7], stride: 2, pad: 3, constant: true }),
   conv("conv 3 channels known", { x: [1, 3, 15, 14], w: [16, 3, 3, 3], stride: 2, pad: 1, constant: true }),
   conv("conv depthwise large", { x: [1, 6, 12, 11], w: [6, 1, 9, 9], pad: 4, groups: 6, last: true }),
   gemm("gemm few rows", "f32", [2], 3, 36, 70),
