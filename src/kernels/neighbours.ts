@@ -1,31 +1,16 @@
 // Map and reduce tasks by runs: an invocation makes four or eight results that are neighbours in memory, and reads and stores
 // what lies side by side as vectors.
 
-import { floorDiv, isStatic, product } from "../ir/dims.ts";
-import {
-  add,
-  type Expr,
-  inMemoryOrder,
-  int,
-  type Load,
-  mul,
-  type Select,
-  type Slot,
-  slot,
-  substitute,
-  unflatten,
-  type Var,
-  variable,
-} from "../ir/expr.ts";
+import { isStatic } from "../ir/dims.ts";
+import { add, type Expr, inMemoryOrder, int, type Slot, slot, substitute, type Var } from "../ir/expr.ts";
 import { runOffset, variesInRun } from "../ir/runs.ts";
 import { storageOf } from "../ir/storage.ts";
-import type { MapTask, ReduceTask, Stage } from "../ir/task.ts";
+import { type MapTask, mapExpressions, type ReduceTask, type Stage } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
-import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
-import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
+import { ENTRY_PARAMETERS, gridFor } from "./grid.ts";
 import { independent } from "./reduce.ts";
-import { readRun, storeLanes, type ToLane } from "./results.ts";
+import { inRuns, readRun, storeLanes, type ToLane } from "./results.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { loadsAlways } from "./vector.ts";
 import { Block, combine, initialOf, Module } from "./writer.ts";
@@ -33,10 +18,6 @@ import { Block, combine, initialOf, Module } from "./writer.ts";
 type Task = MapTask | ReduceTask;
 
 const orderOf = (task: Task): readonly Var[] => inMemoryOrder(task.vars, task.stores[0]!.value, task.stores[0]!.index);
-
-/** True for bytes in words of four. */
-const isPacked = (value: Value, caps: Caps): boolean =>
-  storageOf(value, caps).lanes === 4 && dtypeFacts[value.dtype].kind === "int";
 
 /** Whether all results lie in runs of `count` along the axis that is innermost in memory. */
 function isOfRuns(task: Task, count: number, caps: Caps): boolean {
@@ -48,9 +29,13 @@ function isOfRuns(task: Task, count: number, caps: Caps): boolean {
     task.stores.every(({ value, index, mode, when, init }) => {
       const { item, lanes } = storageOf(value, caps);
       const isFloat = lanes === 1 && (item === "f32" || item === "f16") && value.dtype !== "bf16";
-      const isStored = isFloat || (task.kind === "reduce" && isPacked(value, caps));
+      const isByte = lanes === 4 && dtypeFacts[value.dtype].kind === "int";
       return (
-        isStored && mode === "set" && !init && !(when && variesInRun(when, last, count)) && runOffset(value, index, last, count)
+        (isFloat || isByte) &&
+        mode === "set" &&
+        !init &&
+        !(when && variesInRun(when, last, count)) &&
+        runOffset(value, index, last, count)
       );
     })
   );
@@ -68,39 +53,37 @@ export const mapRun = tactic("map", {
   likelihood: (_task, caps) => (caps.tier === "core" ? 0.4 : 0.6),
   candidates,
   emit: (task, config, caps) =>
-    emit(task, config, caps, (block, last, lane) => storeLanes(block, task.stores, last, lane, config.run as number)),
+    emit(task, config, caps, (block, { stores }, first, to, count) => storeLanes(block, stores, first, to, count)),
 });
 
 export const reduceRun = tactic("reduce", {
   name: "reduce.run",
   applicable: (task, caps) => !task.each && isOfRuns(task, 4, caps),
-  likelihood: (task, caps) => (isPacked(task.stores[0]!.value, caps) ? 0.8 : caps.tier === "core" ? 0.4 : 0.6),
+  // Of bytes, a word is read where another would be read four times.
+  likelihood: ({ stores }, caps) =>
+    stores.some(({ value }) => storageOf(value, caps).lanes > 1) ? 0.8 : caps.tier === "core" ? 0.4 : 0.6,
   candidates,
-  emit: (task, config, caps) =>
-    emit(task, config, caps, (block, last, lane) => reduceLanes(block, task, last, lane, config.run as number)),
+  emit: (task, config, caps) => emit(task, config, caps, reduceLanes),
 });
 
-/** `write` gets the innermost variable, bound to a run's first number, and what gives expressions a neighbour's form. */
-function emit(task: Task, config: Config, caps: Caps, write: (block: Block, last: Var, lane: ToLane) => void): Kernel {
+/** `write` gets the task at an invocation's first result, that number, and what gives an expression its neighbours' form. */
+function emit<T extends Task>(
+  task: T,
+  config: Config,
+  caps: Caps,
+  write: (block: Block, task: T, first: Var, to: ToLane, count: number) => void,
+): Kernel {
   const { run, size } = config as { run: number; size: number };
   const module = new Module(caps);
   const block = new Block(module);
-  const order = orderOf(task);
-  const last = order.at(-1)!;
-  const extents = [...order.slice(0, -1).map(({ extent }) => extent), floorDiv(last.extent, run)];
-  const total = product(extents);
-  const item = variable("item", total);
-  block.line(`let item = ${WORKGROUP_NUMBER} * ${size} + i32(lane);`);
-  block.line(`if (item >= ${module.dim(total)}) { return; }`);
-  block.bind(item, "item");
-  const index = unflatten(item, extents);
-  order.forEach((v, i) => block.bind(v, block.value(v === last ? mul(index[i]!, int(run)) : index[i]!)));
-  write(block, last, (e, i) => substitute(e, new Map<Expr, Expr>([[last, add(last, int(i))]])));
+  const { first, at, total } = inRuns(block, orderOf(task), size, run);
+  const moved = mapExpressions(task, (e) => substitute(e, at)) as T;
+  write(block, moved, first, (e, i) => substitute(e, new Map<Expr, Expr>([[first, add(first, int(i))]])), run);
   module.add(`@compute @workgroup_size(${size})\nfn main(${ENTRY_PARAMETERS}) {\n${block.text()}\n}`);
   return { steps: [module.step(gridFor(total, size))], scratch: [], packed: [] };
 }
 
-function reduceLanes(block: Block, task: ReduceTask, last: Var, lane: ToLane, count: number): void {
+function reduceLanes(block: Block, task: ReduceTask, first: Var, lane: ToLane, count: number): void {
   const lanes = Array.from({ length: count }, (_, i) => i);
   const results = new Map<Slot, readonly Slot[]>();
   const to: ToLane = (e, i) => substitute(lane(e, i), new Map<Expr, Expr>([...results].map(([own, each]) => [own, each[i]!])));
@@ -112,32 +95,28 @@ function reduceLanes(block: Block, task: ReduceTask, last: Var, lane: ToLane, co
         return name;
       }),
     );
-    const guard = group.length === 1 ? guardOf(group[0]!, last, count) : undefined;
-    const stages = guard ? [{ ...group[0]!, body: guard.a }] : group;
     block.loops(task.inner, () =>
-      block.under(guard?.condition, () => {
-        for (const { body } of stages) readGuarded(block, body, last, to, count);
-        for (const load of loadsAlways(stages.map(({ body }) => body))) readRun(block, load, last, to, count);
-        stages.forEach(({ fn, body }, stage) => {
+      group.forEach((stage, number) => {
+        const { guard, body } = guardedBody(stage, first, count);
+        block.under(guard, () => {
+          for (const load of loadsAlways([body])) readRun(block, load, first, to, count);
           for (const i of lanes) {
-            const name = names[stage]![i]!;
-            block.line(`${name} = ${combine(fn, name, block.value(to(body, i)))};`);
+            const name = names[number]![i]!;
+            block.line(`${name} = ${combine(stage.fn, name, block.value(to(body, i)))};`);
           }
         });
       }),
     );
-    group.forEach(({ slot: own }, stage) => {
-      results.set(
-        own,
-        lanes.map((i) => {
-          const each = slot(`${own.name}${i}`, own.type);
-          block.bind(each, names[stage]![i]!);
-          return each;
-        }),
-      );
+    group.forEach(({ slot: own }, number) => {
+      const each = names[number]!.map((name, i) => {
+        const result = slot(`${own.name}${i}`, own.type);
+        block.bind(result, name);
+        return result;
+      });
+      results.set(own, each);
     });
   }
-  storeLanes(block, task.stores, last, to, count);
+  storeLanes(block, task.stores, first, to, count);
 }
 
 const NEUTRAL: Readonly<Record<string, number>> = {
@@ -147,28 +126,16 @@ const NEUTRAL: Readonly<Record<string, number>> = {
   min: Number.POSITIVE_INFINITY,
 };
 
-/** The choice that a stage combines, when it changes nothing elsewhere and is one for a whole run; not of a plain load. */
-function guardOf({ body, fn }: Stage, last: Var, count: number): Select | undefined {
-  if (body.kind !== "select" || body.a.kind === "load" || variesInRun(body.condition, last, count)) return undefined;
-  return body.b.kind === "const" && body.b.value === NEUTRAL[fn] ? body : undefined;
-}
-
-/** Reads a run under a condition that holds for all of it or none, as windows at an edge have it, without a branch. */
-function readGuarded(block: Block, body: Expr, last: Var, to: ToLane, count: number): void {
-  if (body.kind !== "select" || body.a.kind !== "load" || body.b.kind !== "const" || variesInRun(body.condition, last, count))
-    return;
-  const load: Load = body.a;
-  const { item, lanes } = storageOf(load.value, block.module.caps);
-  const offset = runOffset(load.value, load.index, last, count);
-  if (lanes !== 1 || (item !== "f32" && item !== "f16") || !offset) return;
-  const condition = block.value(body.condition);
-  const first = block.fresh();
-  block.line(`let ${first} = select(0, ${block.value(offset)}, ${condition});`);
-  const other = block.value(body.b);
-  for (let at = 0; at < count; at += 4) {
-    const four = block.fresh();
-    const vector = `${block.module.vectorBuffer(load.value)}[(${first} >> 2u) + ${at / 4}]`;
-    block.line(`let ${four} = select(vec4<f32>(${other}), vec4<f32>(${vector}), ${condition});`);
-    for (let i = 0; i < 4; i++) block.bind(to(body, at + i), `${four}[${i}]`);
-  }
+/** What a stage combines, and the condition, the same for all of a run, under which it is not what changes nothing. */
+function guardedBody(
+  { body, fn }: Stage,
+  first: Var,
+  count: number,
+): { readonly guard: Expr | undefined; readonly body: Expr } {
+  const isGuarded =
+    body.kind === "select" &&
+    body.b.kind === "const" &&
+    body.b.value === NEUTRAL[fn] &&
+    !variesInRun(body.condition, first, count);
+  return isGuarded ? { guard: body.condition, body: body.a } : { guard: undefined, body };
 }

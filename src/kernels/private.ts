@@ -11,7 +11,7 @@ import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { Block, Module } from "./writer.ts";
 
-/** Combinations whose neutral element is the 0 that workgroup memory begins with. */
+/** Combinations whose neutral element is 0. */
 const ATOMICS: Readonly<Partial<Record<Store["mode"], string>>> = { add: "atomicAdd", max: "atomicMax" };
 
 /** How many of the first indices are the same for all elements of a store. */
@@ -76,6 +76,13 @@ function emitPrivate(task: MapTask, config: Config, caps: Caps): Kernel {
     if (isSingle(store)) block.line(`var single${i} = 0u;`);
     return `cells${i}`;
   });
+  // Not left to the implementation: Dawn has a toggle that leaves workgroup memory as it was.
+  task.stores.forEach((store, i) =>
+    block.nest(`for (var cell = lane; cell < ${cellsOf(store)}u; cell += ${size}u)`, () =>
+      block.line(`atomicStore(&${cells[i]}[cell], 0u);`),
+    ),
+  );
+  block.line("workgroupBarrier();");
   const flat = variable("flat", total);
   block.line(`let first = ${WORKGROUP_NUMBER} * ${size * items} + i32(lane);`);
   block.line(`let limit = min(first + ${size * (items - 1)} + 1, ${module.dim(total)});`);

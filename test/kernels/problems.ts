@@ -243,6 +243,19 @@ function map(name: string, dtype: DType, shape: readonly Dim[], layout?: readonl
   return { name, task: only(b) };
 }
 
+/** Adds constants at the ends of what an f32 can be. */
+function extremes(name: string): Problem {
+  const b = new Lowering(name);
+  const x = value("x", "f32", [8]);
+  b.map("f32", [8], (i) =>
+    [3.4028234663852886e38, -3.4028234663852886e38, 1.1754943508222875e-38, -0].reduce(
+      (sum, end) => add(sum, float(end)),
+      load(x, i),
+    ),
+  );
+  return { name, task: only(b) };
+}
+
 /** Windows of three with a border, of a maximum and a mean, channels last. */
 function pool(name: string, dtype: DType, [n, c, h, w]: readonly [number, number, number, number]): Problem {
   const b = new Lowering(name);
@@ -256,7 +269,7 @@ function pool(name: string, dtype: DType, [n, c, h, w]: readonly [number, number
       const inside = and(within(row, h), within(column, w));
       const read = load(x, [bb!, cc!, row, column]);
       return [
-        { fn: "max", body: () => select(inside, read, float(-4)) },
+        { fn: "max", body: () => select(inside, read, float(Number.NEGATIVE_INFINITY)) },
         { fn: "sum", body: () => select(inside, read, float(0)) },
       ];
     },
@@ -371,6 +384,7 @@ export const PROBLEMS: readonly Problem[] = [
   histogram("histogram"),
   attention("attention", "f32", 33),
   attention("attention f16 symbolic", "f16", N),
+  extremes("map of extremes"),
   map("map symbolic", "f32", [N, 12]),
   map("map channels last", "f16", [2, 8, 3, 5], [0, 2, 3, 1]),
   reduce("reduce short", "f32", [4, 3], [7], false),
@@ -405,6 +419,7 @@ export const PROBLEMS: readonly Problem[] = [
   conv("conv 3x3 known grouped", { x: [2, 12, 9, 9], w: [16, 6, 3, 3], groups: 2, constant: true }),
   conv("conv 1x3 known", { x: [1, 16, 7, 9], w: [16, 16, 1, 3], pad: 1, constant: true }),
   conv("conv 7x7 known", { x: [1, 16, 17, 20], w: [20, 16, 7, 7], pad: 3, last: true, constant: true }),
+  conv("conv 3 channels known f16", { dtype: "f16", x: [2, 3, 13, 15], w: [16, 3, 7, 7], stride: 2, pad: 3, constant: true }),
   conv("conv 3 channels known", { x: [1, 3, 15, 14], w: [16, 3, 3, 3], stride: 2, pad: 1, constant: true }),
   conv("conv depthwise large", { x: [1, 6, 12, 11], w: [6, 1, 9, 9], pad: 4, groups: 6, last: true }),
   gemm("gemm few rows", "f32", [2], 3, 36, 70),
