@@ -5,7 +5,7 @@ import { guard } from "lit-html/directives/guard.js";
 import type { Actions } from "../actions.ts";
 import type { Finding, Findings } from "../protocol.ts";
 import { samplesOf } from "../samples.ts";
-import type { State, Tab } from "../state.ts";
+import { isReady, type State, type Tab } from "../state.ts";
 import { count, duration, percent } from "../words.ts";
 import { messageView } from "./messages.ts";
 import { ownView } from "./own.ts";
@@ -112,7 +112,7 @@ function sourcesView(state: State, actions: Actions): TemplateResult {
     /></label>
     ${
       camera
-        ? html`<button @click=${() => actions.closeCamera()}>Stop the camera</button>`
+        ? html`<button @click=${() => actions.stopCamera()}>Stop the camera</button>`
         : html`<button ?disabled=${busy} @click=${() => actions.openCamera()}>Use the camera</button>`
     }
   </div>`;
@@ -174,9 +174,14 @@ function waiting(state: State, actions: Actions): TemplateResult {
   if (tab === "own") return html``;
   const { verb, size, what } = FIRST[tab];
   if (busy) return html`<p class="quiet">${camera ? "Looking at what the camera sees" : "Working on it"}</p>`;
-  return html`<button class="primary" ?disabled=${!device || busy || !state.picture} @click=${() => actions.find()}>${verb}</button>
+  const software = device?.isSoftware ? ". Yours is a software one, which takes a while" : "";
+  return html`<button class="primary" ?disabled=${!device || !state.picture} @click=${() => actions.find()}>${verb}</button>
     <p class="quiet">
-      The first time, Kiln downloads ${what} (${size}) and compiles for your GPU${device?.isSoftware ? ". Yours is a software one, which takes a while" : ""}. The
-      result stays in this browser, so that your next visit starts at once.
+      ${
+        isReady(state)
+          ? "Nothing has to be built for it any more."
+          : html`The first time, Kiln downloads ${what} (${size}) and compiles for your GPU${software}. The result stays in this
+            browser, so that your next visit starts at once.`
+      }
     </p>`;
 }

@@ -1,7 +1,7 @@
 // The networks that the page brings: where their models are and what they are built for.
 
 import type { BuildOptions, Device } from "../../../src/index.ts";
-import type { Subject } from "../protocol.ts";
+import type { NEEDED, Subject } from "../protocol.ts";
 import { GRID, LINE } from "./text.ts";
 
 export interface Recipe {
@@ -13,10 +13,6 @@ export interface Recipe {
 }
 
 export const DICTIONARY = "models/ppocr_keys_v1.txt";
-export const NEEDED = { text: ["text-detector", "text-recognizer"], faces: ["face-detector"] } as const satisfies Record<
-  Subject,
-  readonly string[]
->;
 
 /** WebGPU's flag for an implementation without a GPU. */
 export const isSoftware = ({ device }: Device): boolean => device.adapterInfo.isFallbackAdapter;
