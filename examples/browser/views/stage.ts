@@ -81,7 +81,7 @@ function overlay({ width, height, findings }: Findings, pointed: number | undefi
     ${findings.map(
       ({ corners, marks = [] }, i) => svg`<g class=${i === pointed ? "pointed" : ""}>
         <polygon points=${corners.map((corner) => corner.join()).join(" ")} vector-effect="non-scaling-stroke"></polygon>
-        ${marks.map(([x, y]) => svg`<circle cx=${x} cy=${y} r=${Math.max(width, height) / 250}></circle>`)}
+        ${marks.map(([x, y]) => svg`<circle cx=${x} cy=${y} r=${Math.hypot(corners[1]![0] - corners[0]![0], corners[1]![1] - corners[0]![1]) / 24}></circle>`)}
       </g>`,
     )}
   </svg>`;
@@ -173,7 +173,10 @@ function waiting(state: State, actions: Actions): TemplateResult {
   const { tab, busy, device, camera } = state;
   if (tab === "own") return html``;
   const { verb, size, what } = FIRST[tab];
-  if (busy) return html`<p class="quiet">${camera ? "Looking at what the camera sees" : "Working on it"}</p>`;
+  const working = camera
+    ? "Looking at what the camera sees."
+    : "Kiln writes several kernels for each layer, runs them on your GPU, checks their results, and keeps the fastest.";
+  if (busy) return html`<p class="quiet">${working}</p>`;
   const software = device?.isSoftware ? ". Yours is a software one, which takes a while" : "";
   return html`<button class="primary" ?disabled=${!device || !state.picture} @click=${() => actions.find()}>${verb}</button>
     <p class="quiet">

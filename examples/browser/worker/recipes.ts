@@ -19,7 +19,7 @@ export const isSoftware = ({ device }: Device): boolean => device.adapterInfo.is
 
 /** How much effort a device is worth: to measure for long on a CPU helps nobody. */
 export const effortOn = (device: Device): BuildOptions =>
-  isSoftware(device) ? { optimizationLevel: 1, maxTuneTime: 10 } : { optimizationLevel: 3, maxTuneTime: 20, fp16: true };
+  isSoftware(device) ? { optimizationLevel: 1, maxTuneTime: 8 } : { optimizationLevel: 3, maxTuneTime: 20, fp16: true };
 
 /** The longest side of pictures for the text detector. */
 export const longestFor = (device: Device): number => (isSoftware(device) ? 480 : 960);
@@ -56,7 +56,7 @@ export function recipes(device: Device): Readonly<Record<(typeof NEEDED)[Subject
       id: "face-detector",
       title: "Face detector",
       model: (arrived) => download("models/face_detection_back_256x256_barracuda.onnx", arrived),
-      options: { ...effort, file: "BlazeFace" },
+      options: { ...effort, maxTuneTime: 20, file: "BlazeFace" },
     },
   };
 }
