@@ -1,14 +1,29 @@
 // Results that leave several neighbours at a time: what their expressions read, and what is stored, as vectors and words where
 // they are runs in memory.
 
-import { isStatic } from "../ir/dims.ts";
-import { add, type Expr, int, type Load, lt, offsetOf, type Slot, slot, substitute, type Var } from "../ir/expr.ts";
+import { type Dim, isStatic, product } from "../ir/dims.ts";
+import {
+  add,
+  type Expr,
+  int,
+  type Load,
+  lt,
+  mul,
+  offsetOf,
+  type Slot,
+  slot,
+  substitute,
+  unflatten,
+  type Var,
+  variable,
+} from "../ir/expr.ts";
 import { runOffset, variesInRun } from "../ir/runs.ts";
 import { storageOf } from "../ir/storage.ts";
 import { mapStore, type Store } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import type { Frame } from "./frame.ts";
+import { WORKGROUP_NUMBER } from "./grid.ts";
 import { loadsAlways } from "./vector.ts";
 import type { Block } from "./writer.ts";
 
@@ -60,6 +75,30 @@ export function storeLanes(block: Block, stores: readonly Store[], n: Var, to: T
       else for (let i = 0; i < count; i++) block.store(at(always, i));
     });
   }
+}
+
+/**
+ * Begins a kernel in workgroups of `size` in which an invocation makes `count` neighbours along the last of `order`: `first` is
+ * the first of them, `at` what each variable is, `total` how many invocations there are.
+ */
+export function inRuns(
+  block: Block,
+  order: readonly Var[],
+  size: number,
+  count: number,
+): { readonly first: Var; readonly at: ReadonlyMap<Expr, Expr>; readonly total: Dim } {
+  const along = order.at(-1)!;
+  const grid = [...order.slice(0, -1).map(({ extent }) => extent), (along.extent as number) / count];
+  const total = product(grid);
+  const item = variable("item", total);
+  block.line(`let item = ${WORKGROUP_NUMBER} * ${size} + i32(lane);`);
+  block.line(`if (item >= ${block.module.dim(total)}) { return; }`);
+  block.bind(item, "item");
+  const index = unflatten(item, grid);
+  const first = variable("first", along.extent);
+  block.line(`let first = ${block.value(mul(index.at(-1)!, int(count)))};`);
+  block.bind(first, "first");
+  return { first, at: new Map<Expr, Expr>(order.map((v, i) => [v, v === along ? first : index[i]!])), total };
 }
 
 /** The hook that stores `count` results along n, `acc` being a vector or an array of them. */

@@ -15,7 +15,7 @@ import type { Value } from "../../src/ir/value.ts";
 import { tacticsFor } from "../../src/kernels/index.ts";
 import type { Kernel } from "../../src/kernels/tactic.ts";
 import { openNodeDevice } from "../../src/node-device.ts";
-import { conv, gemm, numbers, PROBLEMS, type Problem } from "./problems.ts";
+import { block, conv, gemm, numbers, PROBLEMS, type Problem } from "./problems.ts";
 
 let device: Device;
 let memory: Memory;
@@ -94,6 +94,7 @@ const RUN: ReadonlySet<string> = new Set([
   "conv 1x3 known",
   "conv 7x7 known",
   "conv 3 channels known",
+  "conv 3 channels known f16",
   "conv depthwise large",
   "block residual f16",
   "block depthwise first",
@@ -155,5 +156,24 @@ test("random products", { timeout: 600_000 }, async () => {
       await check(gemm("random", type, batch, m, n, k, transposed), seed);
     }),
     { numRuns: 4 },
+  );
+});
+
+test("random blocks", { timeout: 600_000 }, async () => {
+  const problems = fc.record({
+    dtype,
+    batch: size(2),
+    channels: fc.tuple(fc.constantFrom(undefined, 4, 8, 20), fc.constantFrom(8, 24, 32), fc.constantFrom(4, 12, 36)),
+    size: fc.tuple(fc.integer({ min: 3, max: 12 }), fc.integer({ min: 3, max: 12 })),
+    kernel: fc.constantFrom(3, 3, 5),
+    stride: fc.constantFrom(1, 2, 3),
+    dilation: fc.constantFrom(1, 1, 2),
+    seed: fc.integer({ min: 1, max: 1e6 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(problems, async ({ seed, ...problem }) => {
+      await check(block("random", problem), seed);
+    }),
+    { numRuns: 3 },
   );
 });
