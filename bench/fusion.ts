@@ -1,7 +1,8 @@
-// What fusion is worth: each network unfused, fused without bundles and fused, in one run. Kernels, activation bytes beside
-// their lower bound, build time, latency from typed array to typed array, and onnxruntime-node's WebGPU provider beside it.
+// What fusion is worth: each network unfused and fused, in one run. Kernels and the dispatches that they are, activation bytes
+// beside their lower bound, build time, latency from typed array to typed array, and onnxruntime-node's WebGPU provider.
 //
-//   node bench/run.mjs fusion [--networks resnet50,bert,FILE.onnx] [--level 3] [--tune SECONDS] [--seconds 2] [--json FILE]
+//   node bench/run.mjs fusion [--networks resnet50,bert,FILE.onnx] [--variants unfused,fused,no-bundles,no-blocks] [--fp16]
+//     [--level 3] [--tune SECONDS a build] [--seconds 2] [--no-peer] [--json FILE]
 //     [--plan] plans only, on Dawn's null backend: no latency, no GPU needed; files of no weights get random ones
 
 import { readFileSync, writeFileSync } from "node:fs";
@@ -24,11 +25,14 @@ import { NETWORKS } from "./networks/index.ts";
 const { values: flags } = parseArgs({
   options: {
     networks: { type: "string", default: Object.keys(NETWORKS).join() },
+    variants: { type: "string", default: "unfused,fused" },
+    fp16: { type: "boolean", default: false },
     level: { type: "string", default: "3" },
     tune: { type: "string", default: "60" },
     seconds: { type: "string", default: "2" },
     json: { type: "string" },
     plan: { type: "boolean", default: false },
+    "no-peer": { type: "boolean", default: false },
   },
 });
 
@@ -38,6 +42,8 @@ interface Row {
   readonly network: string;
   readonly variant: string;
   readonly kernels?: number;
+  /** A kernel of several steps is as many dispatches. */
+  readonly dispatches?: number;
   /** Bytes; text where they depend on a size that no profile bounds. */
   readonly activations?: number | string;
   readonly lowerBound?: number | string;
@@ -45,18 +51,25 @@ interface Row {
   readonly staging?: number | string;
   readonly buildSeconds?: number;
   readonly latencyMs?: number;
-  /** Latency as a part of the unfused one's. */
+  /** Latency as a part of the first variant's. */
   readonly ratio?: number;
-  /** Relative RMS of the outputs against the unfused ones. */
+  /** Relative RMS of the outputs against those of the first variant. */
   readonly relativeRms?: number;
   readonly failure?: string;
 }
 
 const VARIANTS: Readonly<Record<string, BuildOptions>> = {
   unfused: { fusion: false },
-  "fused, no bundles": { disable: ["bundle-kernels"] },
   fused: {},
+  "no-bundles": { disable: ["bundle-kernels"] },
+  "no-blocks": { disable: ["fuse-block"] },
 };
+const chosen = flags.variants.split(",");
+for (const name of chosen) {
+  if (name in VARIANTS) continue;
+  console.error(`--variants: no variant is called ${name}: ${Object.keys(VARIANTS).join(", ")}`);
+  process.exit(2);
+}
 
 const modelOf = (name: string): Uint8Array => {
   const own = NETWORKS[name];
@@ -84,25 +97,30 @@ async function median(run: () => Promise<unknown>): Promise<number> {
 const worst = (actual: Tensors, expected: Tensors): number =>
   Math.max(...Object.entries(expected).map(([name, tensor]) => deviationOf(actual[name]!, tensor).relRms));
 
+/** Names of a kernel's steps after the first. */
+const LATER_STEP = / \((?!1\/)\d+\/\d+\)$/;
+
 async function kilnRows(network: string, bytes: Uint8Array, device: Device): Promise<{ rows: Row[]; inputs: Tensors }> {
   const rows: Row[] = [];
   const timingCache = new TimingCache();
-  let [inputs, reference, unfusedMs]: [Tensors, Tensors | undefined, number | undefined] = [{}, undefined, undefined];
-  for (const [variant, options] of Object.entries(VARIANTS)) {
+  let [inputs, reference, firstMs]: [Tensors, Tensors | undefined, number | undefined] = [{}, undefined, undefined];
+  for (const variant of chosen) {
     const started = performance.now();
     const engine = await new Builder(device).build(bytes, {
       file: network,
       optimizationLevel: flags.plan ? 0 : (Number(flags.level) as 3),
       maxTuneTime: Number(flags.tune),
       timingCache,
-      ...options,
+      fp16: flags.fp16,
+      ...VARIANTS[variant],
     });
     const buildSeconds = (performance.now() - started) / 1000;
     const { kernels, memory } = engine.describe();
     const row: Row = {
       network,
       variant,
-      kernels: kernels.length,
+      kernels: kernels.filter(({ name }) => !LATER_STEP.test(name)).length,
+      dispatches: kernels.length,
       activations: memory.activations,
       lowerBound: memory.activationsLowerBound,
       weights: memory.weights,
@@ -116,15 +134,15 @@ async function kilnRows(network: string, bytes: Uint8Array, device: Device): Pro
       const outputs = await context.execute(inputs);
       reference ??= outputs;
       const latencyMs = await median(() => context.execute(inputs));
-      unfusedMs ??= latencyMs;
-      rows.push({ ...row, latencyMs, ratio: latencyMs / unfusedMs, relativeRms: worst(outputs, reference) });
+      firstMs ??= latencyMs;
+      rows.push({ ...row, latencyMs, ratio: latencyMs / firstMs, relativeRms: worst(outputs, reference) });
     }
     engine.dispose();
   }
   return { rows, inputs };
 }
 
-async function peerRow(network: string, bytes: Uint8Array, inputs: Tensors, unfusedMs: number): Promise<Row> {
+async function peerRow(network: string, bytes: Uint8Array, inputs: Tensors, firstMs: number): Promise<Row> {
   const variant = "onnxruntime webgpu";
   try {
     const session = await InferenceSession.create(bytes, { executionProviders: ["webgpu"], logSeverityLevel: 4 });
@@ -138,7 +156,7 @@ async function peerRow(network: string, bytes: Uint8Array, inputs: Tensors, unfu
     );
     const latencyMs = await median(() => session.run(feeds));
     await session.release();
-    return { network, variant, latencyMs, ratio: latencyMs / unfusedMs };
+    return { network, variant, latencyMs, ratio: latencyMs / firstMs };
   } catch (error) {
     return { network, variant, failure: (error as Error).message.split("\n")[0]! };
   }
@@ -156,6 +174,7 @@ function cells(row: Row): string[] {
     basename(row.network),
     row.variant,
     String(row.kernels ?? ""),
+    String(row.dispatches ?? ""),
     mega(activations),
     overBound,
     mega(row.weights),
@@ -167,13 +186,13 @@ function cells(row: Row): string[] {
   ];
 }
 
-const HEAD = ["network", "variant", "kernels", "activations MiB", "/ bound", "weights MiB", "staging MiB"];
+const HEAD = ["network", "variant", "kernels", "dispatches", "activations MiB", "/ bound", "weights MiB", "staging MiB"];
 const device = await openNodeDevice(flags.plan ? { backend: "null" } : {});
 const rows: Row[] = [];
 for (const network of flags.networks.split(",")) {
   const bytes = modelOf(network);
   const { rows: own, inputs } = await kilnRows(network, bytes, device);
-  const peer = flags.plan ? [] : [await peerRow(network, bytes, inputs, own[0]!.latencyMs!)];
+  const peer = flags.plan || flags["no-peer"] ? [] : [await peerRow(network, bytes, inputs, own[0]!.latencyMs!)];
   rows.push(...own, ...peer);
   for (const row of [...own, ...peer]) console.log(cells(row).filter(Boolean).join("  "));
   if (flags.json) writeFileSync(flags.json, `${JSON.stringify(rows, null, 2)}\n`);

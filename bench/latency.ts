@@ -21,10 +21,10 @@ import { Memory } from "../src/gpu/buffers.ts";
 import { deviceName } from "../src/gpu/fingerprint.ts";
 import { median } from "../src/gpu/timer.ts";
 import type { Tensor } from "../src/ir/tensor.ts";
-import { dtypeFacts } from "../src/ir/types.ts";
 import { loadTimingCache, saveTimingCache } from "../src/node.ts";
 import { openNodeDevice } from "../src/node-device.ts";
 import { NETWORKS } from "./networks/index.ts";
+import { openPeer } from "./peer.ts";
 
 const { values: flags } = parseArgs({
   allowNegative: true,
@@ -69,7 +69,12 @@ const TORCH_NAMES: Readonly<Record<string, string>> = {
   vit: "vit_b_16",
 };
 
-const PRECISIONS: Readonly<Record<string, BuildOptions>> = { f32: {}, f16: { fp16: true } };
+/** 8 bits are calibrated on random data: enough for their speed, nothing is learned of accuracy. */
+const PRECISIONS: Readonly<Record<string, (samples: () => Tensors[]) => BuildOptions>> = {
+  f32: () => ({}),
+  f16: () => ({ fp16: true }),
+  int8: (samples) => ({ fp16: true, int8: { calibration: samples(), calibrator: "minmax" } }),
+};
 
 async function medianMs(run: () => Promise<unknown>): Promise<number> {
   const times: number[] = [];
@@ -138,7 +143,7 @@ async function kilnRows(network: string, batch: number, bytes: Uint8Array): Prom
       optimizationLevel: Number(flags.level) as 3,
       maxTuneTime: Number(flags.tune),
       timingCache,
-      ...PRECISIONS[precision],
+      ...PRECISIONS[precision]!(() => [inputs]),
     });
     const buildSeconds = (performance.now() - started) / 1000;
     inputs = prepareInputs(engine.plan, {}).tensors;
@@ -160,16 +165,9 @@ async function kilnRows(network: string, batch: number, bytes: Uint8Array): Prom
 async function onnxRuntime(network: string, batch: number, bytes: Uint8Array, inputs: Tensors): Promise<Row> {
   const what = "ONNX Runtime WebGPU f32";
   try {
-    const { InferenceSession, Tensor: OrtTensor } = await import("onnxruntime-node");
-    const session = await InferenceSession.create(bytes, { executionProviders: ["webgpu"], logSeverityLevel: 4 });
-    const feeds = Object.fromEntries(
-      Object.entries(inputs).map(([name, { dtype, shape, data }]) => [
-        name,
-        new OrtTensor(dtypeFacts[dtype].onnxName as "float32", data as Float32Array, [...shape]),
-      ]),
-    );
-    const hostMs = await medianMs(() => session.run(feeds));
-    await session.release();
+    const peer = await openPeer(bytes, inputs);
+    const hostMs = await medianMs(() => peer.run());
+    await peer.close();
     return { network, batch, what, hostMs };
   } catch (error) {
     return { network, batch, what, failure: (error as Error).message.split("\n")[0]! };
@@ -206,18 +204,30 @@ for (const network of flags.networks.split(",")) {
   if (flags.json) writeFileSync(flags.json, `${JSON.stringify(rows, null, 2)}\n`);
 }
 
-const table = [["network", "batch", "", "host ms", "GPU ms", "items/s", "kernels", "build s", "rms"]];
-for (const { network, batch, what, hostMs, gpuMs, kernels, buildSeconds, relativeRms, failure } of rows)
+/** Kiln's time as a part of a peer's: from host to host beside ONNX Runtime, on the GPU beside PyTorch. */
+function ratio(row: Row, peer: string): string {
+  const other = rows.find(
+    ({ network, batch, what }) => network === row.network && batch === row.batch && what.startsWith(peer),
+  );
+  const [own, theirs] = peer.startsWith("PyTorch") ? [row.gpuMs, other?.gpuMs] : [row.hostMs, other?.hostMs];
+  return row.what.startsWith("Kiln") && own && theirs ? (own / theirs).toFixed(3) : "";
+}
+const table = [
+  ["network", "batch", "", "host ms", "GPU ms", "items/s", "of ORT", "of PyTorch f16", "kernels", "build s", "rms"],
+];
+for (const row of rows)
   table.push([
-    network,
-    String(batch),
-    what,
-    failure ?? hostMs?.toFixed(3) ?? "",
-    gpuMs?.toFixed(3) ?? "",
-    ((1000 * batch) / (gpuMs ?? hostMs ?? Number.POSITIVE_INFINITY)).toFixed(0),
-    String(kernels ?? ""),
-    buildSeconds?.toFixed(1) ?? "",
-    relativeRms?.toExponential(1) ?? "",
+    row.network,
+    String(row.batch),
+    row.what,
+    row.failure ?? row.hostMs?.toFixed(3) ?? "",
+    row.gpuMs?.toFixed(3) ?? "",
+    ((1000 * row.batch) / (row.gpuMs ?? row.hostMs ?? Number.POSITIVE_INFINITY)).toFixed(0),
+    ratio(row, "ONNX Runtime"),
+    ratio(row, "PyTorch float16"),
+    String(row.kernels ?? ""),
+    row.buildSeconds?.toFixed(1) ?? "",
+    row.relativeRms?.toExponential(1) ?? "",
   ]);
 console.log(`\n${columns(table, [0, 2])}`);
 process.exit(0);

@@ -5,7 +5,7 @@
 alias T = f32;                   //# spec
 const TILE_H = 4u;               //# spec
 const TILE_W = 4u;               //# spec
-// Positions of the input that a tile reaches at most.
+// Positions of the input that a tile reaches at most: as far as its taps go, or all.
 const REACH_H = 6u;              //# spec
 const REACH_W = 6u;              //# spec
 const KERNEL_H = 3u;             //# spec
@@ -27,6 +27,8 @@ const ROWS = 2u;                 //# spec
 const COLUMNS = 1u;              //# spec
 const SIZE = 64u;                //# spec
 
+const SPAN_H = (TILE_H - 1u) * STRIDE_H + (KERNEL_H - 1u) * DILATION_H + 1u;
+const SPAN_W = (TILE_W - 1u) * STRIDE_W + (KERNEL_W - 1u) * DILATION_W + 1u;
 const REACH = REACH_H * REACH_W;
 const TILE = TILE_H * TILE_W;
 // Odd numbers of vectors, so that neighbouring channels lie in different banks.
@@ -67,8 +69,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   // What the tile reaches, within the input.
   let low_y = max(tile_y * i32(STRIDE_H) - pad_h(), 0);
   let low_x = max(tile_x * i32(STRIDE_W) - pad_w(), 0);
-  let high_y = min(tile_y * i32(STRIDE_H) - pad_h() + i32(REACH_H), size_h());
-  let high_x = min(tile_x * i32(STRIDE_W) - pad_w() + i32(REACH_W), size_w());
+  let high_y = min(tile_y * i32(STRIDE_H) - pad_h() + i32(SPAN_H), size_h());
+  let high_x = min(tile_x * i32(STRIDE_W) - pad_w() + i32(SPAN_W), size_w());
   let width = u32(max(high_x - low_x, 1));
   let reach = u32(max(high_y - low_y, 0)) * u32(max(high_x - low_x, 0));
   if (EXPANDS) {

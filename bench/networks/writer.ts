@@ -23,7 +23,7 @@ export interface NetworkOptions {
 }
 
 /** A whole number is an int, any other a float; `{ float }` where a float happens to be whole. */
-export type AttributeValue = number | string | readonly number[] | { readonly float: number };
+export type AttributeValue = number | string | readonly number[] | { readonly float: number } | Tensor;
 export type Attributes = Readonly<Record<string, AttributeValue>>;
 
 /** Names of values are what its methods take and return. */
@@ -78,9 +78,8 @@ export class NetworkWriter {
   }
 
   constant({ dtype, shape, data }: Tensor): string {
-    const rawData = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     const name = `w${this.weights.size}`;
-    this.weights.set(name, { name, dataType: dtypeFacts[dtype].onnx, dims: [...shape], rawData });
+    this.weights.set(name, { name, ...encodeTensor({ dtype, shape, data }) });
     return name;
   }
 
@@ -251,9 +250,16 @@ interface ConvOptions {
   readonly gain?: number;
 }
 
+const encodeTensor = ({ dtype, shape, data }: Tensor): TensorProto => ({
+  dataType: dtypeFacts[dtype].onnx,
+  dims: [...shape],
+  rawData: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+});
+
 function encodeAttribute(name: string, value: AttributeValue): AttributeProto {
   if (typeof value === "number") return Number.isInteger(value) ? { name, type: 2, i: value } : { name, type: 1, f: value };
   if (typeof value === "string") return { name, type: 3, s: new TextEncoder().encode(value) };
+  if ("dtype" in value) return { name, type: 4, t: encodeTensor(value) };
   if ("float" in value) return { name, type: 1, f: value.float };
   return value.every(Number.isInteger) ? { name, type: 7, ints: [...value] } : { name, type: 6, floats: [...value] };
 }

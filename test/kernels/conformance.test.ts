@@ -15,7 +15,7 @@ import type { Value } from "../../src/ir/value.ts";
 import { tacticsFor } from "../../src/kernels/index.ts";
 import type { Kernel } from "../../src/kernels/tactic.ts";
 import { openNodeDevice } from "../../src/node-device.ts";
-import { conv, gemm, numbers, PROBLEMS, type Problem } from "./problems.ts";
+import { block, conv, gemm, numbers, PROBLEMS, type Problem } from "./problems.ts";
 
 let device: Device;
 let memory: Memory;
@@ -77,8 +77,12 @@ async function check({ name, task }: Problem, seed: number): Promise<string[]> {
   return ran;
 }
 
-/** The problems that reach every tactic of products and convolutions in f32 and f16; the others are compiled only. */
+/** The problems that reach every tactic in f32 and f16; the others are compiled only. */
 const RUN: ReadonlySet<string> = new Set([
+  "map channels last",
+  "map symbolic",
+  "pool f16",
+  "pool f32",
   "gemm few rows",
   "gemm deep",
   "gemm siblings",
@@ -151,5 +155,24 @@ test("random products", { timeout: 600_000 }, async () => {
       await check(gemm("random", type, batch, m, n, k, transposed), seed);
     }),
     { numRuns: 4 },
+  );
+});
+
+test("random blocks", { timeout: 600_000 }, async () => {
+  const problems = fc.record({
+    dtype,
+    batch: size(2),
+    channels: fc.tuple(fc.constantFrom(undefined, 4, 8, 20), fc.constantFrom(8, 24, 32), fc.constantFrom(4, 12, 36)),
+    size: fc.tuple(fc.integer({ min: 3, max: 12 }), fc.integer({ min: 3, max: 12 })),
+    kernel: fc.constantFrom(3, 3, 5),
+    stride: fc.constantFrom(1, 2, 3),
+    dilation: fc.constantFrom(1, 1, 2),
+    seed: fc.integer({ min: 1, max: 1e6 }),
+  });
+  await fc.assert(
+    fc.asyncProperty(problems, async ({ seed, ...problem }) => {
+      await check(block("random", problem), seed);
+    }),
+    { numRuns: 3 },
   );
 });
