@@ -223,6 +223,19 @@ function map(name: string, dtype: DType, shape: readonly Dim[], layout?: readonl
   return { name, task: only(b) };
 }
 
+/** Adds constants at the ends of what an f32 can be. */
+function extremes(name: string): Problem {
+  const b = new Lowering(name);
+  const x = value("x", "f32", [8]);
+  b.map("f32", [8], (i) =>
+    [3.4028234663852886e38, -3.4028234663852886e38, 1.1754943508222875e-38, -0].reduce(
+      (sum, end) => add(sum, float(end)),
+      load(x, i),
+    ),
+  );
+  return { name, task: only(b) };
+}
+
 /** Windows of three with a border, of a maximum and a mean, channels last. */
 function pool(name: string, dtype: DType, [n, c, h, w]: readonly [number, number, number, number]): Problem {
   const b = new Lowering(name);
@@ -351,6 +364,7 @@ export const PROBLEMS: readonly Problem[] = [
   histogram("histogram"),
   attention("attention", "f32", 33),
   attention("attention f16 symbolic", "f16", N),
+  extremes("map of extremes"),
   map("map symbolic", "f32", [N, 12]),
   map("map channels last", "f16", [2, 8, 3, 5], [0, 2, 3, 1]),
   reduce("reduce short", "f32", [4, 3], [7], false),
