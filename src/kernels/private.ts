@@ -84,6 +84,11 @@ function emitPrivate(task: MapTask, config: Config, caps: Caps): Kernel {
   );
   block.line("workgroupBarrier();");
   const flat = variable("flat", total);
+  // In words: a trusted engine's workgroup memory begins with anything.
+  task.stores.forEach((store, i) => {
+    block.line(`for (var cell = lane; cell < ${cellsOf(store)}u; cell += ${size}u) { atomicStore(&${cells[i]}[cell], 0u); }`);
+  });
+  block.line("workgroupBarrier();");
   block.line(`let first = ${WORKGROUP_NUMBER} * ${size * items} + i32(lane);`);
   block.line(`let limit = min(first + ${size * (items - 1)} + 1, ${module.dim(total)});`);
   block.nest(`for (var flat = first; flat < limit; flat += ${size})`, () => {
