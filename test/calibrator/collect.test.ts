@@ -13,10 +13,10 @@ import { filled, generator } from "../support/agreement.ts";
 import { model } from "../support/onnx-model.ts";
 import { normals } from "./histograms.ts";
 
-// With WebGPU's core limits, which are the narrowest.
+// With WebGPU's core limits, which are the narrowest, and with workgroup memory that is as the last kernel left it.
 let device: Device | undefined;
 beforeAll(async () => {
-  device = await realDevice({ portable: true });
+  device = await realDevice({ portable: true, toggles: "fast" });
 });
 afterAll(() => device?.destroy());
 
