@@ -1,11 +1,12 @@
-import { defineConfig } from "vitest/config";
+// As vitest.config.ts, for tests that drive Chromium.
+import base from "./vitest.config.ts";
 
-export default defineConfig({
+export default {
+  ...base,
   test: {
+    ...base.test,
     include: ["test/browser/**/*.browser.ts"],
-    pool: "forks",
     maxWorkers: 1, // Chromium's software WebGPU takes all cores itself
     testTimeout: 240_000,
-    hookTimeout: 60_000,
   },
-});
+};

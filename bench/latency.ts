@@ -1,4 +1,4 @@
-// Networks against their peers in one run: each precision tuned, its outputs compared with the f32 ones, latency from typed
+// Networks against their peers in one run: each precision tuned, its outputs and ONNX Runtime's compared with the first one's, latency from typed
 // array to typed array and from GPU buffer to GPU buffer (as PyTorch is measured). ONNX Runtime's WebGPU provider runs the same
 // files; PyTorch, where --torch names a script that measures it, the networks of the same name.
 //
@@ -56,7 +56,7 @@ interface Row {
   readonly gpuMs?: number;
   readonly kernels?: number;
   readonly buildSeconds?: number;
-  /** Relative RMS of the outputs against Kiln's f32 ones. */
+  /** Relative RMS of the outputs against those of Kiln's first precision. */
   readonly relativeRms?: number;
   readonly failure?: string;
 }
@@ -133,7 +133,11 @@ async function profile(engine: Engine, context: ExecutionContext, inputs: Tensor
     );
 }
 
-async function kilnRows(network: string, batch: number, bytes: Uint8Array): Promise<{ rows: Row[]; inputs: Tensors }> {
+async function kilnRows(
+  network: string,
+  batch: number,
+  bytes: Uint8Array,
+): Promise<{ rows: Row[]; inputs: Tensors; reference: Tensors }> {
   const rows: Row[] = [];
   let [inputs, reference]: [Tensors, Tensors | undefined] = [{}, undefined];
   for (const precision of flags.precisions.split(",")) {
@@ -159,16 +163,24 @@ async function kilnRows(network: string, batch: number, bytes: Uint8Array): Prom
     engine.dispose();
     if (flags.cache) saveTimingCache(timingCache, flags.cache);
   }
-  return { rows, inputs };
+  return { rows, inputs, reference: reference! };
 }
 
-async function onnxRuntime(network: string, batch: number, bytes: Uint8Array, inputs: Tensors): Promise<Row> {
+async function onnxRuntime(
+  network: string,
+  batch: number,
+  bytes: Uint8Array,
+  inputs: Tensors,
+  reference: Tensors,
+): Promise<Row> {
   const what = "ONNX Runtime WebGPU f32";
   try {
     const peer = await openPeer(bytes, inputs);
+    const outputs = Object.entries(await peer.run()).map(([name, { data }]) => [name, { ...reference[name]!, data }]);
+    const relativeRms = worst(Object.fromEntries(outputs) as Tensors, reference);
     const hostMs = await medianMs(() => peer.run());
     await peer.close();
-    return { network, batch, what, hostMs };
+    return { network, batch, what, hostMs, relativeRms };
   } catch (error) {
     return { network, batch, what, failure: (error as Error).message.split("\n")[0]! };
   }
@@ -196,9 +208,9 @@ const rows: Row[] = [];
 for (const network of flags.networks.split(",")) {
   for (const batch of batches) {
     const bytes = NETWORKS[network]!({ batch });
-    const { rows: own, inputs } = await kilnRows(network, batch, bytes);
+    const { rows: own, inputs, reference } = await kilnRows(network, batch, bytes);
     rows.push(...own);
-    if (flags.ort) rows.push(await onnxRuntime(network, batch, bytes, inputs));
+    if (flags.ort) rows.push(await onnxRuntime(network, batch, bytes, inputs, reference));
   }
   if (flags.torch) rows.push(...torch(flags.torch, network, batches));
   if (flags.json) writeFileSync(flags.json, `${JSON.stringify(rows, null, 2)}\n`);

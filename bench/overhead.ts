@@ -214,6 +214,7 @@ console.log(
   ]),
 );
 console.log(`the queue has the first kernels after ${timeline.untilFirstKernels.toFixed(0)} µs`);
+console.log(`while it waits, ${timeline.ahead.toFixed(0)} µs go into encoding the next run`);
 const calls = await callsOf(() => context.execute(inputs));
 console.log(`calls a run: ${[...calls].map(([name, count]) => `${count} ${name}`).join(", ")}`);
 

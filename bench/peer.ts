@@ -4,7 +4,8 @@ import type { Tensor } from "../src/ir/tensor.ts";
 import { dtypeFacts } from "../src/ir/types.ts";
 
 export interface Peer {
-  run(): Promise<unknown>;
+  /** Outputs by name. */
+  run(): Promise<Readonly<Record<string, { readonly data: unknown }>>>;
   close(): Promise<void>;
 }
 

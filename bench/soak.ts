@@ -13,6 +13,7 @@ import type { Tensor } from "../src/ir/tensor.ts";
 import { openNodeDevice } from "../src/node-device.ts";
 import { Runtime } from "../src/runtime.ts";
 import { model } from "../test/support/onnx-model.ts";
+import { verdict } from "./subject.ts";
 
 const { values: flags } = parseArgs({
   options: {
@@ -62,9 +63,18 @@ function gpuMemory(): string {
 }
 const line = (cells: readonly string[]): void => console.log(cells.map((cell) => cell.padEnd(16)).join(""));
 line(["after", "resident", "JS heap", "array buffers", "Kiln's buffers", "nvidia-smi"]);
-function note(after: string, buffers: number): void {
+/** Prints a line; gives what the process holds. */
+function note(after: string, buffers: number): number {
   const { rss, heapUsed, arrayBuffers } = process.memoryUsage();
   line([after, bytesText(rss), bytesText(heapUsed), bytesText(arrayBuffers), bytesText(buffers), gpuMemory()]);
+  return rss;
+}
+
+/** Bytes that a process may come to hold without holding more and more: its allocator's own unrest. */
+const UNREST = 16e6;
+function judge(what: string, held: readonly number[]): void {
+  const more = Math.max(0, held.at(-1)! - held[held.length >> 1]!);
+  console.log(`${what}: ${bytesText(more)} more at the end than half-way: flat is ${verdict(more <= UNREST)}`);
 }
 
 function drawn(): { readonly key: string; readonly x: Tensor } {
@@ -103,10 +113,11 @@ const context = engine.createExecutionContext();
 const live = (): number => engine.memory.live + context.deviceMemory;
 note("build", live());
 const AT_ONCE = 4;
+const held = { runs: [] as number[], cycles: [] as number[] };
 for (let done = 0; done < runs; ) {
   const until = Math.min(runs, done + Math.ceil(runs / 20));
   for (; done < until; done += AT_ONCE) await Promise.all(Array.from({ length: AT_ONCE }, () => run(context)));
-  note(`${done} runs`, live());
+  held.runs.push(note(`${done} runs`, live()));
 }
 context.dispose();
 engine.dispose();
@@ -119,15 +130,17 @@ for (let done = 0; done < cycles; ) {
     for (const one of contexts) await run(one);
     loaded.dispose();
     // An aborted run may still be on the GPU.
-    const held = (): number => contexts.reduce((bytes, one) => bytes + one.deviceMemory, loaded.memory.live);
-    for (let tick = 0; held() > 0; tick++) {
-      if (tick === 1000) throw new Error(`${held()} bytes are left`);
+    const left = (): number => contexts.reduce((bytes, one) => bytes + one.deviceMemory, loaded.memory.live);
+    for (let tick = 0; left() > 0; tick++) {
+      if (tick === 1000) throw new Error(`${left()} bytes are left`);
       await new Promise((resolve) => setTimeout(resolve));
     }
   }
-  note(`${done} cycles`, 0);
+  held.cycles.push(note(`${done} cycles`, 0));
 }
 device.check();
+judge(`${runs} runs`, held.runs);
+judge(`${cycles} cycles`, held.cycles);
 console.log(`${checked} results were right, of ${known.size} shapes`);
 device.destroy();
 process.exit(0);

@@ -11,8 +11,10 @@ export type Phase = (typeof PHASES)[number];
 /** Microseconds. */
 export interface Timeline {
   readonly phases: Readonly<Record<Phase, number>>;
-  /** Until the queue has the first kernels. */
+  /** Until the queue has the first kernels, of inputs that come up by the queue's own copy. */
   readonly untilFirstKernels: number;
+  /** Of the wait: encoding the next run. */
+  readonly ahead: number;
   readonly total: number;
 }
 
@@ -91,27 +93,30 @@ export async function timelineOf(run: () => Promise<unknown>, times: number): Pr
       await run();
       const total = performance.now() - begin;
       const phases: Record<Phase, number> = { upload: 0, encode: 0, submit: 0, wait: 0, copy: 0, rest: 0 };
-      let [opened, range, submitted, untilFirstKernels] = [0, 0, begin, 0];
+      const submitted = calls.reduce((last, { name, to }) => (name === "submit" ? to : last), begin);
+      let [opened, range, untilFirstKernels, ahead] = [0, 0, 0, 0];
       for (const { name, from, to } of calls) {
+        // After the last submit the next run is encoded, while this one is waited for.
+        const waiting = from >= submitted;
         if (name === "beginComputePass") opened = from;
+        else if (name === "end" && waiting) ahead += to - opened;
         else if (name === "end") phases.encode += to - opened;
         else if (name === "writeBuffer") phases.upload += to - from;
         else if (name === "getMappedRange") range = from;
         else if (name === "unmap") phases[mapped > 0 && from >= mapped ? "copy" : "upload"] += to - range;
-        else phases.submit += to - from;
-        if (name !== "submit") continue;
-        submitted = to;
-        if (opened > 0) untilFirstKernels ||= to - begin;
+        else if (!waiting) phases.submit += to - from;
+        if (name === "submit") untilFirstKernels ||= to - begin;
       }
       phases.wait = Math.max(0, mapped - submitted);
       phases.rest = total - PHASES.reduce((sum, phase) => sum + phases[phase], 0);
-      timelines.push({ phases, untilFirstKernels, total });
+      timelines.push({ phases, untilFirstKernels, ahead, total });
     }
   });
   const us = (of: (timeline: Timeline) => number): number => 1000 * median(timelines.map(of));
   return {
     phases: Object.fromEntries(PHASES.map((phase) => [phase, us(({ phases }) => phases[phase])])) as Record<Phase, number>,
     untilFirstKernels: us((one) => one.untilFirstKernels),
+    ahead: us((one) => one.ahead),
     total: us(({ total }) => total),
   };
 }

@@ -4,12 +4,15 @@
 import { Engine, type HostOperators } from "./engine/engine.ts";
 import {
   checkDevice,
+  checkSum,
+  checksumInPieces,
   checkVersions,
   checkWeights,
   HEADER_BYTES,
   type Manifest,
-  parseEngine,
+  parseUnsummed,
   readManifest,
+  wholeHeader,
 } from "./engine/format.ts";
 import { Incoming, type OnLoadProgress } from "./engine/incoming.ts";
 import { type Device, openDevice } from "./gpu/device.ts";
@@ -62,8 +65,14 @@ export class Runtime {
    */
   async deserialize(bytes: Uint8Array | ArrayBuffer, options: string | LoadOptions = {}): Promise<Engine> {
     const { file = "engine", weights } = typeof options === "string" ? { file: options } : options;
-    const parsed = parseEngine(bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes), file, weights);
-    return this.start(parsed, parsed.weights, file);
+    const all = bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes);
+    const header = wholeHeader(all, file);
+    const undamaged = async (): Promise<void> => checkSum(await checksumInPieces(all), header.checksum, file);
+    const start = async (): Promise<Engine> => {
+      const parsed = parseUnsummed(all, header, file, weights);
+      return this.start(parsed, parsed.weights, file);
+    };
+    return both(start(), undamaged());
   }
 
   /**
@@ -73,24 +82,16 @@ export class Runtime {
   async load(source: Source, { file = nameOf(source), weights, onProgress }: LoadOptions = {}): Promise<Engine> {
     const incoming = await Incoming.open(await streamOf(source, file), file, onProgress);
     const { header } = incoming;
-    try {
+    const start = async (): Promise<Engine> => {
       checkVersions(incoming.from(0), file);
       await incoming.upTo(header.weightsAt);
       const text = incoming.from(HEADER_BYTES).subarray(0, header.manifestBytes);
       const manifest = readManifest(text, header.length - header.weightsAt, file);
       const apart = checkWeights(manifest, weights, file);
       const arrived = apart ? undefined : (bytes: number) => incoming.upTo(header.weightsAt + bytes);
-      const engine = await this.start(manifest, apart ?? incoming.from(header.weightsAt), file, arrived);
-      await incoming.whole().catch((failure: unknown) => {
-        engine.dispose();
-        throw failure;
-      });
-      return engine;
-    } catch (failure) {
-      // What is damaged may look like another version, device or shader: damage comes first.
-      await incoming.whole();
-      throw failure;
-    }
+      return this.start(manifest, apart ?? incoming.from(header.weightsAt), file, arrived);
+    };
+    return both(start(), incoming.whole());
   }
 
   private start(
@@ -103,6 +104,15 @@ export class Runtime {
     for (const warning of checkDevice(fingerprint, this.device.fingerprint, file)) onWarning(warning);
     return Engine.load(this.device, plan, weights, hostOperators, this.pipelines, fingerprint, arrived);
   }
+}
+
+/** The engine, once its file is known to be right. What is damaged may look like another version, device or shader: damage comes first. */
+async function both(starting: Promise<Engine>, undamaged: Promise<void>): Promise<Engine> {
+  const [engine, sum] = await Promise.allSettled([starting, undamaged]);
+  if (engine.status === "rejected") throw sum.status === "rejected" ? sum.reason : engine.reason;
+  if (sum.status === "fulfilled") return engine.value;
+  engine.value.dispose();
+  throw sum.reason;
 }
 
 type Source = string | URL | Response | ReadableStream<Uint8Array>;

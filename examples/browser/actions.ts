@@ -36,7 +36,7 @@ export class Actions {
     const listener = proxy({
       progress: (progress: State["progress"]) => this.state.busy && this.store.set({ progress }),
       network: (report: NetworkReport) => this.add(report),
-      lost: (message: string) => this.store.set({ lost: message, busy: false, progress: undefined }),
+      lost: (lost: string) => this.store.set({ lost, findings: undefined, busy: false, progress: undefined }),
     });
     try {
       const device = await this.worker.open(listener);

@@ -39,8 +39,7 @@ export function fusionChart({ fused, unfused }: Comparison, width: number): Elem
       Plot.text(bars, { fy: "measure", y: "kind", x: "share", text: "text", textAnchor: "start", dx: 6 }),
     ],
   });
-  chart.setAttribute("role", "img");
-  return chart;
+  return asPicture(chart);
 }
 
 /** A kernel's place in time, in milliseconds. */
@@ -94,10 +93,16 @@ export function timelineChart(
       ),
     ],
   });
-  chart.setAttribute("role", "img");
   chart.addEventListener("click", () => {
     const span = (chart as unknown as { value: Span | null }).value;
     if (span) choose(span.number);
   });
+  return asPicture(chart);
+}
+
+/** One picture with one name, not groups of shapes with names of their own. */
+function asPicture(chart: Element): Element {
+  chart.setAttribute("role", "img");
+  for (const group of chart.querySelectorAll("g[aria-label]")) group.removeAttribute("aria-label");
   return chart;
 }

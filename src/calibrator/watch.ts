@@ -3,7 +3,7 @@
 
 import { and, constant, convert, float, int, le, load, lt, mul, sub, unary, variables } from "../ir/expr.ts";
 import type { MapTask, Program } from "../ir/task.ts";
-import { type Tensor, tensor } from "../ir/tensor.ts";
+import { sizeOf, type Tensor, tensor } from "../ir/tensor.ts";
 import { makeValue, type Value } from "../ir/value.ts";
 import type { Histogram } from "./histogram.ts";
 
@@ -13,7 +13,9 @@ export const WINDOW = 4032;
 /** The input that says how to count: for each watched value the factor that makes bin numbers, and the first bin of the window. */
 const PARAMETERS = "calibration/parameters";
 const PEAKS = "calibration/peaks";
-const countsOf = (i: number): string => `calibration/counts${i}`;
+/** Values whose counts lie in one buffer: few buffers come down from the GPU, and none that starts from another is long. */
+const GROUP = 16;
+const countsOf = (group: number): string => `calibration/counts${group}`;
 
 export interface Window {
   readonly inverse: number;
@@ -32,24 +34,26 @@ export interface Counted {
 export function watchResults(program: Program, names: readonly string[]): Program {
   const watched = program.outputs.slice(program.outputs.length - names.length);
   const parameters = makeValue(PARAMETERS, "f32", [names.length, 2]);
-  const zeros: Value = {
-    ...makeValue("calibration/zeros", "u32", [WINDOW]),
-    data: tensor("u32", [WINDOW], new Uint32Array(WINDOW)),
-  };
-  let peaks: Value = {
-    ...makeValue("calibration/no-peaks", "u32", [names.length]),
-    data: tensor("u32", [names.length], new Uint32Array(names.length)),
-  };
+  const none = zeros("calibration/no-counts", [GROUP, WINDOW]);
   const tasks = [...program.tasks];
-  const outputs = watched.map(({ value }, i) => {
-    const counts = makeValue(countsOf(i), "u32", [WINDOW]);
+  const counts: Value[] = [];
+  let peaks = zeros("calibration/no-peaks", [names.length]);
+  watched.forEach(({ value }, i) => {
+    const group = Math.floor(i / GROUP);
+    const more = makeValue(`${countsOf(group)} and ${names[i]}`, "u32", [GROUP, WINDOW]);
     const higher = makeValue(`${PEAKS}${i}`, "u32", [names.length]);
-    tasks.push(countTask(names[i]!, value, i, parameters, { value: counts, init: zeros }, { value: higher, init: peaks }));
-    peaks = higher;
-    return { name: counts.name, value: counts };
+    const into = { value: more, init: counts[group] ?? none };
+    tasks.push(countTask(names[i]!, value, i, parameters, into, { value: higher, init: peaks }));
+    [counts[group], peaks] = [more, higher];
   });
-  return { ...program, inputs: [...program.inputs, parameters], tasks, outputs: [...outputs, { name: PEAKS, value: peaks }] };
+  const outputs = [...counts.map((value, group) => ({ name: countsOf(group), value })), { name: PEAKS, value: peaks }];
+  return { ...program, inputs: [...program.inputs, parameters], tasks, outputs };
 }
+
+const zeros = (name: string, shape: readonly number[]): Value => ({
+  ...makeValue(name, "u32", shape),
+  data: { dtype: "u32", shape, data: new Uint32Array(sizeOf(shape)) },
+});
 
 interface Target {
   readonly value: Value;
@@ -69,7 +73,7 @@ function countTask(name: string, value: Value, row: number, parameters: Value, c
     origins: [name],
     vars,
     stores: [
-      { ...counts, mode: "add", index: [convert(bin, "i32")], expr: constant("u32", 1), when: inside },
+      { ...counts, mode: "add", index: [int(row % GROUP), convert(bin, "i32")], expr: constant("u32", 1), when: inside },
       { ...peaks, mode: "max", index: [int(row)], expr: unary("bits", size) },
     ],
   };
@@ -88,7 +92,10 @@ export const windowInputs = (windows: readonly Window[]): Readonly<Record<string
 export function countedBy(outputs: Readonly<Record<string, Tensor>>, count: number): readonly Counted[] {
   const bits = outputs[PEAKS]!.data as Uint32Array;
   const peaks = new Float32Array(bits.buffer, bits.byteOffset, bits.length);
-  return Array.from({ length: count }, (_, i) => ({ peak: peaks[i]!, counts: outputs[countsOf(i)]!.data as Uint32Array }));
+  return Array.from({ length: count }, (_, i) => {
+    const all = outputs[countsOf(Math.floor(i / GROUP))]!.data as Uint32Array;
+    return { peak: peaks[i]!, counts: all.subarray((i % GROUP) * WINDOW, ((i % GROUP) + 1) * WINDOW) };
+  });
 }
 
 /** Adds a run's counts to a histogram; false when the window did not hold all of them, or was of other bins than now. */

@@ -12,7 +12,7 @@ import { writeOut } from "./files.ts";
 import { type InputFlags, prepareInputs } from "./inputs.ts";
 import { openEngine, readNetwork, withDevice } from "./network.ts";
 import { numberOption } from "./options.ts";
-import { bytesText, columns, millisecondsText, plural, remark, say } from "./print.ts";
+import { amountText, columns, millisecondsText, plural, remark, say } from "./print.ts";
 import { addInputFlags } from "./run.ts";
 import { SUMMARY_FIELDS, type Summary, summarizeTimes } from "./statistics.ts";
 
@@ -214,11 +214,10 @@ function print(result: Result, { dumpProfile }: Flags): void {
 /** Ratios are of the first variant: above 1 the first is better. */
 function comparison(results: readonly Result[]): string {
   const [first] = results as [Result];
-  const size = (bytes: number | string): string => (typeof bytes === "number" ? bytesText(bytes) : bytes);
   const rows = results.map((result) => [
     result.variant ?? "",
     String(result.kernelCount),
-    size(result.activationBytes),
+    amountText(result.activationBytes),
     millisecondsText(result.latencyMs.median),
     millisecondsText(result.gpuMs.median),
     `${(result.latencyMs.median / first.latencyMs.median).toFixed(2)}x`,

@@ -7,7 +7,7 @@ import { badFlag, cannotRead } from "../util/errors.ts";
 import { addBuildFlags, type BuildFlags } from "./build-flags.ts";
 import { writeOut } from "./files.ts";
 import { building, compile, engineSummary, type NetworkFile, readNetwork, reportHostLayers, withDevice } from "./network.ts";
-import { bytesText, say } from "./print.ts";
+import { amountText, bytesText, say } from "./print.ts";
 import { readTarget } from "./target.ts";
 
 interface Flags extends BuildFlags {
@@ -40,11 +40,12 @@ async function build(file: string, flags: Flags): Promise<void> {
     const bytes = engine.serialize();
     if (flags.output !== undefined) writeOut(flags.output, bytes);
     const { weights, activations, activationsLowerBound } = engine.describe().memory;
-    const size = (amount: number | string): string => (typeof amount === "number" ? bytesText(amount) : amount);
     say(
       `${flags.output ?? "engine"}: ${bytesText(bytes.length)}, ${engineSummary(engine)}, built in ${((performance.now() - from) / 1000).toFixed(1)} s`,
     );
-    say(`memory: weights ${size(weights)}, activations ${size(activations)} (lower bound ${size(activationsLowerBound)})`);
+    say(
+      `memory: weights ${amountText(weights)}, activations ${amountText(activations)} (lower bound ${amountText(activationsLowerBound)})`,
+    );
     reportHostLayers(engine, say);
     engine.dispose();
   });

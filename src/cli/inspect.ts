@@ -1,10 +1,10 @@
 // kiln inspect: what an engine is made of.
 
 import type { Command } from "commander";
-import type { Description, Size, TensorDescription } from "../engine/describe.ts";
+import type { Description, TensorDescription } from "../engine/describe.ts";
 import { addBuildFlags, type BuildFlags } from "./build-flags.ts";
 import { openEngine, readNetwork, withDevice } from "./network.ts";
-import { bytesText, columns, plural, say, tensorType } from "./print.ts";
+import { amountText, columns, plural, say, tensorType } from "./print.ts";
 
 interface Flags extends BuildFlags {
   readonly json?: boolean;
@@ -37,7 +37,6 @@ function textOf({ device, precision, kernels, hostLayers, memory, profiles }: De
     Object.entries(values)
       .map(([key, value]) => `${key}=${value}`)
       .join(" ");
-  const size = (amount: Size): string => (typeof amount === "number" ? bytesText(amount) : `${amount} bytes`);
   const rows = kernels.map((kernel, i) => [
     String(i),
     kernel.name,
@@ -50,7 +49,7 @@ function textOf({ device, precision, kernels, hostLayers, memory, profiles }: De
   return [
     `device     ${device}`,
     `precision  ${precision}`,
-    `memory     weights ${size(memory.weights)}, activations ${size(memory.activations)} (lower bound ${size(memory.activationsLowerBound)}), staging ${size(memory.staging)}`,
+    `memory     weights ${amountText(memory.weights)}, activations ${amountText(memory.activations)} (lower bound ${amountText(memory.activationsLowerBound)}), staging ${amountText(memory.staging)}`,
     ...profiles.map(
       ({ name, symbols }) =>
         `${name}  ${

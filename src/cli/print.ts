@@ -1,5 +1,6 @@
 // How commands show things: columns, sizes, shapes, tensors.
 
+import { parseDim, symbolsOf } from "../ir/dims.ts";
 import { reader, type Tensor } from "../ir/tensor.ts";
 
 /** Rows with their columns aligned: the first to the left, the others as `left` says (right unless listed). */
@@ -24,6 +25,15 @@ export function bytesText(bytes: number): string {
   const units = ["B", "kB", "MB", "GB", "TB"];
   const unit = Math.min(units.length - 1, bytes < 1000 ? 0 : Math.floor(Math.log10(bytes) / 3));
   return `${unit === 0 ? bytes : (bytes / 1000 ** unit).toPrecision(3)} ${units[unit]}`;
+}
+
+/** Longer formulas are named by what they depend on. */
+const MAX_FORMULA = 60;
+
+/** An amount of bytes that may be a formula of free sizes. */
+export function amountText(amount: number | string): string {
+  if (typeof amount === "number") return bytesText(amount);
+  return amount.length <= MAX_FORMULA ? `${amount} bytes` : `by ${[...symbolsOf(parseDim(amount))].join(", ")}`;
 }
 
 /** A small number with four significant digits, large exponents in e-notation. */

@@ -81,13 +81,35 @@ export function serialize(
  * K507 weights that are missing or of another engine.
  */
 export function parseEngine(bytes: Uint8Array, file = "engine", weights?: Uint8Array): EngineFile {
-  const { length, manifestBytes, checksum, weightsAt: at } = readHeader(bytes, file);
-  if (bytes.length < length) throw truncatedEngine(file, bytes.length, length);
-  if (bytes.length > length) throw damagedEngine(file, `it holds ${bytes.length} bytes, its header says ${length}`);
-  checkSum(checksumOf(bytes), checksum, file);
+  const header = wholeHeader(bytes, file);
+  checkSum(checksumOf(bytes), header.checksum, file);
+  return parseUnsummed(bytes, header, file, weights);
+}
+
+/** The header of a file that is there in all its length. Errors: K501–K503. */
+export function wholeHeader(bytes: Uint8Array, file: string): Header {
+  const header = readHeader(bytes, file);
+  if (bytes.length < header.length) throw truncatedEngine(file, bytes.length, header.length);
+  if (bytes.length > header.length)
+    throw damagedEngine(file, `it holds ${bytes.length} bytes, its header says ${header.length}`);
+  return header;
+}
+
+/** What comes after the checksum. Errors: K504, K506, K507. */
+export function parseUnsummed(bytes: Uint8Array, header: Header, file: string, weights?: Uint8Array): EngineFile {
   checkVersions(bytes, file);
-  const manifest = readManifest(bytes.subarray(HEADER_BYTES, HEADER_BYTES + manifestBytes), Math.max(0, length - at), file);
+  const at = header.weightsAt;
+  const text = bytes.subarray(HEADER_BYTES, HEADER_BYTES + header.manifestBytes);
+  const manifest = readManifest(text, Math.max(0, header.length - at), file);
   return { ...manifest, weights: checkWeights(manifest, weights, file) ?? bytes.subarray(at) };
+}
+
+const PIECE = 8 << 20;
+
+/** What the checksum is of: everything but its own place; in pieces, none of which takes long. */
+function* summedPieces(file: Uint8Array): Iterable<Uint8Array> {
+  yield file.subarray(0, CHECKSUM.at);
+  for (let at = CHECKSUM.at + CHECKSUM.bytes; at < file.length; at += PIECE) yield file.subarray(at, at + PIECE);
 }
 
 /** The first 64 bytes. Errors: K501, K502. */
@@ -209,15 +231,32 @@ const compareVersions = (a: string, b: string): number => {
   return left[0]! - right[0]! || (left[1] ?? 0) - (right[1] ?? 0);
 };
 
-/** Of everything but the checksum's own place. */
 function checksumOf(file: Uint8Array): Uint8Array {
-  return bytesOfHash(
-    new Hasher()
-      .update(file.subarray(0, CHECKSUM.at))
-      .update(file.subarray(CHECKSUM.at + CHECKSUM.bytes))
-      .digest(),
-  );
+  const hasher = new Hasher();
+  for (const piece of summedPieces(file)) hasher.update(piece);
+  return bytesOfHash(hasher.digest());
 }
+
+/** The same, with rests in which other work goes on. */
+export async function checksumInPieces(file: Uint8Array): Promise<Uint8Array> {
+  const hasher = new Hasher();
+  for (const piece of summedPieces(file)) {
+    await rest();
+    hasher.update(piece);
+  }
+  return bytesOfHash(hasher.digest());
+}
+
+/** Lets the event loop turn once; a timer would take milliseconds. */
+const rest = (): Promise<void> =>
+  new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(0);
+  });
 
 /** The 16 bytes that hex digits stand for. */
 export const bytesOfHash = (digest: string): Uint8Array =>

@@ -34,8 +34,8 @@ interface Stretch {
 
 interface Bound {
   readonly commands: readonly Command[];
-  /** False where ends are buffers that were made for one run. */
-  readonly returns: boolean;
+  /** True once it has come again: what came once, as each step of a growing cache, may not. */
+  returns: boolean;
   /** Encoded for the next run, in pieces to be submitted one by one. */
   prepared?: readonly GPUCommandBuffer[] | undefined;
 }
@@ -149,11 +149,12 @@ export class Stretches {
       at.set(number, place);
       key += `${this.numberOf(place.buffer)}+${place.offset},`;
     }
-    const known = bound.get(key) ?? {
-      commands: run.guard(() => commands.map((one) => (typeof one === "function" ? one(at) : one))),
-      returns: !ends.some((number) => run.ends.get(number)?.isNew),
-    };
-    if (!known.returns) return known;
+    const before = bound.get(key);
+    const made = before?.commands ?? run.guard(() => commands.map((one) => (typeof one === "function" ? one(at) : one)));
+    const known: Bound = before ?? { commands: made, returns: false };
+    known.returns = before !== undefined;
+    // Buffers made for this run will not come again.
+    if (ends.some((number) => run.ends.get(number)?.isNew)) return known;
     bound.delete(key);
     bound.set(key, known);
     if (bound.size > KEPT_ENDS) bound.delete(bound.keys().next().value!);

@@ -1,12 +1,8 @@
-// Depthwise convolution of bytes: an invocation makes four neighbouring channels of one position, a word of the input and one
-// of the weights a tap.
-
-import { product } from "../ir/dims.ts";
-import { type Expr, inMemoryOrder, int, mul, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
+import { type Expr, inMemoryOrder, int, substitute, type Var } from "../ir/expr.ts";
 import { asReduce, type ConvTask, mapExpressions, mapStore, parallelVars, type ReduceTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
-import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
-import { storeRun } from "./results.ts";
+import { ENTRY_PARAMETERS, gridFor } from "./grid.ts";
+import { inRuns, storeRun } from "./results.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { type Bytes, byteOperands, byteRun, signed, storesWords } from "./words.ts";
 import { Block, Module } from "./writer.ts";
@@ -51,19 +47,7 @@ function emitDepthwise(task: ConvTask, config: Config, caps: Caps): Kernel {
   const size = config.size as number;
   const module = new Module(caps);
   const block = new Block(module);
-  const vars = orderOf(task);
-  const words = (task.oc.extent as number) / 4;
-  const grid = [...vars.slice(0, -1).map(({ extent }) => extent), words];
-  const total = product(grid);
-  const item = variable("item", total);
-  block.line(`let item = ${WORKGROUP_NUMBER} * ${size} + i32(lane);`);
-  block.line(`if (item >= ${module.dim(total)}) { return; }`);
-  block.bind(item, "item");
-  const index = unflatten(item, grid);
-  const first = variable("channel", task.oc.extent);
-  block.line(`let channel = ${block.value(mul(index.at(-1)!, int(4)))};`);
-  block.bind(first, "channel");
-  const at = new Map<Expr, Expr>(vars.map((v, i) => [v, v === task.oc ? first : index[i]!]));
+  const { first, at, total } = inRuns(block, orderOf(task), size, 4);
   const reduce = mapExpressions(overTaps(task), (e) => substitute(e, at));
   const operands = operandsOf(reduce)!;
   const read = (bytes: Bytes): string => {

@@ -19,6 +19,7 @@ import { convVector, gemmVector } from "./gemm-vector.ts";
 import { gemmVectorMatrix } from "./gemv.ts";
 import { convIm2col } from "./im2col.ts";
 import { mapElement } from "./map.ts";
+import { mapRun, reduceRun } from "./neighbours.ts";
 import { mapPrivate } from "./private.ts";
 import { reduceThread, reduceWorkgroup } from "./reduce.ts";
 import { convSplitK, gemmSplitK } from "./split-k.ts";
@@ -27,8 +28,8 @@ import { convWinograd } from "./winograd.ts";
 import { convWinogradFused } from "./winograd-fused.ts";
 
 const TACTICS = {
-  map: [mapElement, mapPrivate],
-  reduce: [reduceThread, reduceWorkgroup],
+  map: [mapElement, mapPrivate, mapRun],
+  reduce: [reduceThread, reduceWorkgroup, reduceRun],
   gemm: [
     gemmDirect,
     gemmDot,

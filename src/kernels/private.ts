@@ -2,7 +2,7 @@
 // own first and then once into the result, so that invocations seldom meet in the same cell of device memory.
 
 import { ceilDiv, isStatic, product } from "../ir/dims.ts";
-import { type Expr, flatten, substitute, unflatten, variable } from "../ir/expr.ts";
+import { type Expr, flatten, int, mul, substitute, unflatten, variable } from "../ir/expr.ts";
 import { storageOf } from "../ir/storage.ts";
 import { type MapTask, mapExpressions, type Store } from "../ir/task.ts";
 import { sizeOf } from "../ir/tensor.ts";
@@ -14,13 +14,30 @@ import { Block, Module } from "./writer.ts";
 /** Combinations whose neutral element is the 0 that workgroup memory begins with. */
 const ATOMICS: Readonly<Partial<Record<Store["mode"], string>>> = { add: "atomicAdd", max: "atomicMax" };
 
-/** True for a store of which all elements meet in one cell. */
-const isSingle = ({ index }: Store): boolean => index.every(({ kind }) => kind === "dim");
+/** How many of the first indices are the same for all elements of a store. */
+function fixedOf({ index }: Store): number {
+  const free = index.findIndex(({ kind }) => kind !== "dim");
+  return free < 0 ? index.length : free;
+}
 
-/** Cells that a store needs in workgroup memory. */
+/** True for a store of which all elements meet in one cell. */
+const isSingle = (store: Store): boolean => fixedOf(store) === store.index.length;
+
+/** Cells that a store needs in workgroup memory: those of the part of its value that it stores into. */
 function cellsOf(store: Store): number {
+  const shape = store.value.shape.slice(fixedOf(store));
+  return shape.every(isStatic) ? sizeOf(shape as readonly number[]) : Number.POSITIVE_INFINITY;
+}
+
+/** Where in its part an element is, and where the part begins. */
+function placeOf(store: Store): { readonly cell: Expr; readonly start: Expr } {
+  const fixed = fixedOf(store);
+  const { index } = store;
   const { shape } = store.value;
-  return isSingle(store) ? 1 : shape.every(isStatic) ? sizeOf(shape as readonly number[]) : Number.POSITIVE_INFINITY;
+  return {
+    cell: flatten(index.slice(fixed), shape.slice(fixed)),
+    start: mul(flatten(index.slice(0, fixed), shape.slice(0, fixed)), int(cellsOf(store))),
+  };
 }
 
 export const mapPrivate = tactic("map", {
@@ -72,10 +89,7 @@ function emitPrivate(task: MapTask, config: Config, caps: Caps): Kernel {
         const value = block.value(store.expr);
         if (isSingle(store))
           block.line(`single${i} = ${store.mode === "add" ? `single${i} + ${value}` : `max(single${i}, ${value})`};`);
-        else
-          block.line(
-            `${ATOMICS[store.mode]}(&${cells[i]}[${block.value(flatten(store.index, store.value.shape))}], ${value});`,
-          );
+        else block.line(`${ATOMICS[store.mode]}(&${cells[i]}[${block.value(placeOf(store).cell)}], ${value});`);
       });
     });
   });
@@ -85,10 +99,10 @@ function emitPrivate(task: MapTask, config: Config, caps: Caps): Kernel {
   block.line("workgroupBarrier();");
   task.stores.forEach((store, i) => {
     const target = module.buffer(store.value, "write", true);
-    const place = isSingle(store) ? block.value(flatten(store.index, store.value.shape)) : "cell";
+    const start = block.value(placeOf(store).start);
     block.nest(`for (var cell = lane; cell < ${cellsOf(store)}u; cell += ${size}u)`, () => {
       block.line(`let sum = atomicLoad(&${cells[i]}[cell]);`);
-      block.line(`if (sum != 0u) { ${ATOMICS[store.mode]}(&${target}[${place}], sum); }`);
+      block.line(`if (sum != 0u) { ${ATOMICS[store.mode]}(&${target}[u32(${start}) + cell], sum); }`);
     });
   });
   module.add(`@compute @workgroup_size(${size})\nfn main(${ENTRY_PARAMETERS}) {\n${block.text()}\n}`);

@@ -35,7 +35,7 @@ function serialStages(block: Block, stages: readonly Stage[], loops: (inner: () 
 }
 
 /** Stages in groups that can share a loop: none of a group needs the result of another of it. */
-function independent(stages: readonly Stage[]): Stage[][] {
+export function independent(stages: readonly Stage[]): Stage[][] {
   const groups: Stage[][] = [];
   for (const stage of stages) {
     const group = groups.at(-1);

@@ -1,29 +1,46 @@
 // Results that leave several neighbours at a time: what their expressions read, and what is stored, as vectors and words where
 // they are runs in memory.
 
-import { isStatic } from "../ir/dims.ts";
-import { add, type Expr, int, type Load, lt, offsetOf, type Slot, slot, substitute, type Var } from "../ir/expr.ts";
+import { type Dim, isStatic, product } from "../ir/dims.ts";
+import {
+  add,
+  type Expr,
+  int,
+  type Load,
+  lt,
+  mul,
+  offsetOf,
+  type Slot,
+  slot,
+  substitute,
+  unflatten,
+  type Var,
+  variable,
+} from "../ir/expr.ts";
 import { runOffset, variesInRun } from "../ir/runs.ts";
 import { storageOf } from "../ir/storage.ts";
 import { mapStore, type Store } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import type { Frame } from "./frame.ts";
+import { WORKGROUP_NUMBER } from "./grid.ts";
 import { loadsAlways } from "./vector.ts";
 import type { Block } from "./writer.ts";
+
+/** Gives an expression its form for neighbour `i` of a run. */
+export type ToLane = (e: Expr, i: number) => Expr;
 
 /**
  * Writes the stores of `sums.length` results along `n`, 4 or 8 from a multiple of that on, of which the first is inside and has
  * the number that `n` is bound to.
  */
 export function storeRun(block: Block, stores: readonly Store[], n: Var, acc: Slot, sums: readonly string[]): void {
-  const { module } = block;
   const slots = sums.map((text, i) => {
     const lane = slot(`acc${i}`, acc.type);
     block.bind(lane, text);
     return lane;
   });
-  const to = (e: Expr, i: number): Expr =>
+  const to: ToLane = (e, i) =>
     substitute(
       e,
       new Map<Expr, Expr>([
@@ -31,28 +48,57 @@ export function storeRun(block: Block, stores: readonly Store[], n: Var, acc: Sl
         [acc, slots[i]!],
       ]),
     );
+  storeLanes(block, stores, n, to, sums.length);
+}
+
+/** As `storeRun`, with results that `to` puts into each neighbour's expressions. */
+export function storeLanes(block: Block, stores: readonly Store[], n: Var, to: ToLane, count: number): void {
+  const { module } = block;
   const at = (store: Store, i: number): Store => mapStore(store, (e) => to(e, i));
-  const isWhole = isStatic(n.extent) && n.extent % sums.length === 0;
+  const isWhole = isStatic(n.extent) && n.extent % count === 0;
   const read = isWhole ? loadsAlways(stores.flatMap(({ expr, when }) => (when ? [] : [expr]))) : new Set<Load>();
-  for (const load of read) readRun(block, load, n, to, sums.length);
+  for (const load of read) readRun(block, load, n, to, count);
   const asVectors = new Set(
-    stores.map(({ value }) => value).filter((value) => isWhole && isVector(block, stores, value, n, sums.length)),
+    stores.map(({ value }) => value).filter((value) => isWhole && isVector(block, stores, value, n, count)),
   );
   for (const store of stores) {
     const { when, ...always } = store;
-    if (!isWhole || (when && variesInRun(when, n, sums.length))) {
-      sums.forEach((_, i) => {
+    if (!isWhole || (when && variesInRun(when, n, count))) {
+      for (let i = 0; i < count; i++)
         block.under(i === 0 || isWhole ? undefined : lt(add(n, int(i)), int(n.extent)), () => block.store(at(store, i)));
-      });
       continue;
     }
     block.under(when, () => {
-      for (const load of loadsAlways([store.expr])) if (!read.has(load)) readRun(block, load, n, to, sums.length);
-      if (asVectors.has(store.value)) storeVectors(block, always, at, sums.length);
-      else if (storageOf(store.value, module.caps).lanes > 1) storeWords(block, always, at, sums.length);
-      else for (let i = 0; i < sums.length; i++) block.store(at(always, i));
+      for (const load of loadsAlways([store.expr])) if (!read.has(load)) readRun(block, load, n, to, count);
+      if (asVectors.has(store.value)) storeVectors(block, always, at, count);
+      else if (storageOf(store.value, module.caps).lanes > 1) storeWords(block, always, at, count);
+      else for (let i = 0; i < count; i++) block.store(at(always, i));
     });
   }
+}
+
+/**
+ * Begins a kernel in workgroups of `size` in which an invocation makes `count` neighbours along the last of `order`: `first` is
+ * the first of them, `at` what each variable is, `total` how many invocations there are.
+ */
+export function inRuns(
+  block: Block,
+  order: readonly Var[],
+  size: number,
+  count: number,
+): { readonly first: Var; readonly at: ReadonlyMap<Expr, Expr>; readonly total: Dim } {
+  const along = order.at(-1)!;
+  const grid = [...order.slice(0, -1).map(({ extent }) => extent), (along.extent as number) / count];
+  const total = product(grid);
+  const item = variable("item", total);
+  block.line(`let item = ${WORKGROUP_NUMBER} * ${size} + i32(lane);`);
+  block.line(`if (item >= ${block.module.dim(total)}) { return; }`);
+  block.bind(item, "item");
+  const index = unflatten(item, grid);
+  const first = variable("first", along.extent);
+  block.line(`let first = ${block.value(mul(index.at(-1)!, int(count)))};`);
+  block.bind(first, "first");
+  return { first, at: new Map<Expr, Expr>(order.map((v, i) => [v, v === along ? first : index[i]!])), total };
 }
 
 /** The hook that stores `count` results along n, `acc` being a vector or an array of them. */
@@ -72,7 +118,7 @@ export const resultsOf = ({ gemm: { n, stores } }: Frame): 4 | 8 =>
   isStatic(n.extent) && n.extent % 8 === 0 && !stores.some(({ when }) => when && variesInRun(when, n, 8)) ? 8 : 4;
 
 /** Reads `count` neighbours of a load at once, if they are a run, and lets the block know each by its expression. */
-function readRun(block: Block, load: Load, n: Var, to: (e: Expr, i: number) => Expr, count: number): void {
+export function readRun(block: Block, load: Load, n: Var, to: ToLane, count: number): void {
   const { module } = block;
   const { value } = load;
   const { item, lanes } = storageOf(value, module.caps);

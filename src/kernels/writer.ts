@@ -107,6 +107,8 @@ export class Module {
 }
 
 const SCALARS: Readonly<Record<Scalar, string>> = { f32: "f32", i32: "i32", u32: "u32", bool: "bool" };
+/** The largest finite f32. */
+const LARGEST = (2 - 2 ** -23) * 2 ** 127;
 const f32 = new Float32Array(1);
 const bits = new Uint32Array(f32.buffer);
 
@@ -125,7 +127,9 @@ function literal(type: Scalar, value: number, module?: Module): string {
       f32[0] = value;
       if (!Number.isFinite(f32[0])) return module!.call("from_bits", `0x${bits[0]!.toString(16)}u`);
       const text = Number(f32[0].toPrecision(9)).toString();
-      const exact = Math.fround(Number(text)) === f32[0] ? text : String(f32[0]);
+      // Nine digits may round beyond the largest number, which WGSL refuses.
+      const isShort = Math.fround(Number(text)) === f32[0] && Math.abs(Number(text)) <= LARGEST;
+      const exact = isShort ? text : String(f32[0]);
       const written = /[.e]/.test(exact) ? exact : `${exact}.0`;
       return `${Object.is(f32[0], -0) ? "-0.0" : written}`.startsWith("-")
         ? `(${Object.is(f32[0], -0) ? "-0.0" : written})`

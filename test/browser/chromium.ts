@@ -13,8 +13,11 @@ export const DEMO = join(import.meta.dirname, "../../dist/demo");
 export const SHARED = join(import.meta.dirname, "../../../shared");
 
 /** The demo at an address of its own. */
-export async function serveDemo(): Promise<{ address: string; close(): void }> {
-  const server = createServer(sirv(DEMO));
+export const serveDemo = (): ReturnType<typeof serve> => serve(DEMO);
+
+/** A folder at an address of its own. */
+export async function serve(folder: string): Promise<{ address: string; close(): void }> {
+  const server = createServer(sirv(folder));
   await new Promise<void>((listening) => server.listen(0, listening));
   const close = (): void => {
     server.close();
@@ -47,6 +50,7 @@ export class Visitor {
   /** The page's messages of errors, none of which a test expects. */
   async open(address: string): Promise<{ page: Page; problems: readonly string[] }> {
     const page = await this.context.newPage();
+    page.setDefaultTimeout(120_000); // software WebGPU takes what cores are left
     const problems: string[] = [];
     page.on("pageerror", (error) => problems.push(error.message));
     page.on("console", (message) => message.type() === "error" && problems.push(message.text()));

@@ -21,18 +21,27 @@ export interface Face {
 
 /** All candidates of a certainty over one half, the surest first; many mean the same face. */
 export async function candidatesIn(picture: string): Promise<Face[]> {
-  const { width, height } = await sharp(picture).metadata();
+  const { data, info } = await sharp(picture).removeAlpha().raw().toBuffer({ resolveWithObject: true });
+  const { width, height } = info;
   const scale = SIDE / Math.max(width, height);
-  const { data } = await sharp(picture)
-    .resize(SIDE, SIDE, { fit: "contain", background: "#000" })
-    .removeAlpha()
-    .raw()
-    .toBuffer({ resolveWithObject: true });
-  const input = Float32Array.from(data, (byte) => byte / 127.5 - 1);
+  const [columns, rows] = [Math.round(width * scale), Math.round(height * scale)];
+  const [left, top] = [Math.floor((SIDE - columns) / 2), Math.floor((SIDE - rows) / 2)];
+  /** Of the picture, bilinear between its pixels' centres. */
+  const sample = (x: number, y: number, channel: number): number => {
+    const [u, v] = [Math.min(width - 1, Math.max(0, x)), Math.min(height - 1, Math.max(0, y))];
+    const [i, j] = [Math.min(width - 2, Math.floor(u)), Math.min(height - 2, Math.floor(v))];
+    const at = (di: number, dj: number): number => data[((j + dj) * width + i + di) * 3 + channel]!;
+    const row = (dj: number): number => at(0, dj) * (1 - (u - i)) + at(1, dj) * (u - i);
+    return row(0) * (1 - (v - j)) + row(1) * (v - j);
+  };
+  const input = Float32Array.from({ length: SIDE * SIDE * 3 }, (_, n) => {
+    const [x, y, channel] = [(Math.floor(n / 3) % SIDE) - left, Math.floor(n / 3 / SIDE) - top, n % 3];
+    if (x < 0 || x >= columns || y < 0 || y >= rows) return -1;
+    return sample(((x + 0.5) * width) / columns - 0.5, ((y + 0.5) * height) / rows - 0.5, channel) / 127.5 - 1;
+  });
   const outputs = await runOnnxRuntime(readFileSync(MODEL), {
     "input:0": { dtype: "f32", shape: [1, SIDE, SIDE, 3], data: input },
   });
-  const [left, top] = [(SIDE - width * scale) / 2, (SIDE - height * scale) / 2];
   const found: (Face & { logit: number })[] = [];
   for (const [logits, boxes, cells, anchors] of [
     ["Identity:0", "Identity_2:0", 16, 2],
@@ -45,12 +54,13 @@ export async function candidatesIn(picture: string): Promise<Face[]> {
       const [dx, dy, w, h] = values.slice(i * 16, i * 16 + 4) as [number, number, number, number];
       const x = ((cell % cells) + 0.5) * (SIDE / cells) + dx;
       const y = (Math.floor(cell / cells) + 0.5) * (SIDE / cells) + dy;
-      const inPicture = (at: number, margin: number): number => (at - margin) / scale;
+      const across = (at: number): number => ((at - left) * width) / columns;
+      const down = (at: number): number => ((at - top) * height) / rows;
       found.push({
-        left: inPicture(x - w / 2, left),
-        right: inPicture(x + w / 2, left),
-        top: inPicture(y - h / 2, top),
-        bottom: inPicture(y + h / 2, top),
+        left: across(x - w / 2),
+        right: across(x + w / 2),
+        top: down(y - h / 2),
+        bottom: down(y + h / 2),
         logit,
       });
     }

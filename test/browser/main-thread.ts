@@ -35,7 +35,7 @@ export async function tasksDuring(page: Page, work: () => Promise<unknown>): Pro
       .map(({ pid, tid }) => `${pid} ${tid}`),
   );
   return events
-    .filter(({ name, pid, tid, tdur }) => /RunTask$/.test(name) && tdur !== undefined && main.has(`${pid} ${tid}`))
+    .filter(({ name, pid, tid, tdur }) => name === "RunTask" && tdur !== undefined && main.has(`${pid} ${tid}`))
     .map(({ tdur }) => tdur! / 1000)
     .sort((a, b) => b - a);
 }

@@ -7,7 +7,7 @@ import { Collection, type Sample } from "../../src/calibrator/collect.ts";
 import { Histogram } from "../../src/calibrator/histogram.ts";
 import type { Int8Options } from "../../src/calibrator/quantize.ts";
 import type { Device } from "../../src/gpu/device.ts";
-import { type Tensor, tensor } from "../../src/ir/tensor.ts";
+import { scalarTensor, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { realDevice, rejection } from "../gpu/open.ts";
 import { filled, generator } from "../support/agreement.ts";
 import { model } from "../support/onnx-model.ts";
@@ -77,6 +77,10 @@ function expected(batches: readonly Tensor[]): Histogram {
   return histogram;
 }
 
+interface State {
+  readonly values: readonly { readonly name: string }[];
+}
+
 const bins = ({ counts, width, peak }: Histogram) => ({ width, peak, counts: [...counts] });
 
 describe("histograms on the device equal the host's", () => {
@@ -112,6 +116,46 @@ describe("histograms on the device equal the host's", () => {
     batch((i) => 1e-38 * i),
     batch((i) => (i === 77 ? 3.4e38 : 1e30)),
   ]);
+});
+
+onDevice("of many values at once too", async (device) => {
+  const many = Array.from({ length: 18 }, (_, i) => i);
+  const onnx = model({
+    opset: 13,
+    inputs: { x: { dtype: "f32", shape: ["N", 2, 7, 9] } },
+    initializers: {
+      w: filled("f32", [1, 2, 1, 1], generator(1)),
+      ...Object.fromEntries(many.map((i) => [`c${i}`, scalarTensor("f32", i / 16)])),
+    },
+    outputs: many.map((i) => `y${i}`),
+    nodes: many.flatMap((i) => [
+      { op: "Max", inputs: ["x", `c${i}`], outputs: [`m${i}`] },
+      { op: "Conv", inputs: [`m${i}`, "w"], outputs: [`y${i}`] },
+    ]),
+  });
+  const batches = [batch(normals(5)), batch(normals(6), 3)];
+  let state = "";
+  const builder = new Builder(device);
+  const int8: Int8Options = {
+    calibration: batches.map((x) => ({ x })),
+    onState: (serialize) => {
+      state = serialize();
+    },
+  };
+  await builder.quantize(onnx, { int8 });
+  const names = many.map((i) => `m${i}`);
+  const { histograms } = Collection.parse(
+    state,
+    (JSON.parse(state) as State).values.map(({ name }) => name),
+    "state",
+  );
+  expect(histograms.map(({ name }) => name).sort()).toEqual(names.sort());
+  for (const histogram of histograms) {
+    const least = Math.fround(Number(histogram.name.slice(1)) / 16);
+    const host = new Histogram(histogram.name);
+    for (const { data } of batches) host.add((data as Float32Array).map((value) => Math.max(least, value)));
+    expect(bins(histogram), histogram.name).toEqual(bins(host));
+  }
 });
 
 onDevice("streams: a sample is asked for only when the one before was counted", async (device) => {

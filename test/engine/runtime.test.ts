@@ -1,5 +1,9 @@
 // The lean runtime: small, free of compiler parts, and loads engines or says why not.
 
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { build } from "esbuild";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -7,8 +11,10 @@ import { Engine } from "../../src/engine/engine.ts";
 import { serialize } from "../../src/engine/format.ts";
 import type { Plan } from "../../src/engine/plan.ts";
 import type { Device } from "../../src/gpu/device.ts";
+import { fingerprintOf } from "../../src/gpu/fingerprint.ts";
 import { Runtime } from "../../src/runtime.ts";
-import { nullDevice, rejection } from "../gpu/open.ts";
+import { coreCaps } from "../../src/util/caps.ts";
+import { nullDevice, realDevice, rejection } from "../gpu/open.ts";
 import { doubling, someWeights } from "./plans.ts";
 
 let device: Device;
@@ -20,23 +26,48 @@ afterAll(() => device.destroy());
 const file = (plan: Plan = doubling()): Uint8Array<ArrayBuffer> => serialize(plan, someWeights(), device.fingerprint);
 
 describe("the lean runtime's bundle", () => {
-  it("is at most 30 kB and holds nothing of the compiler", async () => {
-    const { outputFiles, metafile } = await build({
-      entryPoints: ["src/runtime.ts"],
-      bundle: true,
-      minify: true,
-      write: false,
-      metafile: true,
-      format: "esm",
-      target: "es2023",
-      platform: "browser",
-      loader: { ".wgsl": "text" },
-    });
+  const bundled = build({
+    entryPoints: ["src/runtime.ts"],
+    bundle: true,
+    minify: true,
+    write: false,
+    metafile: true,
+    format: "esm",
+    target: "es2023",
+    platform: "browser",
+    loader: { ".wgsl": "text" },
+  });
+
+  it("is at most 30 kB and holds nothing of the compiler, and no package", async () => {
+    const { outputFiles, metafile } = await bundled;
     const bytes = gzipSync(outputFiles[0]!.contents, { level: 9 }).length;
     expect(bytes).toBeLessThanOrEqual(30_000);
-    const used = Object.entries(metafile.inputs).filter(([path]) => !path.startsWith("node_modules/gl-matrix/"));
-    const folders = new Set(used.map(([path]) => path.split("/").slice(0, -1).join("/")));
+    const folders = new Set(Object.keys(metafile.inputs).map((path) => path.split("/").slice(0, -1).join("/")));
     expect([...folders].sort()).toEqual(["shaders", "src", "src/engine", "src/gpu", "src/ir", "src/util"]);
+  });
+
+  it("runs an engine in Node, as it stands", async ({ skip }) => {
+    const real = await realDevice();
+    if (!real) return skip("no GPU adapter");
+    real.destroy();
+    const folder = mkdtempSync(join(tmpdir(), "kiln-runtime-"));
+    const path = join(folder, "runtime.mjs");
+    writeFileSync(path, (await bundled).outputFiles[0]!.contents);
+    const portable = fingerprintOf({ vendor: "", architecture: "", device: "", description: "" }, coreCaps, [], "");
+    writeFileSync(join(folder, "net.engine"), serialize(doubling(), someWeights(), portable));
+    // A process of its own, in a folder without packages: the bundle, a GPU and an engine are all there is.
+    const script = `
+      const { create } = await import(${JSON.stringify(import.meta.resolve("webgpu"))});
+      const { Runtime } = await import("./runtime.mjs");
+      const { readFile } = await import("node:fs/promises");
+      globalThis.gpu = create([]);
+      const engine = await (await Runtime.create(globalThis.gpu)).deserialize(await readFile("net.engine"));
+      const { y } = await engine.createExecutionContext().execute({ x: Float32Array.of(1, 2, 3, 4) });
+      console.log([...y.data].join());
+      process.exit(0);`;
+    const said = execFileSync(process.execPath, ["--input-type=module", "-e", script], { cwd: folder, encoding: "utf8" });
+    expect(said.trim()).toBe("2,4,6,8");
+    rmSync(folder, { recursive: true });
   });
 });
 

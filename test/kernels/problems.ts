@@ -4,6 +4,7 @@
 import { type Dim, symbol } from "../../src/ir/dims.ts";
 import {
   add,
+  and,
   binary,
   constant,
   convert,
@@ -18,10 +19,12 @@ import {
   minimum,
   mul,
   type Slot,
+  select,
   slot,
   sub,
   variable,
   variables,
+  within,
 } from "../../src/ir/expr.ts";
 import { Lowering } from "../../src/ir/lower.ts";
 import { type ConvTask, isKernelTask, type KernelTask, type Store } from "../../src/ir/task.ts";
@@ -99,6 +102,26 @@ function siblings({ name, task }: Problem, split: number, first: DType, second: 
 }
 
 const LAST = [0, 2, 3, 1];
+
+/** The largest of each 3 x 3 of bytes, borders left out, channels last; rounded to bytes again. */
+function bytePool(name: string, [n, channels, side]: readonly [Dim, number, number]): Problem {
+  const b = new Lowering(name);
+  const input = value("x", "u8", [n, channels, side, side], LAST);
+  const made = b.reduce(
+    "u8",
+    [n, channels, side, side],
+    [3, 3],
+    ([batch, channel, ...at], taps) => {
+      const place = at.map((e, axis) => add(e, taps[axis]!, int(-1)));
+      const inside = place.map((e) => within(e, side)).reduce((all, e) => and(all, e));
+      const element = mul(convert(load(input, [batch!, channel!, ...place]), "f32"), float(0.5));
+      return [{ fn: "max", body: () => select(inside, element, float(Number.NEGATIVE_INFINITY)) }];
+    },
+    ([largest]) => requantize(div(largest!, float(0.75)), undefined, "u8"),
+  );
+  made.layout = LAST;
+  return { name, task: only(b) };
+}
 
 /** A convolution of bytes to bytes, channels last; `requantized`: with a bias, a factor a channel and another's bytes added. */
 function byteConv(
@@ -220,6 +243,42 @@ function map(name: string, dtype: DType, shape: readonly Dim[], layout?: readonl
   return { name, task: only(b) };
 }
 
+/** Adds constants at the ends of what an f32 can be. */
+function extremes(name: string): Problem {
+  const b = new Lowering(name);
+  const x = value("x", "f32", [8]);
+  b.map("f32", [8], (i) =>
+    [3.4028234663852886e38, -3.4028234663852886e38, 1.1754943508222875e-38, -0].reduce(
+      (sum, end) => add(sum, float(end)),
+      load(x, i),
+    ),
+  );
+  return { name, task: only(b) };
+}
+
+/** Windows of three with a border, of a maximum and a mean, channels last. */
+function pool(name: string, dtype: DType, [n, c, h, w]: readonly [number, number, number, number]): Problem {
+  const b = new Lowering(name);
+  const x = value("x", dtype, [n, c, h, w], [0, 2, 3, 1]);
+  const out = b.reduce(
+    dtype,
+    [n, c, h, w],
+    [3, 3],
+    ([bb, cc, y, xx], [i, j]) => {
+      const [row, column] = [sub(add(y!, i!), int(1)), sub(add(xx!, j!), int(1))];
+      const inside = and(within(row, h), within(column, w));
+      const read = load(x, [bb!, cc!, row, column]);
+      return [
+        { fn: "max", body: () => select(inside, read, float(Number.NEGATIVE_INFINITY)) },
+        { fn: "sum", body: () => select(inside, read, float(0)) },
+      ];
+    },
+    ([most, sum]) => add(most!, div(sum!, float(9))),
+  );
+  out.layout = [0, 2, 3, 1];
+  return { name, task: only(b) };
+}
+
 function histogram(name: string): Problem {
   const b = new Lowering(name);
   const x = value("x", "u32", [1000]);
@@ -325,10 +384,13 @@ export const PROBLEMS: readonly Problem[] = [
   histogram("histogram"),
   attention("attention", "f32", 33),
   attention("attention f16 symbolic", "f16", N),
+  extremes("map of extremes"),
   map("map symbolic", "f32", [N, 12]),
   map("map channels last", "f16", [2, 8, 3, 5], [0, 2, 3, 1]),
   reduce("reduce short", "f32", [4, 3], [7], false),
   reduce("reduce long", "f16", [3], [300], false),
+  pool("pool f16", "f16", [2, 16, 5, 6]),
+  pool("pool f32", "f32", [1, 12, 4, 7]),
   reduce("reduce symbolic", "f32", [N], [N], false),
   reduce("rows", "f32", [5], [97], true),
   reduce("rows symbolic", "f32", [N, 4], [N], true),
@@ -357,6 +419,7 @@ export const PROBLEMS: readonly Problem[] = [
   conv("conv 3x3 known grouped", { x: [2, 12, 9, 9], w: [16, 6, 3, 3], groups: 2, constant: true }),
   conv("conv 1x3 known", { x: [1, 16, 7, 9], w: [16, 16, 1, 3], pad: 1, constant: true }),
   conv("conv 7x7 known", { x: [1, 16, 17, 20], w: [20, 16, 7, 7], pad: 3, last: true, constant: true }),
+  conv("conv 3 channels known f16", { dtype: "f16", x: [2, 3, 13, 15], w: [16, 3, 7, 7], stride: 2, pad: 3, constant: true }),
   conv("conv 3 channels known", { x: [1, 3, 15, 14], w: [16, 3, 3, 3], stride: 2, pad: 1, constant: true }),
   conv("conv depthwise large", { x: [1, 6, 12, 11], w: [6, 1, 9, 9], pad: 4, groups: 6, last: true }),
   gemm("gemm few rows", "f32", [2], 3, 36, 70),
@@ -370,6 +433,7 @@ export const PROBLEMS: readonly Problem[] = [
   siblings(bytes("bytes siblings", [64, 96, 128], "i8", 0, false), 40, "i8", "f32"),
   siblings(bytes("bytes siblings by four", [64, 96, 128], "i8", 0, false), 36, "i8", "f16"),
   byteConv("conv bytes", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1),
+  bytePool("pool bytes", [2, 12, 9]),
   byteConv("conv bytes requantized", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1, true),
   beside("conv bytes beside", byteConv("", [1, 32, 9, 9], [24, 32, 1, 1], 1, 0, true), 8),
   byteConv("conv bytes grouped", [2, 24, 7, 7], [16, 12, 3, 3], 2, 1),

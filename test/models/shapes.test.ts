@@ -122,3 +122,44 @@ describe(`${SHAPES} random shapes inside the profile, seed ${SEED}`, () => {
     device.check();
   });
 });
+
+describe(`${SHAPES} random shapes that a network may not have, seed ${SEED}`, () => {
+  it("PP-OCRv4 detection takes and refuses the sizes that ONNX Runtime does", { timeout: 3_600_000 }, async ({ skip }) => {
+    const [{ bytes, isThere: there }] = MODELS as [Model];
+    if (!there) return skip("the model is not there");
+    if (!device) return skip("no GPU adapter");
+    const next = generator(SEED);
+    const shape = (h: number, w: number): readonly number[] => [1, 3, h, w];
+    const profiles = [{ x: { min: shape(16, 16), opt: shape(64, 64), max: shape(100, 100) } }];
+    const onnx = bytes();
+    const [engine, reference] = [await openEngine(device, onnx, { profiles }), await openReference(onnx)];
+    const draw = (step: number): number => step * Math.ceil((16 + Math.floor(next() * 81)) / step);
+    const counts = { taken: 0, refused: 0 };
+    for (let run = 0; run < SHAPES; run++) {
+      // What fits together must be a multiple of 32, which few sizes are by chance.
+      const step = run % 2 === 0 ? 32 : run % 3 === 0 ? 8 : 1;
+      const [h, w] = [draw(step), draw(run % 4 === 1 ? 32 : step)];
+      const inputs = prepareInputs(engine.plan, { shapes: { x: shape(h, w) }, seed: run }).tensors;
+      const expected = await reference.run(inputs).catch(() => undefined);
+      if (!expected) {
+        counts.refused++;
+        const error = await rejection(engine.run(inputs));
+        expect(error.message, `${h} by ${w}`).toMatch(
+          /^K618 inconsistent-sizes {2}\w+ "[^"]+": \[.*\] and \[.*\] do not (broadcast|concatenate): \d+ against \d+$/,
+        );
+        continue;
+      }
+      counts.taken++;
+      const actual = await engine.run(inputs);
+      for (const [name, tensor] of Object.entries(expected)) {
+        const { ok, ...deviation } = deviationOf(actual[name]!, tensor);
+        if (!ok) expect.fail(`${h} by ${w}: output "${name}" differs: ${JSON.stringify(deviation)}`);
+      }
+    }
+    console.log(`${counts.taken} taken, ${counts.refused} refused`);
+    expect(counts.taken).toBeGreaterThan(0);
+    expect(counts.refused).toBeGreaterThan(0);
+    await Promise.all([engine.close(), reference.close()]);
+    device.check();
+  });
+});

@@ -41,7 +41,11 @@ function factsView(network: NetworkReport, { timings, busy }: State, actions: Ac
   const { memory, kernels, hostLayers } = network;
   const size = (amount: number | string): string => (typeof amount === "number" ? bytes(amount) : amount);
   const facts = [
-    ["Latency", timing ? duration(timing.latencyMs) : "–", timing ? `median of ${timing.runs} runs` : "not timed yet"],
+    [
+      "Latency",
+      timing ? duration(timing.latencyMs) : "–",
+      timing ? (timing.runs === 1 ? "one run" : `median of ${timing.runs} runs`) : "not timed yet",
+    ],
     [
       "Kernels",
       String(kernels.length),

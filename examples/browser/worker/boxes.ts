@@ -32,19 +32,23 @@ export function boxesOf(map: Float32Array, width: number, height: number): Box[]
   return inReadingOrder(boxes);
 }
 
-/** Line after line from the top, each from its start; what lies on a box's own axis is on its line. */
+/** Line after line from the top, each from its start. */
 function inReadingOrder(boxes: readonly Box[]): Box[] {
   const ordered: Box[] = [];
   for (let rest = boxes.toSorted((a, b) => a.center[1] - b.center[1]); rest.length > 0; ) {
-    const { center, across, down } = rest[0]!;
-    /** Of a box along one of the first one's sides, in halves of that. */
-    const along = (side: vec2, box: Box): number =>
-      vec2.dot(vec2.subtract(vec2.create(), box.center, center), side) / vec2.squaredLength(side);
-    const line = rest.filter((box) => Math.abs(along(down, box)) < 1);
-    ordered.push(...line.toSorted((a, b) => along(across, a) - along(across, b)));
+    const first = rest[0]!;
+    const line = rest.filter((box) => onOneLine(first, box));
+    ordered.push(...line.toSorted((a, b) => vec2.dot(a.center, first.across) - vec2.dot(b.center, first.across)));
     rest = rest.filter((box) => !line.includes(box));
   }
   return ordered;
+}
+
+/** One of them lies on the other's axis: on that of the longer one, which is known better. */
+function onOneLine(a: Box, b: Box): boolean {
+  const [long, short] = vec2.squaredLength(a.across) > vec2.squaredLength(b.across) ? [a, b] : [b, a];
+  const away = vec2.dot(vec2.subtract(vec2.create(), short.center, long.center), long.down);
+  return Math.abs(away) < vec2.squaredLength(long.down);
 }
 
 interface Region {

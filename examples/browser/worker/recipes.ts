@@ -23,10 +23,10 @@ export const isSoftware = ({ device }: Device): boolean => device.adapterInfo.is
 
 /** How much effort a device is worth: to measure for long on a CPU helps nobody. */
 export const effortOn = (device: Device): BuildOptions =>
-  isSoftware(device) ? { optimizationLevel: 1, maxTuneTime: 6 } : { optimizationLevel: 3, maxTuneTime: 20, fp16: true };
+  isSoftware(device) ? { optimizationLevel: 1, maxTuneTime: 10 } : { optimizationLevel: 3, maxTuneTime: 20, fp16: true };
 
 /** The longest side of pictures for the text detector. */
-export const longestFor = (device: Device): number => (isSoftware(device) ? 640 : 960);
+export const longestFor = (device: Device): number => (isSoftware(device) ? 480 : 960);
 
 export function recipes(device: Device): Readonly<Record<(typeof NEEDED)[Subject][number], Recipe>> {
   const effort = effortOn(device);
@@ -41,7 +41,9 @@ export function recipes(device: Device): Readonly<Record<(typeof NEEDED)[Subject
       options: {
         ...effort,
         file: "PP-OCRv4 det",
-        profiles: [{ x: { min: picture(GRID, GRID), opt: picture(longest * 0.65, longest), max: picture(longest, longest) } }],
+        profiles: [
+          { x: { min: picture(GRID, GRID), opt: picture((longest * 2) / 3, longest), max: picture(longest, longest) } },
+        ],
       },
     },
     "text-recognizer": {

@@ -6,8 +6,8 @@ import { allocate, sizeOf } from "../../../src/ir/tensor.ts";
 import type { Engine, Tensor } from "../../../src/runtime.ts";
 import type { Timing } from "../protocol.ts";
 
-/** Each of the two measurements ends after so many runs or, when it had the fewest, milliseconds. */
-const RUNS = { fewest: 3, most: 50, ms: 800 } as const;
+/** Each of the two measurements ends after so many runs or milliseconds. */
+const RUNS = { most: 50, ms: 800 } as const;
 
 /** Whole runs and kernels. Browsers round timestamps; the mean of many runs is finer than one. */
 export async function timeEngine(engine: Engine): Promise<Timing> {
@@ -45,12 +45,12 @@ export async function timeEngine(engine: Engine): Promise<Timing> {
 
 async function repeated(run: () => Promise<unknown>): Promise<number[]> {
   const times: number[] = [];
-  for (const end = performance.now() + RUNS.ms; times.length < RUNS.most; ) {
+  const end = performance.now() + RUNS.ms;
+  do {
     const start = performance.now();
-    if (start > end && times.length >= RUNS.fewest) break;
     await run();
     times.push(performance.now() - start);
-  }
+  } while (times.length < RUNS.most && performance.now() < end);
   return times;
 }
 
