@@ -1,5 +1,6 @@
-// How the time to compile grows with the nodes of a network: seconds a stage on one core, nothing measured, on Dawn's null
-// backend. Two families of small layers: tokens (products, residuals, normalizations) and pictures (branches, joins).
+// How the time to compile grows with the nodes of a network: seconds a stage, nothing measured, on Dawn's null backend; and the
+// processor's seconds, which other programs do not lengthen. Two families of small layers: tokens (products, residuals,
+// normalizations) and pictures (branches, joins).
 //
 //   node bench/run.mjs scaling [--nodes 1000,5000,20000] [--json FILE]
 
@@ -61,6 +62,7 @@ interface Row {
   readonly nodes: number;
   readonly kernels: number;
   readonly seconds: number;
+  readonly cpuSeconds: number;
   /** Seconds until the next stage began. */
   readonly stages: Readonly<Record<string, number>>;
 }
@@ -70,6 +72,7 @@ const rows: Row[] = [];
 for (const [family, how] of Object.entries(FAMILIES)) {
   for (const nodes of flags.nodes.split(",").map(Number)) {
     const bytes = networkOf(how, nodes);
+    const before = process.cpuUsage();
     const marks: { readonly stage: string; readonly at: number }[] = [{ stage: "import", at: performance.now() }];
     const engine = await new Builder(device).build(bytes, {
       optimizationLevel: 0,
@@ -78,7 +81,9 @@ for (const [family, how] of Object.entries(FAMILIES)) {
     });
     const end = performance.now();
     const stages = Object.fromEntries(marks.map(({ stage, at }, i) => [stage, ((marks[i + 1]?.at ?? end) - at) / 1000]));
-    rows.push({ family, nodes, kernels: engine.describe().kernels.length, seconds: (end - marks[0]!.at) / 1000, stages });
+    const { user, system } = process.cpuUsage(before);
+    const [seconds, cpuSeconds] = [(end - marks[0]!.at) / 1000, (user + system) / 1e6];
+    rows.push({ family, nodes, kernels: engine.describe().kernels.length, seconds, cpuSeconds, stages });
     engine.dispose();
     console.log(JSON.stringify(rows.at(-1)));
   }
@@ -89,9 +94,10 @@ const cells = rows.map((row) => [
   String(row.nodes),
   String(row.kernels),
   row.seconds.toFixed(2),
-  ((1e6 * row.seconds) / row.nodes).toFixed(0),
+  row.cpuSeconds.toFixed(2),
+  ((1e6 * row.cpuSeconds) / row.nodes).toFixed(0),
   ...stages.map((stage) => row.stages[stage]!.toFixed(2)),
 ]);
-console.log(`\n${columns([["family", "nodes", "kernels", "seconds", "µs / node", ...stages], ...cells])}`);
+console.log(`\n${columns([["family", "nodes", "kernels", "seconds", "cpu seconds", "cpu µs / node", ...stages], ...cells])}`);
 if (flags.json) writeFileSync(flags.json, `${JSON.stringify(rows, null, 2)}\n`);
 process.exit(0);
