@@ -50,7 +50,7 @@ export class Visitor {
   /** The page's messages of errors, none of which a test expects. */
   async open(address: string): Promise<{ page: Page; problems: readonly string[] }> {
     const page = await this.context.newPage();
-    page.setDefaultTimeout(120_000); // software WebGPU takes what cores are left
+    page.setDefaultTimeout(220_000); // software WebGPU takes what cores are left
     const problems: string[] = [];
     page.on("pageerror", (error) => problems.push(error.message));
     page.on("console", (message) => message.type() === "error" && problems.push(message.text()));

@@ -19,7 +19,7 @@ export const isSoftware = ({ device }: Device): boolean => device.adapterInfo.is
 
 /** How much effort a device is worth: to measure for long on a CPU helps nobody. */
 export const effortOn = (device: Device): BuildOptions =>
-  isSoftware(device) ? { optimizationLevel: 1, maxTuneTime: 8 } : { optimizationLevel: 3, maxTuneTime: 20, fp16: true };
+  isSoftware(device) ? { optimizationLevel: 1, maxTuneTime: 20 } : { optimizationLevel: 3, maxTuneTime: 20, fp16: true };
 
 /** The longest side of pictures for the text detector. */
 export const longestFor = (device: Device): number => (isSoftware(device) ? 480 : 960);
@@ -27,6 +27,8 @@ export const longestFor = (device: Device): number => (isSoftware(device) ? 480 
 export function recipes(device: Device): Readonly<Record<(typeof NEEDED)[Subject][number], Recipe>> {
   const effort = effortOn(device);
   const longest = longestFor(device);
+  // Large networks: on a CPU, to try kernels takes longer than it ever saves.
+  const large = isSoftware(device) ? { optimizationLevel: 0 as const } : effort;
   const lines = (width: number) => [1, 3, LINE.height, width];
   const picture = (height: number, width: number) => [1, 3, height, width];
   return {
@@ -35,7 +37,7 @@ export function recipes(device: Device): Readonly<Record<(typeof NEEDED)[Subject
       title: "Text detector",
       model: (arrived) => download("models/ch_PP-OCRv4_det_infer.onnx", arrived),
       options: {
-        ...effort,
+        ...large,
         file: "PP-OCRv4 det",
         profiles: [
           { x: { min: picture(GRID, GRID), opt: picture((longest * 2) / 3, longest), max: picture(longest, longest) } },
@@ -47,7 +49,7 @@ export function recipes(device: Device): Readonly<Record<(typeof NEEDED)[Subject
       title: "Text recognizer",
       model: (arrived) => download("models/ch_PP-OCRv4_rec_infer.onnx", arrived),
       options: {
-        ...effort,
+        ...large,
         file: "PP-OCRv4 rec",
         profiles: [{ x: { min: lines(LINE.shortest), opt: lines(320), max: lines(LINE.longest) } }],
       },
@@ -56,7 +58,7 @@ export function recipes(device: Device): Readonly<Record<(typeof NEEDED)[Subject
       id: "face-detector",
       title: "Face detector",
       model: (arrived) => download("models/face_detection_back_256x256_barracuda.onnx", arrived),
-      options: { ...effort, maxTuneTime: 20, file: "BlazeFace" },
+      options: { ...effort, file: "BlazeFace" },
     },
   };
 }
