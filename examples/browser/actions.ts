@@ -1,12 +1,10 @@
 // What happens on the page: every call to the worker, and what the state says of it.
 
 import { proxy, type Remote, transfer, wrap } from "comlink";
-import type { NetworkReport, Workshop } from "./protocol.ts";
+import { NEEDED, type NetworkReport, type Workshop } from "./protocol.ts";
 import { type Sample, samplesOf } from "./samples.ts";
-import type { Shown, State, Store, Tab } from "./state.ts";
+import { isReady, type Shown, type State, type Store, type Tab } from "./state.ts";
 
-/** Networks by what they are for, in the order in which they run. */
-const NETWORKS = { text: ["text-detector", "text-recognizer"], faces: ["face-detector"] } as const;
 const LAST_TAB = "kiln-demo-tab";
 
 export class Actions {
@@ -41,18 +39,10 @@ export class Actions {
     try {
       const device = await this.worker.open(listener);
       this.store.set({ device, lost: undefined, failure: undefined });
-      if (this.isReady()) await this.find();
+      if (isReady(this.state)) await this.find();
     } catch (failure) {
       this.store.set({ unsupported: (failure as Error).message });
     }
-  }
-
-  /** All networks of the tab are in the browser's store. */
-  private isReady(): boolean {
-    const { tab, device } = this.state;
-    return (
-      tab !== "own" && NETWORKS[tab].every((id) => device?.kept.includes(id) || this.state.networks.some((n) => n.id === id))
-    );
   }
 
   async choose(tab: Tab): Promise<void> {
@@ -61,7 +51,7 @@ export class Actions {
     if (tab === "own") return;
     localStorage.setItem(LAST_TAB, tab);
     await this.show(samplesOf(tab)[0]!, false);
-    if (this.isReady()) await this.find();
+    if (isReady(this.state)) await this.find();
   }
 
   /** Takes any file: a picture, a model or an engine. */
@@ -106,10 +96,10 @@ export class Actions {
       const findings = await this.worker.find(tab, source);
       if (this.source !== source || this.state.tab !== tab) return;
       this.store.set({ findings });
-      const shown = NETWORKS[tab].find((id) => id === this.state.network) ?? NETWORKS[tab][0];
+      const shown = NEEDED[tab].find((id) => id === this.state.network) ?? NEEDED[tab][0];
       this.select(shown);
     });
-    for (const id of NETWORKS[tab]) await this.measure(id);
+    for (const id of NEEDED[tab]) await this.measure(id);
   }
 
   /** Times a network and, where that takes seconds, sets it beside itself without fusion. */
@@ -217,7 +207,13 @@ export class Actions {
     }
   }
 
-  closeCamera(): void {
+  /** Back from the camera to a sample. */
+  async stopCamera(): Promise<void> {
+    const { tab } = this.state;
+    if (tab !== "own") await this.show(samplesOf(tab)[0]!, false);
+  }
+
+  private closeCamera(): void {
     for (const track of this.state.camera?.getTracks() ?? []) track.stop();
     if (this.state.camera) this.store.set({ camera: undefined, findings: undefined });
   }

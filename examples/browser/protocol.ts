@@ -27,6 +27,12 @@ export interface Findings {
 /** What is looked for in pictures. */
 export type Subject = "text" | "faces";
 
+/** The networks for it, in the order in which they run. */
+export const NEEDED = { text: ["text-detector", "text-recognizer"], faces: ["face-detector"] } as const satisfies Record<
+  Subject,
+  readonly string[]
+>;
+
 /** What the worker is at. `fraction` of 1; undefined where it cannot be told. */
 export interface Progress {
   readonly title: string;

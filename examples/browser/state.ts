@@ -1,6 +1,16 @@
 // What the page knows, and how it changes: one object, drawn again after every change.
 
-import type { Comparison, DeviceReport, Findings, FreeSize, NetworkReport, Progress, Subject, Timing } from "./protocol.ts";
+import {
+  type Comparison,
+  type DeviceReport,
+  type Findings,
+  type FreeSize,
+  NEEDED,
+  type NetworkReport,
+  type Progress,
+  type Subject,
+  type Timing,
+} from "./protocol.ts";
 
 /** What a visitor does with the page. */
 export type Tab = Subject | "own";
@@ -44,6 +54,10 @@ export interface State {
   readonly kernel: number;
   readonly isDragged: boolean;
 }
+
+/** Nothing has to be built for the tab: its networks are here, or in the browser's store. */
+export const isReady = ({ tab, device, networks }: State): boolean =>
+  tab !== "own" && NEEDED[tab].every((needed) => device?.kept.includes(needed) || networks.some(({ id }) => id === needed));
 
 export const initial: State = {
   tab: "faces",

@@ -11,4 +11,5 @@ export const digits = (value: number): string => (value >= 100 ? value.toFixed(0
 
 export const count = (many: number, one: string): string => `${many} ${one}${many === 1 ? "" : "s"}`;
 
-export const percent = (fraction: number): string => `${Math.round(100 * fraction)} %`;
+export const percent = (fraction: number): string =>
+  fraction > 0 && fraction < 0.01 ? "<1 %" : `${Math.round(100 * fraction)} %`;

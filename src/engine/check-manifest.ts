@@ -69,6 +69,10 @@ function checkPlan(plan: Plan, weightBytes: number): void {
     dims(shape);
     pointer(buffer, plan.buffers.length, "buffer");
   }
+  const isPinned = plan.inputs.every(
+    ({ pinned = [] }) => pinned.every(isCount) && (pinned.length === 0 || plan.profiles.length > 0),
+  );
+  need(isPinned, "an input's size is pinned by no profile");
   for (const { name, dtype, shape, buffer } of plan.refit ?? []) {
     among(DTYPES, dtype, `the type of weight "${name}"`);
     need(isText(name) && shape.every(isCount), "a weight to refit has no name or shape");

@@ -54,6 +54,8 @@ interface PlanTensor {
 export interface PlanInput extends PlanTensor {
   /** The contents that the engine was built for, as decimal text. */
   readonly assumed?: readonly string[];
+  /** Axes whose size is that of every profile, not the model's own. */
+  readonly pinned?: readonly number[];
 }
 export type PlanOutput = PlanTensor;
 

@@ -14,7 +14,7 @@ import type { Plan, PlanInput } from "./plan.ts";
 
 /** What binding needs of a plan. */
 export interface Shaped {
-  readonly inputs: readonly Pick<PlanInput, "name" | "shape">[];
+  readonly inputs: readonly Pick<PlanInput, "name" | "shape" | "pinned">[];
   readonly profiles: Plan["profiles"];
   readonly requirements?: Plan["requirements"];
 }
@@ -84,9 +84,14 @@ export function bindInputs(
       bindings.set(symbol, before);
     });
   }
-  for (const { name, shape } of plan.inputs) {
+  for (const { name, shape, pinned } of plan.inputs) {
     const expected = table.shape(shape, bindings);
-    if (shapes.get(name)!.some((dim, axis) => dim !== expected[axis])) throw inputShapeMismatch(name, shapes.get(name)!, shape);
+    const given = shapes.get(name)!;
+    const wrong = given.flatMap((size, axis) => (size === expected[axis] ? [] : [axis]));
+    const [axis = -1] = wrong;
+    if (wrong.some((one) => !pinned?.includes(one))) throw inputShapeMismatch(name, given, shape);
+    const size = expected[axis]!;
+    if (axis >= 0) throw outsideProfile(name, axis, given[axis]!, size, size, plan.profiles[only ?? 0]!.name);
   }
   const profile = profileFor(plan.profiles, bindings, boundBy, only);
   checkRequirements(plan, table, bindings);
@@ -180,8 +185,7 @@ export class InputShapes {
       const known = this.plan.inputs.map((one) => one.name);
       throw unknownInputs([name], known);
     }
-    const fits = input.shape.every((text, axis) => (this.table.tryEvaluate(text, NONE) ?? shape[axis]) === shape[axis]);
-    if (shape.length !== input.shape.length || !fits || !isShape(shape)) throw inputShapeMismatch(name, shape, input.shape);
+    if (!isShape(shape)) throw inputShapeMismatch(name, shape, input.shape);
     bindInputs({ inputs: [input], profiles: this.plan.profiles }, this.table, new Map([[name, shape]]), this.only);
     this.given.set(name, [...shape]);
   }

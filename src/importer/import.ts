@@ -18,7 +18,7 @@ import {
   toNumber,
   type ValueInfoProto,
 } from "./proto.ts";
-import { declaredShape, pinnedSizes, type ShapeBounds, type Sizes } from "./signature.ts";
+import { declaredShape, freeAxes, pinnedSizes, type ShapeBounds, type Sizes } from "./signature.ts";
 import { decodeSparse, decodeTensor, dtypeOf, type ReadExternal } from "./tensors.ts";
 
 export interface ImportOptions {
@@ -41,8 +41,10 @@ const NO_EXTERNAL: ReadExternal = () => {
 export function importModel(bytes: Uint8Array, options: ImportOptions = {}): Graph {
   const file = options.file ?? "model";
   const model = inlineFunctions(decodeModel(bytes, file));
-  const sizes = { ...pinnedSizes(model.graph?.input ?? [], options.profiles ?? []), ...options.sizes };
-  const reader = new GraphReader(opsetsOf(model), options.readExternal ?? NO_EXTERNAL, { ...options, sizes });
+  const pinned = pinnedSizes(model.graph?.input ?? [], options.profiles ?? []);
+  const all = { ...options, sizes: { ...pinned, ...options.sizes } };
+  const isPinned = (size: string): boolean => size in pinned && !(size in (options.sizes ?? {}));
+  const reader = new GraphReader(opsetsOf(model), options.readExternal ?? NO_EXTERNAL, all, isPinned);
   const graph = reader.read(model.graph!, new Map());
   refuseUnsupported(graph, file);
   inferGraph(graph);
@@ -61,6 +63,7 @@ class GraphReader {
     private readonly opsets: ReadonlyMap<string, number>,
     private readonly readExternal: ReadExternal,
     private readonly options: ImportOptions,
+    private readonly isPinned: (size: string) => boolean,
   ) {}
 
   /** Reads a graph; `outer` has the values of the enclosing ones. */
@@ -117,6 +120,8 @@ class GraphReader {
     const value = makeValue(name, dtype, declaredShape(info, nested ? {} : this.options.sizes));
     const assumed = nested ? undefined : this.options.assumed?.[name];
     if (assumed) value.assumed = assumed;
+    const pinned = nested ? [] : freeAxes(info, this.isPinned);
+    if (pinned.length > 0) value.pinned = pinned;
     return value;
   }
 

@@ -34,6 +34,10 @@ const dimensionsOf = ({ name, type }: ValueInfoProto): (number | string)[] =>
 export const declaredShape = (info: ValueInfoProto, sizes: Sizes = {}): Dim[] =>
   dimensionsOf(info).map((dim): Dim => (typeof dim === "number" ? dim : (sizes[dim] ?? symbol(dim))));
 
+/** Axes whose sizes have a name that is asked for. */
+export const freeAxes = (info: ValueInfoProto, isAsked: (name: string) => boolean): number[] =>
+  dimensionsOf(info).flatMap((dim, axis) => (typeof dim === "string" && isAsked(dim) ? [axis] : []));
+
 /** Bounds of inputs' shapes, by name. */
 export type ShapeBounds = Readonly<Record<string, { readonly min?: readonly number[]; readonly max?: readonly number[] }>>;
 

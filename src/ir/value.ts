@@ -18,6 +18,8 @@ export interface Value {
   data?: Tensor;
   /** What an input is promised to hold, so that shapes may depend on it; checked when the engine runs. */
   assumed?: Tensor;
+  /** Axes of an input that the model leaves free and the profiles do not. */
+  pinned?: readonly number[];
   /** Row-major elements of a small integer tensor as dimensions: shape arithmetic with symbols. */
   contents?: readonly Dim[];
 }

@@ -11,7 +11,7 @@ import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { Block, Module } from "./writer.ts";
 
-/** Combinations whose neutral element is the 0 that workgroup memory begins with. */
+/** Combinations whose neutral element is 0. */
 const ATOMICS: Readonly<Partial<Record<Store["mode"], string>>> = { add: "atomicAdd", max: "atomicMax" };
 
 /** How many of the first indices are the same for all elements of a store. */
@@ -77,6 +77,11 @@ function emitPrivate(task: MapTask, config: Config, caps: Caps): Kernel {
     return `cells${i}`;
   });
   const flat = variable("flat", total);
+  // In words: a trusted engine's workgroup memory begins with anything.
+  task.stores.forEach((store, i) => {
+    block.line(`for (var cell = lane; cell < ${cellsOf(store)}u; cell += ${size}u) { atomicStore(&${cells[i]}[cell], 0u); }`);
+  });
+  block.line("workgroupBarrier();");
   block.line(`let first = ${WORKGROUP_NUMBER} * ${size * items} + i32(lane);`);
   block.line(`let limit = min(first + ${size * (items - 1)} + 1, ${module.dim(total)});`);
   block.nest(`for (var flat = first; flat < limit; flat += ${size})`, () => {

@@ -37,12 +37,6 @@ const positionOf = (coordinate: Expr, size: Expr, alignCorners: boolean): Expr =
   return x.minimum(x.maximum(position, x.unary("neg", FAR)), FAR);
 };
 
-/** Half to even, but away from zero in volumes, as PyTorch has it. */
-const rounded = (position: Expr, rank: number): Expr =>
-  rank === 3
-    ? x.mul(x.unary("sign", position), x.unary("floor", x.add(x.unary("abs", position), half)))
-    : x.unary("round", position);
-
 /** The pixel that stands for one beyond the ends. As in PyTorch every pixel is brought back on its own, not the position. */
 function padIndex(index: Expr, size: Dim, { padding, alignCorners }: Attributes): Expr {
   const extent = x.int(size);
@@ -80,7 +74,7 @@ export const gridSamples: readonly Operator[] = [
           // Coordinates are listed from the last axis to the first.
           const positions = sizes.map((size, axis) => {
             const position = positionOf(x.load(grid, [n!, ...o, x.int(rank - 1 - axis)]), asFloat(size), attrs.alignCorners);
-            return mode === "nearest" ? rounded(position, rank) : position;
+            return mode === "nearest" ? x.unary("round", position) : position;
           });
           const pixel = (index: readonly Expr[]): Expr => {
             const padded = index.map((at, axis) => padIndex(at, sizes[axis]!, attrs));

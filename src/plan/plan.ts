@@ -135,6 +135,7 @@ class Planner {
         shape: value.shape.map(dimText),
         buffer: this.numbers.get(value)!,
         ...(assumed ? { assumed: Array.from(assumed.data, String) } : {}),
+        ...(value.pinned ? { pinned: value.pinned } : {}),
       };
     });
     const requirements = (program.requirements ?? []).map(({ node, verb, shapes, sizes: [a, b], orOne }) => ({

@@ -24,7 +24,7 @@ const PHOTO = join(SHARED, "data/photos/faces.jpg");
 
 /** Waits until the page has done what it was asked for. */
 async function settled(page: Page): Promise<void> {
-  await page.waitForFunction(() => !document.querySelector(".progress.shown"));
+  await page.waitForFunction(() => !document.querySelector(".progress.shown, [name=tab]:disabled"));
 }
 const expectAlert = (page: Page, words: RegExp): Promise<void> =>
   expect.poll(() => page.locator("[role=alert]").innerText(), { timeout: 60_000 }).toMatch(words);
@@ -179,6 +179,7 @@ describe("a visitor", () => {
     await page.locator(".empty", { hasText: "No face in this picture" }).waitFor();
     await page.getByRole("button", { name: "Stop the camera" }).click();
     await page.locator("video").waitFor({ state: "detached" });
+    await settled(page);
   });
 
   it("is all to be used with the keyboard", async () => {

@@ -82,6 +82,19 @@ describe("an engine of several profiles", () => {
     engine.dispose();
     device.check();
   });
+
+  it("refuses another size where the profiles leave one, and says whose it is", async ({ skip }) => {
+    if (!device) return skip("no GPU adapter");
+    const engine = await new Builder(device).build(classifier, { optimizationLevel: 0, profiles: [{ x: { opt: [3, 20] } }] });
+    expect(engine.plan.notes).toEqual(['profile 0 gives input "x" no min and no max: it takes min [3, 20], max [3, 20]']);
+    const context = (await new Runtime(device).deserialize(engine.serialize())).createExecutionContext();
+    const said = 'K605 outside-profile  input "x" dimension 0: 4 is outside of [3, 3] of profile "profile 0"';
+    expect((await rejection(context.execute({ x: wave(4, 20) }))).message).toBe(said);
+    expect(() => context.setInputShape("x", [4, 20])).toThrow(said);
+    expect((await rejection(context.execute({ x: wave(3, 21) }))).message).toContain("K604");
+    expect((await context.execute({ x: wave(3, 20).data })).y!.shape).toEqual([3, 7]);
+    engine.dispose();
+  });
 });
 
 describe("shapes that do not fit together", () => {

@@ -251,22 +251,36 @@ describe("sampling", () => {
     { rtol: 1e-3, atol: 1e-4 },
   );
 
-  property<{ sizes: number[]; out: number[]; padding: string; align: number }>(
+  property<{ sizes: number[]; out: number[]; mode: string; padding: string; align: number; ties: boolean }>(
     "GridSample in a volume",
     {
+      mode: fc.constantFrom("linear", "nearest"),
+      ties: fc.boolean(),
       sizes: list(size(4, 2), 3),
       out: list(size(3), 3),
       padding: fc.constantFrom("zeros", "border", "reflection"),
       align: flag,
     },
-    ({ sizes, out, padding, align }, next) => ({
-      op: "GridSample",
-      opset: 20,
-      attributes: { mode: "linear", padding_mode: padding, align_corners: align },
-      inputs: { x: filled("f32", [1, 2, ...sizes], next), grid: filled("f32", [1, ...out, 3], next, -2, 2) },
-    }),
+    ({ sizes, out, mode, padding, align, ties }, next) => {
+      const grid = filled("f32", [1, ...out, 3], next, -2, 2);
+      return {
+        op: "GridSample",
+        opset: 20,
+        attributes: { mode, padding_mode: padding, align_corners: align },
+        inputs: {
+          x: filled("f32", [1, 2, ...sizes], next),
+          // Quarters fall between two pixels, and on the ends.
+          grid: ties
+            ? f32(
+                numbersOf(grid).map((e) => Math.round(4 * e) / 4),
+                grid.shape,
+              )
+            : grid,
+        },
+      };
+    },
     { rtol: 1e-3, atol: 1e-4 },
-    0.25,
+    0.5,
   );
 
   property<{ sizes: number[]; align: number }>(

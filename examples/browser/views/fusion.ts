@@ -17,11 +17,15 @@ export function fusionView(network: NetworkReport, state: State, actions: Action
 
 function comparedView(comparison: Comparison): TemplateResult {
   const { fused, unfused } = comparison;
+  const memory =
+    fused.memory === unfused.memory
+      ? `the same ${bytes(fused.memory)} of activations`
+      : `${bytes(fused.memory)} of activations instead of ${bytes(unfused.memory)}`;
   return html`<figure>
     ${chartView("fusion", [comparison], (charts, width) => charts.fusionChart(comparison, width))}
     <figcaption>
-      ${fused.kernels} kernels instead of ${unfused.kernels}, ${bytes(fused.memory)} of activations instead of
-      ${bytes(unfused.memory)}, and ${duration(fused.latencyMs)} instead of ${duration(unfused.latencyMs)}.
+      ${fused.kernels} kernels instead of ${unfused.kernels}, ${memory}, and ${duration(fused.latencyMs)} instead of
+      ${duration(unfused.latencyMs)}.
     </figcaption>
   </figure>`;
 }

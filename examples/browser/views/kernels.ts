@@ -2,6 +2,7 @@
 
 import { html, type TemplateResult } from "lit-html";
 import { live } from "lit-html/directives/live.js";
+import { ref } from "lit-html/directives/ref.js";
 import { styleMap } from "lit-html/directives/style-map.js";
 import type { Actions } from "../actions.ts";
 import type { ContestReport, KernelReport, NetworkReport, Timing } from "../protocol.ts";
@@ -110,6 +111,7 @@ function listView(
         id="kernel-${i}"
         role="option"
         aria-selected=${live(i === state.kernel ? "true" : "false")}
+        ${ref(i === state.kernel ? reveal : undefined)}
         @click=${() => actions.select(id, i)}
       >
         ${swatch(colors.get(tactic)!)}<span class="name" title=${name}>${name.slice(shared)}</span
@@ -117,6 +119,14 @@ function listView(
       </li>`,
     )}
   </ol>`;
+}
+
+/** Scrolls the list, and nothing but the list, to one of its kernels. */
+function reveal(option: Element | undefined): void {
+  const list = option?.parentElement;
+  if (!list) return;
+  const { offsetTop, offsetHeight } = option as HTMLElement;
+  list.scrollTop = Math.min(offsetTop, Math.max(list.scrollTop, offsetTop + offsetHeight - list.clientHeight));
 }
 
 function kernelView(kernel: KernelReport, ms: number | undefined, timing: Timing | undefined): TemplateResult {
@@ -147,7 +157,7 @@ function kernelView(kernel: KernelReport, ms: number | undefined, timing: Timing
 function contestsView(contests: readonly ContestReport[]): TemplateResult {
   const measured = contests.filter(({ contenders }) => contenders.length > 1);
   if (measured.length === 0)
-    return html`<p class="quiet">No candidates were measured for it: it was the only one, or nothing was to be measured.</p>`;
+    return html`<p class="quiet">No other candidate was measured for it: there was none, or no time left.</p>`;
   return html`${measured.map(
     ({ task, contenders }) => html`<table>
       <caption>

@@ -5,7 +5,7 @@ import { guard } from "lit-html/directives/guard.js";
 import type { Actions } from "../actions.ts";
 import type { Finding, Findings } from "../protocol.ts";
 import { samplesOf } from "../samples.ts";
-import type { State, Tab } from "../state.ts";
+import { isReady, type State, type Tab } from "../state.ts";
 import { count, duration, percent } from "../words.ts";
 import { messageView } from "./messages.ts";
 import { ownView } from "./own.ts";
@@ -81,7 +81,7 @@ function overlay({ width, height, findings }: Findings, pointed: number | undefi
     ${findings.map(
       ({ corners, marks = [] }, i) => svg`<g class=${i === pointed ? "pointed" : ""}>
         <polygon points=${corners.map((corner) => corner.join()).join(" ")} vector-effect="non-scaling-stroke"></polygon>
-        ${marks.map(([x, y]) => svg`<circle cx=${x} cy=${y} r=${Math.max(width, height) / 250}></circle>`)}
+        ${marks.map(([x, y]) => svg`<circle cx=${x} cy=${y} r=${Math.hypot(corners[1]![0] - corners[0]![0], corners[1]![1] - corners[0]![1]) / 24}></circle>`)}
       </g>`,
     )}
   </svg>`;
@@ -112,7 +112,7 @@ function sourcesView(state: State, actions: Actions): TemplateResult {
     /></label>
     ${
       camera
-        ? html`<button @click=${() => actions.closeCamera()}>Stop the camera</button>`
+        ? html`<button @click=${() => actions.stopCamera()}>Stop the camera</button>`
         : html`<button ?disabled=${busy} @click=${() => actions.openCamera()}>Use the camera</button>`
     }
   </div>`;
@@ -173,10 +173,18 @@ function waiting(state: State, actions: Actions): TemplateResult {
   const { tab, busy, device, camera } = state;
   if (tab === "own") return html``;
   const { verb, size, what } = FIRST[tab];
-  if (busy) return html`<p class="quiet">${camera ? "Looking at what the camera sees" : "Working on it"}</p>`;
-  return html`<button class="primary" ?disabled=${!device || busy || !state.picture} @click=${() => actions.find()}>${verb}</button>
+  const working = camera
+    ? "Looking at what the camera sees."
+    : "Kiln writes several kernels for each layer, runs them on your GPU, checks their results, and keeps the fastest.";
+  if (busy) return html`<p class="quiet">${working}</p>`;
+  const software = device?.isSoftware ? ". Yours is a software one, which takes a while" : "";
+  return html`<button class="primary" ?disabled=${!device || !state.picture} @click=${() => actions.find()}>${verb}</button>
     <p class="quiet">
-      The first time, Kiln downloads ${what} (${size}) and compiles for your GPU${device?.isSoftware ? ". Yours is a software one, which takes a while" : ""}. The
-      result stays in this browser, so that your next visit starts at once.
+      ${
+        isReady(state)
+          ? "Nothing has to be built for it any more."
+          : html`The first time, Kiln downloads ${what} (${size}) and compiles for your GPU${software}. The result stays in this
+            browser, so that your next visit starts at once.`
+      }
     </p>`;
 }

@@ -4,11 +4,19 @@
 import { expose } from "comlink";
 import { key as fingerprintKey } from "../../../src/gpu/fingerprint.ts";
 import { KilnError, openDevice, Runtime } from "../../../src/runtime.ts";
-import type { DeviceReport, Findings, Listener, NetworkReport, Subject, Workshop } from "../protocol.ts";
+import {
+  type DeviceReport,
+  type Findings,
+  type Listener,
+  NEEDED,
+  type NetworkReport,
+  type Subject,
+  type Workshop,
+} from "../protocol.ts";
 import { findFaces } from "./faces.ts";
 import { factsOf } from "./facts.ts";
 import { Networks } from "./networks.ts";
-import { DICTIONARY, effortOn, isSoftware, longestFor, NEEDED, type Recipe, recipes } from "./recipes.ts";
+import { DICTIONARY, effortOn, isSoftware, longestFor, type Recipe, recipes } from "./recipes.ts";
 import { forgetAll, keptNetworks } from "./store.ts";
 import { readText } from "./text.ts";
 import { timeEngine } from "./timing.ts";

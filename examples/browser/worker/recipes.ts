@@ -1,7 +1,7 @@
 // The networks that the page brings: where their models are and what they are built for.
 
 import type { BuildOptions, Device } from "../../../src/index.ts";
-import type { Subject } from "../protocol.ts";
+import type { NEEDED, Subject } from "../protocol.ts";
 import { GRID, LINE } from "./text.ts";
 
 export interface Recipe {
@@ -13,17 +13,13 @@ export interface Recipe {
 }
 
 export const DICTIONARY = "models/ppocr_keys_v1.txt";
-export const NEEDED = { text: ["text-detector", "text-recognizer"], faces: ["face-detector"] } as const satisfies Record<
-  Subject,
-  readonly string[]
->;
 
 /** WebGPU's flag for an implementation without a GPU. */
 export const isSoftware = ({ device }: Device): boolean => device.adapterInfo.isFallbackAdapter;
 
 /** How much effort a device is worth: to measure for long on a CPU helps nobody. */
 export const effortOn = (device: Device): BuildOptions =>
-  isSoftware(device) ? { optimizationLevel: 1, maxTuneTime: 10 } : { optimizationLevel: 3, maxTuneTime: 20, fp16: true };
+  isSoftware(device) ? { optimizationLevel: 1, maxTuneTime: 8 } : { optimizationLevel: 3, maxTuneTime: 20, fp16: true };
 
 /** The longest side of pictures for the text detector. */
 export const longestFor = (device: Device): number => (isSoftware(device) ? 480 : 960);
@@ -60,7 +56,7 @@ export function recipes(device: Device): Readonly<Record<(typeof NEEDED)[Subject
       id: "face-detector",
       title: "Face detector",
       model: (arrived) => download("models/face_detection_back_256x256_barracuda.onnx", arrived),
-      options: { ...effort, file: "BlazeFace" },
+      options: { ...effort, maxTuneTime: 20, file: "BlazeFace" },
     },
   };
 }
