@@ -1,8 +1,9 @@
 // A product, a softmax over its rows and a product with the result become one attention task: no score is ever stored.
 
 import { isStatic } from "../ir/dims.ts";
-import { type Expr, type Load, type Slot, slot, substitute, transform, type Var, visit } from "../ir/expr.ts";
+import { type Expr, type Load, mul, type Slot, slot, substitute, transform, type Var, visit } from "../ir/expr.ts";
 import { type AttentionTask, type GemmTask, mapStore, type ReduceTask, type Store } from "../ir/task.ts";
+import { isLiteral } from "./literals.ts";
 import { solve } from "./solve.ts";
 import { loadsFrom, mergeOrigins, soleStore, type TaskGraph } from "./task-graph.ts";
 
@@ -122,7 +123,10 @@ function attentionOf(product: GemmTask, softmax: ReduceTask, parts: Softmax, mix
   const v = here(mix.b);
   if (dependsOn(v, m)) return undefined;
   const dot = slot("dot", "f32");
-  const raw = substitute(source.expr, new Map<Expr, Expr>([[product.acc, dot]]));
+  // Numbers that queries or keys are multiplied by may as well multiply the scores: then operands are plain loads.
+  const [q, key] = [factored(product.a), factored(product.b)];
+  const scaled = [...q.factors, ...key.factors].reduce((e, factor) => mul(e, factor), dot as Expr);
+  const raw = substitute(source.expr, new Map<Expr, Expr>([[product.acc, scaled]]));
   const inRow = (e: Expr): Expr =>
     transform(e, (node) => (node.kind === "load" && node.value === parts.scores.value ? raw : rows.get(node)));
   const acc = slot("acc", "f32");
@@ -137,8 +141,8 @@ function attentionOf(product: GemmTask, softmax: ReduceTask, parts: Softmax, mix
     k,
     d,
     n: mix.n,
-    q: product.a,
-    key: product.b,
+    q: q.rest,
+    key: key.rest,
     dot,
     score: inRow(parts.score),
     peak: parts.peak,
@@ -150,4 +154,14 @@ function attentionOf(product: GemmTask, softmax: ReduceTask, parts: Softmax, mix
       mapStore(store, (e) => transform(e, (node) => (node === mix.acc ? result : places.get(node)))),
     ),
   };
+}
+
+/** An operand and the numbers that it is multiplied by. */
+function factored(e: Expr): { readonly rest: Expr; readonly factors: readonly Expr[] } {
+  const isNumber = (side: Expr): boolean => side.kind === "const" || (side.kind === "load" && isLiteral(side.value));
+  if (e.kind !== "binary" || e.fn !== "mul") return { rest: e, factors: [] };
+  const [inner, factor] = isNumber(e.b) ? [e.a, e.b] : [e.b, e.a];
+  if (!isNumber(factor)) return { rest: e, factors: [] };
+  const { rest, factors } = factored(inner);
+  return { rest, factors: [...factors, factor] };
 }
