@@ -6,7 +6,8 @@
 // --software. Code is counted as gzip sends it.
 
 import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, writeFileSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
@@ -59,7 +60,9 @@ async function script(ort, provider, model) {
 if (values.child) {
   const ort = await import(values.child === "wasm" ? "onnxruntime-web" : "onnxruntime-common");
   if (values.child === "kiln") (await import("../dist/ort-node.js")).register(ort);
-  console.log(JSON.stringify(await script(ort, values.child, positionals[0])));
+  const told = JSON.stringify(await script(ort, values.child, positionals[0]));
+  // A pipe takes long outputs piece by piece.
+  await new Promise((written) => process.stdout.write(`${told}\n`, written));
   process.exit(0);
 }
 
@@ -138,7 +141,7 @@ async function inChromium(site, provider, model) {
   const result = await Promise.race([posted, ended.then((status) => ({ error: `the browser ended (${status})` }))]);
   browser.kill();
   await ended;
-  rmSync(profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
+  await rm(profile, { recursive: true, force: true, maxRetries: 30, retryDelay: 200 }); // its last processes still write
   return { where: "Chromium", code: site.code, model: site.model, ...result };
 }
 
