@@ -4,7 +4,8 @@
 #   node bench/run.mjs --bundle && bench/gpu.sh tensor OUT [SCRIPT that measures PyTorch]
 #
 # Parts: correct (outputs against f32 and ONNX Runtime first of all), tensor, batch, fusion, algorithms, regret, int8, engine.
-# SQUEEZENET names a model for the part "engine". Logs and JSON land in OUT, the timing cache in OUT/cache.json: put an earlier one there and nothing is tuned again.
+# SQUEEZENET names a model for the part "engine". Logs and JSON land in OUT, the timing cache in OUT/cache.json: put an earlier one
+# there and nothing is tuned again.
 set -u
 part=${1:?which part} out=${2:?where to} torch=${3:+--torch $3}
 mkdir -p "$out"

@@ -1,6 +1,6 @@
-// Networks against their peers in one run: each precision tuned, its outputs and ONNX Runtime's compared with the first one's, latency from typed
-// array to typed array and from GPU buffer to GPU buffer (as PyTorch is measured). ONNX Runtime's WebGPU provider runs the same
-// files; PyTorch, where --torch names a script that measures it, the networks of the same name.
+// Networks against their peers in one run: each precision tuned, its outputs and ONNX Runtime's compared with the first one's,
+// latency from typed array to typed array and from GPU buffer to GPU buffer (as PyTorch is measured). ONNX Runtime's WebGPU provider
+// runs the same files; PyTorch, where --torch names a script that measures it, the networks of the same name.
 //
 //   node bench/run.mjs latency [--networks resnet50,bert] [--batches 1,32] [--precisions f32,f16] [--level 3] [--tune S]
 //     [--seconds 1] [--toggles safe|fast] [--cache FILE] [--profile] [--no-ort] [--torch torch_peers.py] [--json FILE]
