@@ -650,10 +650,10 @@ function rebuild(e: Expr, go: (e: Expr) => Expr): Expr {
   }
 }
 
-/** Puts expressions in the place of variables or slots. */
+/** Puts expressions in the place of variables or slots, all at once: what stands there then is not looked at again. */
 export function substitute(root: Expr, values: ReadonlyMap<Expr, Expr>): Expr {
   if (values.size === 0) return root;
-  return transform(root, (e) => values.get(e), new Map());
+  return transform(root, () => undefined, new Map(values));
 }
 
 /** Distinct loads below the roots, in first-seen order. */

@@ -243,6 +243,17 @@ function map(name: string, dtype: DType, shape: readonly Dim[], layout?: readonl
   return { name, task: only(b) };
 }
 
+/** Zeros around what is read a place before. */
+function shifted(name: string, dtype: DType, [rows, columns]: readonly [number, number]): Problem {
+  const b = new Lowering(name);
+  const x = value("x", dtype, [rows, columns - 2]);
+  b.map(dtype, [rows, columns], ([row, column]) => {
+    const from = sub(column!, int(1));
+    return select(within(from, columns - 2), load(x, [row!, from]), float(0));
+  });
+  return { name, task: only(b) };
+}
+
 /** Adds constants at the ends of what an f32 can be. */
 function extremes(name: string): Problem {
   const b = new Lowering(name);
@@ -386,6 +397,8 @@ export const PROBLEMS: readonly Problem[] = [
   attention("attention f16 symbolic", "f16", N),
   extremes("map of extremes"),
   map("map symbolic", "f32", [N, 12]),
+  shifted("map shifted", "f32", [5, 16]),
+  shifted("map shifted f16", "f16", [5, 16]),
   map("map channels last", "f16", [2, 8, 3, 5], [0, 2, 3, 1]),
   reduce("reduce short", "f32", [4, 3], [7], false),
   reduce("reduce long", "f16", [3], [300], false),
