@@ -67,7 +67,7 @@ export class Bench {
       const ready = await rig.prepare(plain);
       const expected = await rig.run(ready, COMPARED_BYTES);
       ready.dispose();
-      return new Field(rig, this.timer, expected, budgetOf(task));
+      return new Field(rig, this.timer, this.warmth, expected, budgetOf(task));
     } catch (failure) {
       rig.dispose();
       throw failure;
@@ -79,6 +79,7 @@ export class Field {
   constructor(
     private readonly rig: Rig,
     private readonly timer: Timer,
+    private readonly warmth: Warmth,
     private readonly expected: readonly (readonly number[])[],
     private readonly budget: number,
   ) {}
@@ -134,6 +135,7 @@ export class Field {
           return { ...reject(`error ${error.toExponential(1)} is over the budget of ${this.budget.toExponential(1)}`), error };
       }
       const giveUpNs = Number.isFinite(least) ? HOPELESS * least : Number.POSITIVE_INFINITY;
+      await this.warmth.steady();
       const { ns } = await this.timer.measure(ready.encode, { repeats, budgetNs, giveUpNs });
       return { ns, error };
     } finally {

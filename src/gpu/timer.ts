@@ -173,5 +173,5 @@ export const median = (values: readonly number[]): number => {
 };
 
 /** The steps that browsers are known to round timestamps to: Dawn 2^16 ns, Chrome and Safari 100 µs. */
-const quantumOf = (stamps: readonly bigint[]): number =>
+export const quantumOf = (stamps: readonly bigint[]): number =>
   [65_536, 100_000].find((step) => stamps.length > 0 && stamps.every((stamp) => stamp % BigInt(step) === 0n)) ?? 0;
