@@ -1,7 +1,8 @@
 // Attention on subgroup matrices (tensor cores): a workgroup makes ROWS queries of one batch, sixteen a subgroup, KEYS keys at a
-// time. Scores pass through workgroup memory to the invocations that own a row, which turn them into f16 weights; what the weights
-// make of the values comes back the same way and is added to results that were rescaled to the row's new peak (Milakov and
-// Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et al., 2022, https://arxiv.org/abs/2205.14135).
+// time while the next are on their way into registers. Scores pass through workgroup memory to the invocations that own a row,
+// which turn them into f16 weights; what the weights make of the values comes back the same way and is added to results that were
+// rescaled to the row's new peak (Milakov and Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et al., 2022,
+// https://arxiv.org/abs/2205.14135).
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;
@@ -19,16 +20,20 @@ const WIDTH_FRAGMENTS = 4u;      //# spec
 // Keys and columns of its row that an invocation owns.
 const OWN_KEYS = 32u;            //# spec
 const OWN_COLUMNS = 32u;         //# spec
+const OWN_FOURS = 8u;            //# spec
+// Vectors of a block of keys, and of values, that an invocation fetches.
+const FETCHES_K = 4u;            //# spec
+const FETCHES_V = 4u;            //# spec
 // The longer of KEYS and WIDTH, and of DEPTH and KEYS.
 const LONGEST = 64u;             //# spec
 const LONGER = 64u;              //# spec
 const THREADS = ROWS / 16u * SUBGROUP;
-const LANES_OF_ROW = SUBGROUP / 16u;
 // In vectors of eight. Lines are padded by one, so that they start in different banks.
 const STRIDE_D = DEPTH / 8u + 1u;
 const STRIDE_K = KEYS / 8u + 1u;
 const STRIDE_N = WIDTH / 8u + 1u;
-const STRIP = LONGEST + 4u;
+// A row of scores, in vectors of four.
+const STRIP = LONGEST / 4u + 1u;
 const LOWEST = -3.4028234663852886e38;
 
 fn size_m() -> i32 { return 64; }                                                            //# hook
@@ -44,7 +49,7 @@ fn store(batch: i32, m: i32, n: i32, peak: f32, sum: f32, acc: array<f32, 8>) { 
 var<workgroup> rows: array<vec4<u32>, ROWS * (LONGER / 8u + 1u)>;
 var<workgroup> keys: array<vec4<u32>, KEYS * STRIDE_D>;
 var<workgroup> values: array<vec4<u32>, KEYS * STRIDE_N>;
-var<workgroup> strip: array<f32, ROWS * STRIP>;
+var<workgroup> strip: array<vec4<f32>, ROWS * STRIP>;
 
 // Through a variable: a constant expression must be finite.
 fn minus_infinity() -> f32 {
@@ -57,14 +62,21 @@ fn reference(peak: f32) -> f32 { return select(peak, 0.0, peak < LOWEST); }
 
 fn pair(a: f32, b: f32) -> u32 { return bitcast<u32>(vec2<f16>(vec2<f32>(a, b))); }
 
+fn fetch_key(batch: i32, first_k: i32, at: u32) -> vec4<u32> {
+  return load_key(batch, first_k + i32(at / (DEPTH / 8u)), i32(at % (DEPTH / 8u) * 8u));
+}
+fn fetch_value(batch: i32, first_k: i32, at: u32) -> vec4<u32> {
+  return load_v(batch, first_k + i32(at / (WIDTH / 8u)), i32(at % (WIDTH / 8u) * 8u));
+}
+
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
   let batch = i32(workgroup.y);
   let first_m = i32(workgroup.x * ROWS);
   let count = size_k();
   let first_row = lane / SUBGROUP * 16u;
-  let row = first_row + lane % SUBGROUP / LANES_OF_ROW;
-  let part = lane % LANES_OF_ROW;
+  let row = first_row + lane % 16u;
+  let part = lane % SUBGROUP / 16u;
   let m = min(first_m + i32(row), size_m() - 1);
 
   for (var at = lane; at < ROWS * DEPTH / 8u; at += THREADS) {
@@ -80,19 +92,33 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   var peak = minus_infinity();
   var sum = 0.0;
   var acc: array<f32, OWN_COLUMNS>;
+  var next_keys: array<vec4<u32>, FETCHES_K>;
+  var next_values: array<vec4<u32>, FETCHES_V>;
+  for (var f = 0u; f < FETCHES_K; f++) { //# unroll
+    next_keys[f] = fetch_key(batch, 0, f * THREADS + lane);
+  }
+  for (var f = 0u; f < FETCHES_V; f++) { //# unroll
+    next_values[f] = fetch_value(batch, 0, f * THREADS + lane);
+  }
   for (var first_k = 0; first_k < count; first_k += i32(KEYS)) {
     workgroupBarrier();
-    for (var at = lane; at < KEYS * DEPTH / 8u; at += THREADS) {
-      let line = at / (DEPTH / 8u);
-      let along = at % (DEPTH / 8u);
-      keys[line * STRIDE_D + along] = load_key(batch, first_k + i32(line), i32(along * 8u));
+    for (var f = 0u; f < FETCHES_K; f++) { //# unroll
+      let at = f * THREADS + lane;
+      if (at < KEYS * DEPTH / 8u) { keys[at / (DEPTH / 8u) * STRIDE_D + at % (DEPTH / 8u)] = next_keys[f]; }
     }
-    for (var at = lane; at < KEYS * WIDTH / 8u; at += THREADS) {
-      let line = at / (WIDTH / 8u);
-      let along = at % (WIDTH / 8u);
-      values[line * STRIDE_N + along] = load_v(batch, first_k + i32(line), i32(along * 8u));
+    for (var f = 0u; f < FETCHES_V; f++) { //# unroll
+      let at = f * THREADS + lane;
+      if (at < KEYS * WIDTH / 8u) { values[at / (WIDTH / 8u) * STRIDE_N + at % (WIDTH / 8u)] = next_values[f]; }
     }
     workgroupBarrier();
+    if (first_k + i32(KEYS) < count) {
+      for (var f = 0u; f < FETCHES_K; f++) { //# unroll
+        next_keys[f] = fetch_key(batch, first_k + i32(KEYS), f * THREADS + lane);
+      }
+      for (var f = 0u; f < FETCHES_V; f++) { //# unroll
+        next_values[f] = fetch_value(batch, first_k + i32(KEYS), f * THREADS + lane);
+      }
+    }
     for (var j = 0u; j < KEY_FRAGMENTS; j++) { //# unroll
       var dots = subgroup_matrix_result<f32, 16, 16>();
       for (var d = 0u; d < DEPTH_FRAGMENTS; d++) { //# unroll
@@ -102,25 +128,28 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
           dots,
         );
       }
-      subgroupMatrixStore<row_major>(&strip, first_row * STRIP + j * 16u, dots, STRIP);
+      subgroupMatrixStore<row_major>(&strip, first_row * STRIP + j * 4u, dots, STRIP);
     }
     workgroupBarrier();
     var own = array<f32, OWN_KEYS>();
     var highest = peak;
-    for (var i = 0u; i < OWN_KEYS; i++) { //# unroll
-      let key = part * OWN_KEYS + i;
-      own[i] = minus_infinity();
-      if (first_k + i32(key) < count) { own[i] = score(batch, m, first_k + i32(key), strip[row * STRIP + key]); }
-      highest = max(highest, own[i]);
+    for (var i = 0u; i < OWN_FOURS; i++) { //# unroll
+      let four = strip[row * STRIP + part * OWN_KEYS / 4u + i];
+      for (var r = 0u; r < 4u; r++) { //# unroll
+        let key = first_k + i32(part * OWN_KEYS + i * 4u + r);
+        own[i * 4u + r] = minus_infinity();
+        if (key < count) { own[i * 4u + r] = score(batch, m, key, four[r]); }
+        highest = max(highest, own[i * 4u + r]);
+      }
     }
-    for (var other = 1u; other < LANES_OF_ROW; other *= 2u) { highest = max(highest, subgroupShuffleXor(highest, other)); }
+    for (var other = 16u; other < SUBGROUP; other *= 2u) { highest = max(highest, subgroupShuffleXor(highest, other)); }
     let relative = reference(highest);
     var total = 0.0;
     for (var i = 0u; i < OWN_KEYS; i++) { //# unroll
       own[i] = exp(own[i] - relative);
       total += own[i];
     }
-    for (var other = 1u; other < LANES_OF_ROW; other *= 2u) { total += subgroupShuffleXor(total, other); }
+    for (var other = 16u; other < SUBGROUP; other *= 2u) { total += subgroupShuffleXor(total, other); }
     for (var i = 0u; i < OWN_KEYS; i += 8u) {
       rows[row * STRIDE_K + (part * OWN_KEYS + i) / 8u] = vec4<u32>(
         pair(own[i], own[i + 1u]), pair(own[i + 2u], own[i + 3u]), pair(own[i + 4u], own[i + 5u]), pair(own[i + 6u], own[i + 7u]));
@@ -142,11 +171,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
           mixed,
         );
       }
-      subgroupMatrixStore<row_major>(&strip, first_row * STRIP + j * 16u, mixed, STRIP);
+      subgroupMatrixStore<row_major>(&strip, first_row * STRIP + j * 4u, mixed, STRIP);
     }
     workgroupBarrier();
     for (var i = 0u; i < OWN_COLUMNS; i++) { //# unroll
-      acc[i] = acc[i] * scale + strip[row * STRIP + part * OWN_COLUMNS + i];
+      acc[i] = acc[i] * scale + strip[row * STRIP + part * OWN_COLUMNS / 4u + i / 4u][i % 4u];
     }
   }
 

@@ -1,8 +1,8 @@
 // Matrix product on subgroup matrices (tensor cores): a workgroup makes TILE_M x TILE_N results, each of its subgroups
 // SUB_M x SUB_N of them in fragments of M x N. Both operands are staged through workgroup memory TILE_K deep, sixteen bytes a
 // load, as lines along whichever axis is contiguous in memory, while the next AHEAD stages are on their way into registers. SLICES
-// groups of subgroups share each stage's depth; their sums meet where results leave, in strips of workgroup memory, RUN results along n
-// at a time. Where an i8 of the left operand stands for it less a zero, a product of ones with the right operand sums that
+// groups of subgroups share each stage's depth; their sums meet where results leave, through strips of the same memory, RUN results
+// along n at a time. Where an i8 of the left operand stands for it less a zero, a product of ones with the right operand sums that
 // operand's columns, to make up for the zero.
 enable f16;
 enable subgroups;
@@ -25,11 +25,14 @@ const SLICES = 2u;               //# spec
 const STAGES = 2u;               //# spec
 // Stages that are fetched before they are needed.
 const AHEAD = 2u;                //# spec
+// Whether loads ahead are not tested, so that compilers may move them: past the end the last stage is fetched again.
+const STRAIGHT = false;          //# spec
 // Tiles along m that neighbouring workgroups take before they go on along n.
 const GROUP = 8u;                //# spec
 // Elements in sixteen bytes.
 const SPAN = 8u;                 //# spec
 const RUN = 8u;                  //# spec
+const RUN_VECTORS = 2u;          //# spec
 // Fragments along n that leave in one strip.
 const PASS = 2u;                 //# spec
 // Whether neighbours of an operand in memory lie along m (n) rather than along k; lines of the staged operand, and its vectors a line.
@@ -45,10 +48,14 @@ const FRAGMENTS_M = 2u;          //# spec
 const FRAGMENTS_N = 2u;          //# spec
 const STEPS = 1u;                //# spec
 const PASSES = 1u;               //# spec
+// Runs of results that an invocation stores of a strip.
+const ROUNDS = 2u;               //# spec
+// What a run of results needs beside its sums, read a strip ahead.
+alias Beside = u32;              //# spec
 const SHIFTED_A = false;         //# spec
-// Strips of sums of columns: one a subgroup where there is a zero.
-const COLUMN_STRIPS = 1u;        //# spec
 const ONE = 1.0h;                //# spec
+// What workgroup memory holds at the most.
+const VECTORS = 1088u;           //# spec
 const SUBGROUPS_N = TILE_N / SUB_N;
 const PER_SLICE = (TILE_M / SUB_M) * SUBGROUPS_N;
 const THREADS = PER_SLICE * SLICES * SUBGROUP;
@@ -57,7 +64,9 @@ const STRIDE_A = SPANS_A + 1u;
 const STRIDE_B = SPANS_B + 1u;
 const STAGE_A = LINES_A * STRIDE_A;
 const STAGE_B = LINES_B * STRIDE_B;
-const STRIP = PASS * N + 4u;
+const TILE_B = STAGES * STAGE_A;
+// A row of a strip, in vectors of four results.
+const STRIP = PASS * N / 4u + 1u;
 const STRIPS = PER_SLICE * SLICES * M * STRIP;
 
 fn size_m() -> i32 { return 64; }                                                  //# hook
@@ -66,22 +75,56 @@ fn size_k() -> i32 { return 64; }                                               
 fn zero_a() -> ACC { return ACC(); }                                               //# hook
 fn load_a(batch: i32, m: i32, k: i32) -> vec4<u32> { return vec4<u32>(); }         //# hook
 fn load_b(batch: i32, k: i32, n: i32) -> vec4<u32> { return vec4<u32>(); }         //# hook
-fn store(batch: i32, m: i32, n: i32, acc: array<ACC, RUN>) { return; }             //# hook
+fn beside(batch: i32, m: i32, n: i32) -> Beside { return Beside(); }               //# hook
+fn store(batch: i32, m: i32, n: i32, acc: array<ACC, RUN>, beside: Beside) { return; } //# hook
 
-var<workgroup> tile_a: array<vec4<u32>, STAGES * STAGE_A>;
-var<workgroup> tile_b: array<vec4<u32>, STAGES * STAGE_B>;
-var<workgroup> strip: array<ACC, STRIPS + COLUMN_STRIPS * STRIPS>;
+// The staged operands: A's, then B's; in the end the strips of results, in their place.
+var<workgroup> tiles: array<vec4<u32>, VECTORS>;
+
+// The line that a load goes to. Where four vectors make a line, eight neighbouring lanes write two: ones whose banks differ.
+fn line_of(at: u32, spans: u32) -> u32 {
+  let line = at / spans;
+  return select(line, line / 8u * 8u + line % 2u * 4u + line % 8u / 2u, spans == 4u);
+}
 
 fn fetch_a(batch: i32, first_m: i32, first_k: i32, at: u32) -> vec4<u32> {
-  let line = i32(at / SPANS_A);
+  let line = i32(line_of(at, SPANS_A));
   let along = i32(at % SPANS_A * SPAN);
   return load_a(batch, first_m + select(line, along, A_ALONG_M), first_k + select(along, line, A_ALONG_M));
 }
 
 fn fetch_b(batch: i32, first_k: i32, first_n: i32, at: u32) -> vec4<u32> {
-  let line = i32(at / SPANS_B);
+  let line = i32(line_of(at, SPANS_B));
   let along = i32(at % SPANS_B * SPAN);
   return load_b(batch, first_k + select(along, line, B_ALONG_N), first_n + select(line, along, B_ALONG_N));
+}
+
+// Strips of a subgroup in the order in which they leave, and where run `e` of one lies in the tile.
+fn row_of(strip: u32, e: u32) -> i32 { return i32(strip / PASSES * M + e / (PASS * N / RUN)); }
+fn column_of(strip: u32, e: u32) -> i32 { return i32(strip % PASSES * PASS * N + e % (PASS * N / RUN) * RUN); }
+fn beside_strip(batch: i32, m: i32, n: i32, strip: u32, e: u32) -> Beside {
+  return beside(batch, min(m + row_of(strip, e), size_m() - 1), min(n + column_of(strip, e), size_n() - i32(RUN)));
+}
+
+// Adds the slices' sums of a run and stores it.
+fn leave(batch: i32, own_m: i32, own_n: i32, part: u32, strip: u32, e: u32, beside: Beside) {
+  let m = own_m + row_of(strip, e);
+  let n = own_n + column_of(strip, e);
+  if (e >= M * PASS * N / RUN || m >= size_m() || n >= size_n()) { return; }
+  var sums = array<ACC, RUN>();
+  for (var other = 0u; other < SLICES; other++) {
+    let at = ((other * PER_SLICE + part) * M + e / (PASS * N / RUN)) * STRIP + e % (PASS * N / RUN) * RUN / 4u;
+    for (var r = 0u; r < RUN_VECTORS; r++) { //# unroll
+      var four = bitcast<vec4<ACC>>(tiles[at + r]);
+      if (SHIFTED_A) { //# choose
+        four -= zero_a() * bitcast<vec4<ACC>>(tiles[STRIPS + at + r]);
+      }
+      for (var q = 0u; q < 4u; q++) { //# unroll
+        sums[r * 4u + q] += four[q];
+      }
+    }
+  }
+  store(batch, m, n, sums, beside);
 }
 
 @compute @workgroup_size(THREADS)
@@ -119,17 +162,18 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
       let first_k = round + i32(p * TILE_K);
       if (p == 0u || first_k < depth) {
         let stage_a = stage * STAGE_A;
-        let stage_b = stage * STAGE_B;
+        let stage_b = TILE_B + stage * STAGE_B;
         if (STAGES == 1u) { workgroupBarrier(); }
         for (var i = 0u; i < FETCHES_A; i++) { //# unroll
-          tile_a[stage_a + (i * THREADS + lane) / SPANS_A * STRIDE_A + (i * THREADS + lane) % SPANS_A] = next_a[p * FETCHES_A + i];
+          tiles[stage_a + line_of(i * THREADS + lane, SPANS_A) * STRIDE_A + (i * THREADS + lane) % SPANS_A] = next_a[p * FETCHES_A + i];
         }
         for (var i = 0u; i < FETCHES_B; i++) { //# unroll
-          tile_b[stage_b + (i * THREADS + lane) / SPANS_B * STRIDE_B + (i * THREADS + lane) % SPANS_B] = next_b[p * FETCHES_B + i];
+          tiles[stage_b + line_of(i * THREADS + lane, SPANS_B) * STRIDE_B + (i * THREADS + lane) % SPANS_B] = next_b[p * FETCHES_B + i];
         }
         workgroupBarrier();
-        let ahead = first_k + i32(AHEAD * TILE_K);
-        if (ahead < depth) {
+        let next = first_k + i32(AHEAD * TILE_K);
+        let ahead = select(next, min(next, (depth - 1) / i32(TILE_K) * i32(TILE_K)), STRAIGHT);
+        if (STRAIGHT || next < depth) {
           for (var i = 0u; i < FETCHES_A; i++) { //# unroll
             next_a[p * FETCHES_A + i] = fetch_a(batch, first_m, ahead, i * THREADS + lane);
           }
@@ -142,17 +186,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
           var left: array<subgroup_matrix_left<T, K, M>, FRAGMENTS_M>;
           for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
             if (A_ALONG_M) { //# choose
-              left[i] = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, col_major>(&tile_a, stage_a + k * STRIDE_A + (sub_m + i * M) / SPAN, STRIDE_A);
+              left[i] = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, col_major>(&tiles, stage_a + k * STRIDE_A + (sub_m + i * M) / SPAN, STRIDE_A);
             } else {
-              left[i] = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, row_major>(&tile_a, stage_a + (sub_m + i * M) * STRIDE_A + k / SPAN, STRIDE_A);
+              left[i] = subgroupMatrixLoad<subgroup_matrix_left<T, K, M>, row_major>(&tiles, stage_a + (sub_m + i * M) * STRIDE_A + k / SPAN, STRIDE_A);
             }
           }
           for (var j = 0u; j < FRAGMENTS_N; j++) { //# unroll
             var right: subgroup_matrix_right<T, N, K>;
             if (B_ALONG_N) { //# choose
-              right = subgroupMatrixLoad<subgroup_matrix_right<T, N, K>, row_major>(&tile_b, stage_b + k * STRIDE_B + (sub_n + j * N) / SPAN, STRIDE_B);
+              right = subgroupMatrixLoad<subgroup_matrix_right<T, N, K>, row_major>(&tiles, stage_b + k * STRIDE_B + (sub_n + j * N) / SPAN, STRIDE_B);
             } else {
-              right = subgroupMatrixLoad<subgroup_matrix_right<T, N, K>, col_major>(&tile_b, stage_b + (sub_n + j * N) * STRIDE_B + k / SPAN, STRIDE_B);
+              right = subgroupMatrixLoad<subgroup_matrix_right<T, N, K>, col_major>(&tiles, stage_b + (sub_n + j * N) * STRIDE_B + k / SPAN, STRIDE_B);
             }
             for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
               acc[i][j] = subgroupMatrixMultiplyAccumulate(left[i], right, acc[i][j]);
@@ -168,34 +212,31 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
   }
 
   let base = subgroup * M * STRIP;
+  let own_m = first_m + i32(sub_m);
+  let own_n = first_n + i32(sub_n);
+  let own = slice * SUBGROUP + lane % SUBGROUP;
+  var next: array<Beside, ROUNDS>;
+  for (var t = 0u; t < ROUNDS; t++) { //# unroll
+    next[t] = beside_strip(batch, own_m, own_n, 0u, t * SLICES * SUBGROUP + own);
+  }
   for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
     for (var p = 0u; p < PASSES; p++) { //# unroll
-      workgroupBarrier();
-      for (var j = 0u; j < PASS; j++) { //# unroll
-        subgroupMatrixStore<row_major>(&strip, base + j * N, acc[i][p * PASS + j], STRIP);
-        if (SHIFTED_A) { //# choose
-          subgroupMatrixStore<row_major>(&strip, STRIPS + base + j * N, columns[p * PASS + j], STRIP);
+      let now = next;
+      for (var t = 0u; t < ROUNDS; t++) { //# unroll
+        if (i * PASSES + p + 1u < FRAGMENTS_M * PASSES) {
+          next[t] = beside_strip(batch, own_m, own_n, i * PASSES + p + 1u, t * SLICES * SUBGROUP + own);
         }
       }
       workgroupBarrier();
-      for (var e = slice * SUBGROUP + lane % SUBGROUP; e < M * PASS * N / RUN; e += SLICES * SUBGROUP) {
-        let row = e / (PASS * N / RUN);
-        let column = e % (PASS * N / RUN) * RUN;
-        let m = first_m + i32(sub_m + i * M + row);
-        let n = first_n + i32(sub_n + p * PASS * N + column);
-        if (m < size_m() && n < size_n()) {
-          var sums = array<ACC, RUN>();
-          for (var other = 0u; other < SLICES; other++) {
-            let at = (other * PER_SLICE + part) * M * STRIP + row * STRIP + column;
-            for (var r = 0u; r < RUN; r++) { //# unroll
-              sums[r] += strip[at + r];
-              if (SHIFTED_A) { //# choose
-                sums[r] -= zero_a() * strip[STRIPS + at + r];
-              }
-            }
-          }
-          store(batch, m, n, sums);
+      for (var j = 0u; j < PASS; j++) { //# unroll
+        subgroupMatrixStore<row_major>(&tiles, base + j * N / 4u, acc[i][p * PASS + j], STRIP);
+        if (SHIFTED_A) { //# choose
+          subgroupMatrixStore<row_major>(&tiles, STRIPS + base + j * N / 4u, columns[p * PASS + j], STRIP);
         }
+      }
+      workgroupBarrier();
+      for (var t = 0u; t < ROUNDS; t++) { //# unroll
+        leave(batch, own_m, own_n, part, i * PASSES + p, t * SLICES * SUBGROUP + own, now[t]);
       }
     }
   }

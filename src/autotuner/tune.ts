@@ -81,6 +81,9 @@ const SHARE = 3;
 /** Nanoseconds of a launch that is saved where a kernel joins another's. */
 const LAUNCH = 1500;
 
+/** Nanoseconds of the host's time that a launch takes, at the least of what was measured: a kernel of two must gain more. */
+const ENCODING = 2500;
+
 /** Tasks whose first wave compiles while another is measured. */
 const LOOKAHEAD = 2;
 
@@ -271,7 +274,8 @@ class Tuner {
         });
         if (!goOn()) return;
         for (const candidate of wave) {
-          const ns = this.cache.get(candidate.key)?.ns ?? Number.POSITIVE_INFINITY;
+          const measured = this.cache.get(candidate.key)?.ns ?? Number.POSITIVE_INFINITY;
+          const ns = measured + ENCODING * (candidate.kernel.steps.length - 1);
           if (ns < (best?.ns ?? Number.POSITIVE_INFINITY)) best = { candidate, ns };
         }
         idle = best && best.ns > GAIN * before ? idle + 1 : 0;

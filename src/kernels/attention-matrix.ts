@@ -63,6 +63,7 @@ function emitMatrix(task: AttentionTask, config: Config, caps: Caps): Kernel {
   const { m, k, d, n, q, key, v, peak, sum, acc, stores } = attention;
   const [depth, width] = [padded(d.extent as number), padded(n.extent as number)];
   const lanes = caps.subgroupMaxSize / 16;
+  const threads = (rows / 16) * caps.subgroupMaxSize;
   const results = Array.from({ length: 8 }, (_, i) => `acc[${i}]`);
   const text = specialize("attention_matrix", attentionMatrixShader, {
     specs: {
@@ -75,6 +76,9 @@ function emitMatrix(task: AttentionTask, config: Config, caps: Caps): Kernel {
       KEY_FRAGMENTS: keys / 16,
       WIDTH_FRAGMENTS: width / 16,
       OWN_KEYS: keys / lanes,
+      OWN_FOURS: keys / lanes / 4,
+      FETCHES_K: Math.ceil((keys * depth) / 8 / threads),
+      FETCHES_V: Math.ceil((keys * width) / 8 / threads),
       OWN_COLUMNS: width / lanes,
       LONGEST: Math.max(keys, width),
       LONGER: Math.max(depth, keys),

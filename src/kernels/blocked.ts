@@ -6,6 +6,7 @@ import { add, and, bool, type Expr, int, lt, minimum, mul, substitute, unflatten
 import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
+import { besideMatrices } from "./matrix.ts";
 import { asProduct, isContiguous, storesAlongM, storesElements } from "./product.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { Block, Module } from "./writer.ts";
@@ -68,14 +69,14 @@ const termsFirst = (inner: readonly Var[], a: Expr, b: Expr, slices: number): bo
 export const gemmBlocked = tactic("gemm", {
   name: "gemm.blocked",
   applicable: storesElements,
-  likelihood: () => 0.6,
+  likelihood: (task, caps) => 0.6 * besideMatrices(task, caps),
   candidates: blocks,
   emit: emitBlocked,
 });
 export const convBlocked = tactic("conv", {
   name: "conv.blocked",
   applicable: (task, caps) => isStatic(task.oc.extent) && storesElements(task, caps),
-  likelihood: () => 0.6,
+  likelihood: (task, caps) => 0.6 * besideMatrices(task, caps),
   candidates: blocks,
   emit: emitBlocked,
 });

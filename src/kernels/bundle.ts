@@ -216,7 +216,7 @@ class Sizes {
   }
 }
 
-const DECLARED = /^(?:const|alias|fn) (\w+)/gm;
+const DECLARED = /^(?:const|alias|fn|struct) (\w+)/gm;
 
 /** The member's text with names of its own, the entry point a plain function. */
 function renamed(member: Member, number: number, buffers: Buffers, memory: SharedMemory, sizes: Sizes): string {

@@ -9,6 +9,7 @@ import type { ConvTask, GemmTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { type Frame, frameOf, known, wasteOf } from "./frame.ts";
 import { gridFor } from "./grid.ts";
+import { besideMatrices } from "./matrix.ts";
 import { asGemm } from "./product.ts";
 import { storeResults } from "./results.ts";
 import { specialize } from "./specialize.ts";
@@ -57,13 +58,15 @@ const isWorthWords = (task: GemmTask | ConvTask): boolean => {
 const tiled = {
   applicable,
   likelihood: (task: GemmTask | ConvTask, caps: Caps): number =>
-    !isWorthWords(task) ? 0.05 : caps.tier === "core" || known(asGemm(task).m.extent) < 8 ? 0.4 : 0.85,
+    !isWorthWords(task)
+      ? 0.05
+      : (caps.tier === "core" || known(asGemm(task).m.extent) < 8 ? 0.4 : 0.85) * besideMatrices(task, caps),
   candidates,
   emit: emitTiled,
 };
 const blocked = {
   applicable,
-  likelihood: (task: GemmTask | ConvTask): number => (isWorthWords(task) ? 0.7 : 0.3),
+  likelihood: (task: GemmTask | ConvTask, caps: Caps): number => (isWorthWords(task) ? 0.7 : 0.3) * besideMatrices(task, caps),
   *candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
     const rows = known(asGemm(task).m.extent);
     // A processor that compiles for itself takes its time over long kernels.

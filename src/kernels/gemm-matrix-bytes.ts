@@ -30,7 +30,9 @@ function candidates(task: GemmTask | ConvTask, caps: Caps): Iterable<Config> {
 
 const likelihood = (task: GemmTask | ConvTask): number => {
   const { m, n, k } = asGemm(task);
-  return known(m.extent) >= 16 && known(n.extent) >= 16 && known(k.extent) >= 32 ? 0.9 : 0.1;
+  if (known(n.extent) < 16 || known(k.extent) < 32) return 0.1;
+  // One row of sixteen is still faster than a product of words.
+  return known(m.extent) >= 16 ? 0.9 : 0.6;
 };
 
 const definition = { applicable, likelihood, candidates, emit };

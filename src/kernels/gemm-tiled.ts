@@ -7,6 +7,7 @@ import type { Expr, Var } from "../ir/expr.ts";
 import type { ConvTask, GemmTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { frameOf, known, wasteOf } from "./frame.ts";
+import { besideMatrices } from "./matrix.ts";
 import { asGemm, isContiguous, storesAlongM, storesElements } from "./product.ts";
 import { specialize } from "./specialize.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
@@ -38,7 +39,7 @@ function* candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
 const likelihood = (task: GemmTask | ConvTask, caps: Caps): number => {
   const gemm = asGemm(task);
   const [m, n] = [known(gemm.m.extent), known(gemm.n.extent)];
-  return m < 8 || n < 8 ? 0.05 : caps.tier === "core" || m * n < 400_000 ? 0.3 : 0.8;
+  return m < 8 || n < 8 ? 0.05 : (caps.tier === "core" || m * n < 400_000 ? 0.3 : 0.8) * besideMatrices(task, caps);
 };
 
 const applicable = (task: GemmTask | ConvTask, caps: Caps): boolean =>

@@ -6,7 +6,7 @@ import { isStatic } from "../ir/dims.ts";
 import type { ConvTask, GemmTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { frameOf, known, wasteOf } from "./frame.ts";
-import { isHalf } from "./matrix.ts";
+import { besideMatrices } from "./matrix.ts";
 import { asGemm, storesElements } from "./product.ts";
 import { storeResults } from "./results.ts";
 import { specialize } from "./specialize.ts";
@@ -43,10 +43,9 @@ function* candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
 const likelihood = (task: GemmTask | ConvTask, caps: Caps): number => {
   const { m, n, k, a, b } = asGemm(task);
   if (known(m.extent) < 16 || known(n.extent) < 16) return 0.05;
-  // Where there are tensor cores for it, little else wins.
-  if (caps.matrix.length > 0 && isHalf(a) && isHalf(b)) return 0.5;
   const vectors = [vectorLoad(a, k, caps) ?? vectorLoad(a, m, caps), vectorLoad(b, n, caps) ?? vectorLoad(b, k, caps)];
-  return vectors.every((vector) => vector !== undefined) ? (caps.tier === "core" ? 0.45 : 0.82) : 0.3;
+  const likelihood = vectors.every((vector) => vector !== undefined) ? (caps.tier === "core" ? 0.45 : 0.82) : 0.3;
+  return likelihood * besideMatrices(task, caps);
 };
 
 export const gemmVector = tactic("gemm", { name: "gemm.vector", applicable, likelihood, candidates, emit: emitVector });

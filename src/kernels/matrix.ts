@@ -5,58 +5,53 @@ import gemmMatrixShader from "../../shaders/gemm_matrix.wgsl";
 import { type Expr, loadsOf } from "../ir/expr.ts";
 import type { ConvTask, GemmTask } from "../ir/task.ts";
 import type { Caps, MatrixConfig } from "../util/caps.ts";
-import { coverOf, type Frame, frameOf, known, wasteOf } from "./frame.ts";
-import { resultsOf, storeResults } from "./results.ts";
+import { coverOf, type Frame, frameOf, known } from "./frame.ts";
+import { asGemm } from "./product.ts";
+import { resultsOf, storeApart } from "./results.ts";
 import { specialize } from "./specialize.ts";
 import type { Config, Kernel } from "./tactic.ts";
 
-/** [tile m, tile n, bytes of its depth, results a subgroup makes along m, along n, slices, stages in workgroup memory, ahead of it]. */
-type Tile = readonly [number, number, number, number, number, number, number, number];
+/**
+ * [tile m, tile n, bytes of its depth, results a subgroup makes along m, along n, slices, stages in workgroup memory, ahead of it,
+ * whether loads ahead are not tested]. Depths are in bytes, so that one list serves f16 and i8, whose matrices have half and all as
+ * many elements. The first sixteen are what was left of some 900, drawn at random, when 27 products of ResNet-50, BERT and ViT had
+ * each kept its fastest (bench/H200.md); the others are for what those products are not: fewer results along n, shallow sums.
+ */
+type Tile = readonly [number, number, number, number, number, number, number, number, boolean];
 
-/** Depths are in bytes, so that one list serves f16 and i8, whose matrices have half and all as many elements. */
 const TILES: readonly Tile[] = [
-  [256, 128, 64, 64, 64, 1, 1, 1],
-  [128, 256, 64, 64, 64, 1, 1, 1],
-  [256, 128, 64, 64, 32, 1, 1, 1],
-  [128, 256, 64, 64, 32, 1, 1, 1],
-  [128, 256, 64, 64, 64, 1, 1, 2],
-  [128, 256, 64, 64, 64, 1, 2, 1],
-  [128, 128, 128, 64, 64, 1, 1, 1],
-  [128, 128, 128, 64, 32, 1, 1, 1],
-  [128, 128, 128, 32, 64, 1, 1, 1],
-  [128, 128, 128, 32, 32, 1, 1, 1],
-  [128, 128, 64, 64, 64, 1, 1, 1],
-  [128, 128, 64, 64, 32, 1, 1, 1],
-  [128, 128, 64, 64, 32, 1, 1, 2],
-  [128, 128, 64, 32, 64, 1, 2, 1],
-  [128, 64, 64, 64, 32, 1, 2, 1],
-  [128, 64, 128, 32, 64, 1, 1, 1],
-  [64, 128, 64, 32, 64, 1, 2, 1],
-  [64, 128, 128, 32, 64, 1, 1, 1],
-  [64, 64, 128, 32, 32, 1, 1, 1],
-  [64, 64, 128, 32, 32, 1, 2, 1],
-  [64, 64, 128, 32, 32, 1, 2, 2],
-  [64, 64, 256, 32, 32, 2, 1, 1],
-  [64, 64, 256, 32, 32, 2, 1, 2],
-  [64, 32, 256, 32, 16, 2, 1, 2],
-  [64, 32, 128, 32, 16, 1, 2, 2],
-  [64, 16, 256, 32, 16, 2, 1, 2],
-  [32, 64, 256, 16, 32, 2, 1, 2],
-  [32, 64, 128, 16, 32, 1, 2, 2],
-  [32, 32, 64, 16, 16, 1, 1, 1],
-  [32, 32, 128, 16, 16, 1, 2, 1],
-  [32, 32, 128, 16, 16, 1, 2, 3],
-  [32, 32, 256, 16, 16, 2, 2, 1],
-  [32, 32, 256, 16, 16, 2, 2, 2],
-  [32, 32, 512, 16, 16, 4, 1, 2],
-  [32, 32, 512, 32, 16, 4, 1, 1],
-  [32, 32, 512, 32, 16, 4, 1, 2],
-  [16, 64, 512, 16, 32, 4, 1, 2],
-  [16, 32, 512, 16, 16, 4, 1, 2],
-  [32, 16, 512, 16, 16, 4, 1, 1],
-  [32, 16, 512, 16, 16, 4, 1, 2],
-  [128, 32, 128, 32, 32, 1, 2, 1],
-  [32, 128, 128, 32, 32, 1, 2, 1],
+  [256, 64, 128, 32, 64, 1, 1, 1, false],
+  [192, 128, 128, 48, 64, 1, 1, 1, false],
+  [160, 128, 64, 80, 64, 1, 1, 1, true],
+  [128, 128, 64, 64, 64, 1, 1, 1, true],
+  [128, 64, 128, 64, 32, 2, 1, 1, false],
+  [96, 128, 128, 48, 64, 1, 1, 1, false],
+  [96, 64, 128, 96, 32, 2, 1, 1, true],
+  [96, 64, 256, 48, 64, 4, 1, 1, false],
+  [64, 64, 128, 32, 32, 2, 1, 1, false],
+  [32, 128, 128, 32, 32, 1, 1, 1, false],
+  [32, 64, 128, 32, 32, 2, 1, 1, false],
+  [32, 64, 128, 16, 32, 1, 2, 1, false],
+  [32, 64, 256, 32, 32, 4, 1, 1, false],
+  [32, 32, 256, 16, 32, 2, 1, 1, false],
+  [16, 64, 256, 16, 32, 4, 1, 1, false],
+  [16, 32, 512, 16, 32, 4, 1, 1, false],
+  [128, 256, 64, 64, 64, 1, 1, 1, true],
+  [128, 192, 128, 64, 48, 1, 1, 1, false],
+  [128, 128, 128, 64, 32, 1, 1, 1, false],
+  [128, 64, 64, 64, 32, 1, 1, 1, false],
+  [128, 32, 64, 32, 32, 1, 1, 1, false],
+  [128, 32, 128, 32, 32, 1, 1, 1, false],
+  [128, 16, 64, 32, 16, 1, 1, 1, false],
+  [128, 16, 128, 32, 16, 1, 1, 1, false],
+  [64, 64, 64, 32, 32, 1, 1, 1, false],
+  [64, 32, 64, 32, 16, 1, 1, 1, false],
+  [64, 16, 128, 16, 16, 1, 2, 1, false],
+  [32, 32, 64, 16, 16, 1, 1, 1, false],
+  [32, 32, 128, 16, 32, 2, 1, 1, false],
+  [32, 32, 256, 32, 16, 4, 1, 1, false],
+  [32, 16, 256, 16, 16, 2, 1, 1, false],
+  [16, 32, 256, 16, 32, 4, 1, 1, false],
 ];
 
 /** The device's matrix of 16 x 16 results and depth `k`, in the dialect that the shader is in. */
@@ -74,6 +69,19 @@ export const isHalf = (e: Expr): boolean => {
   return loads.length > 0 && loads.every(({ value }) => value.dtype === "f16");
 };
 
+/** What is left of the likelihood of a kernel without tensor cores where the product has the types and the size for them. */
+export function besideMatrices(task: GemmTask | ConvTask, caps: Caps): number {
+  const { a, b, m, n, k, acc } = asGemm(task);
+  if ([m, n, k].some(({ extent }) => known(extent) < 16)) return 1;
+  const suits =
+    acc.type === "i32"
+      ? matrixOf(caps, "i8", "i32", 32)
+      : isHalf(a) && isHalf(b)
+        ? matrixOf(caps, "f16", "f32", 16)
+        : undefined;
+  return suits ? 0.3 : 1;
+}
+
 interface Shape {
   readonly tileM: number;
   readonly tileN: number;
@@ -83,6 +91,7 @@ interface Shape {
   readonly slices: number;
   readonly stages: number;
   readonly ahead: number;
+  readonly straight: boolean;
 }
 
 /** What an element takes, and whether sums of columns leave beside the results. */
@@ -96,33 +105,53 @@ export interface MatrixOperands {
 
 const subgroupsOf = ({ tileM, tileN, subM, subN, slices }: Shape): number => (tileM / subM) * (tileN / subN) * slices;
 
-/** Bytes of workgroup memory without the strips through which results leave. Lines are padded by sixteen bytes. */
-function bytesOf({ tileM, tileN, tileK, stages }: Shape, { bytes, alongM, alongN }: MatrixOperands): number {
+/** Bytes of workgroup memory in which operands are staged. Lines are padded by sixteen bytes. */
+function stagedBytes({ tileM, tileN, tileK, stages }: Shape, { bytes, alongM, alongN }: MatrixOperands): number {
   const staged = (lines: number, length: number): number => lines * (length * bytes + 16);
   const a = alongM ? staged(tileK, tileM) : staged(tileM, tileK);
   const b = alongN ? staged(tileK, tileN) : staged(tileN, tileK);
   return stages * (a + b);
 }
 
-/** Fragments along n that leave at once: as many as there is room for; 0 where there is none. */
+/** Fragments along n that leave at once, through the memory that operands were staged in: as many as there is room for, or 0. */
 function passOf(shape: Shape, operands: MatrixOperands, caps: Caps): number {
-  const room = caps.limits.maxComputeWorkgroupStorageSize - bytesOf(shape, operands);
-  const bytes = (fragments: number): number => subgroupsOf(shape) * 16 * (16 * fragments + 4) * 4 * (operands.hasZero ? 2 : 1);
-  return [4, 2, 1].find((fragments) => (shape.subN / 16) % fragments === 0 && bytes(fragments) <= room) ?? 0;
+  const room = caps.limits.maxComputeWorkgroupStorageSize;
+  if (stagedBytes(shape, operands) > room) return 0;
+  return [4, 2, 1].find((pass) => (shape.subN / 16) % pass === 0 && stripBytes(shape, operands, pass) <= room) ?? 0;
 }
 
-/** Tiles that fit the device, the one that is likely best first. */
+/** Bytes of the strips, one a subgroup, and of those of sums of columns where the left operand has a zero. */
+const stripBytes = (shape: Shape, { hasZero }: MatrixOperands, pass: number): number =>
+  subgroupsOf(shape) * 16 * (16 * pass + 4) * 4 * (hasZero ? 2 : 1);
+
+/** Workgroup memory and registers of a processor that workgroups share, and how many processors there are, of the GPUs that were measured. */
+const PROCESSOR = { count: 132, workgroupBytes: 50_000, registers: 65_536 };
+
+/**
+ * Cycles that a product is expected to take. Per stage: its multiplications and what passes through a processor's first-level memory
+ * (the tile's lines once, fragments once a subgroup), of all workgroups there, but no less than memory's latency; then barriers.
+ * Fitted to 2,535 measurements, of which it names one within 1.1 % of the fastest (geometric mean over 27 products).
+ */
+function expectedCycles(gemm: GemmTask, shape: Shape, operands: MatrixOperands, caps: Caps): number {
+  const { tileM, tileN, tileK, subM, subN, stages } = shape;
+  const { groups } = coverOf(gemm, tileM, tileN);
+  const bytes = tileK * operands.bytes;
+  const staged = stages * (tileM + tileN) * (bytes + 16);
+  const registers = Math.min(255, (subM * subN) / caps.subgroupMaxSize + 90);
+  const threads = subgroupsOf(shape) * caps.subgroupMaxSize;
+  const room = Math.min(PROCESSOR.workgroupBytes / (staged + 1024), PROCESSOR.registers / (threads * registers));
+  const held = Math.max(1, Math.floor(room));
+  const together = Math.min(held, Math.ceil(groups / PROCESSOR.count));
+  const turns = groups / (PROCESSOR.count * held);
+  const waves = turns > 1 ? (turns + Math.ceil(turns)) / 2 : 1;
+  const multiplied = (tileM * tileN * bytes) / 2560;
+  const moved = ((tileM + tileN) * bytes) / 64 + (tileM * tileN * bytes * (1 / subM + 1 / subN)) / 128;
+  const stage = Math.max(300, together * (1.2 * multiplied + 1.1 * moved)) + 100;
+  return waves * (1500 + Math.ceil(known(gemm.k.extent) / tileK) * stage + (together * tileM * tileN) / 256);
+}
+
+/** Tiles that fit the device, the one that is expected to be fastest first. */
 export function* matrixTiles(gemm: GemmTask, operands: MatrixOperands, caps: Caps): Generator<Config> {
-  const depth = known(gemm.k.extent);
-  const shapes = TILES.map(([tileM, tileN, deep, subM, subN, slices, stages, ahead]): Shape => {
-    return { tileM, tileN, tileK: deep / operands.bytes, subM, subN, slices, stages, ahead };
-  });
-  const score = ({ tileM, tileN, tileK, ahead }: Shape): number => {
-    // Stages follow one another: few deep ones, or many on their way, hide memory's latency where there is no second workgroup.
-    const rounds = Math.ceil(depth / tileK / ahead);
-    const latency = coverOf(gemm, tileM, tileN).groups < 400 ? 1 + rounds / 16 : 1;
-    return wasteOf(gemm, tileM, tileN, { idle: 0.7, reread: 64 }) * latency * (tileK > 2 * depth ? 2 : 1);
-  };
   const span = 16 / operands.bytes;
   const fits = (shape: Shape): boolean => {
     const { tileM, tileN, tileK } = shape;
@@ -134,7 +163,11 @@ export function* matrixTiles(gemm: GemmTask, operands: MatrixOperands, caps: Cap
       (tileN * tileK) % (span * threads) === 0
     );
   };
-  for (const shape of shapes.filter(fits).sort((a, b) => score(a) - score(b))) yield { ...shape };
+  const shapes = TILES.map(([tileM, tileN, deep, subM, subN, slices, stages, ahead, straight]): Shape => {
+    return { tileM, tileN, tileK: deep / operands.bytes, subM, subN, slices, stages, ahead, straight };
+  });
+  const byCycles = shapes.filter(fits).map((shape) => ({ shape, cycles: expectedCycles(gemm, shape, operands, caps) }));
+  for (const { shape } of byCycles.sort((a, b) => a.cycles - b.cycles)) yield { ...shape };
 }
 
 /** The kernel for operands whose hooks the caller writes. */
@@ -149,11 +182,12 @@ export function emitMatrix(
   const { module } = frame;
   const { hooks, ...operands } = operandsOf(frame);
   const shape = config as unknown as Shape;
-  const { tileM, tileN, tileK, subM, subN, slices, stages, ahead } = shape;
+  const { tileM, tileN, tileK, subM, subN, slices, stages, ahead, straight } = shape;
   const span = 16 / operands.bytes;
   const threads = subgroupsOf(shape) * caps.subgroupMaxSize;
   const pass = passOf(shape, operands, caps);
   const run = resultsOf(frame);
+  const { type, ...stores } = storeApart(frame, run);
   const text = specialize("gemm_matrix", gemmMatrixShader, {
     specs: {
       T: matrix.component,
@@ -170,9 +204,11 @@ export function emitMatrix(
       SLICES: slices,
       STAGES: stages,
       AHEAD: ahead,
+      STRAIGHT: straight,
       GROUP: 8,
       SPAN: span,
       RUN: run,
+      RUN_VECTORS: run / 4,
       PASS: pass,
       A_ALONG_M: operands.alongM,
       B_ALONG_N: operands.alongN,
@@ -186,11 +222,13 @@ export function emitMatrix(
       FRAGMENTS_N: subN / matrix.n,
       STEPS: tileK / matrix.k / slices,
       PASSES: subN / matrix.n / pass,
+      ROUNDS: Math.max(1, (matrix.m * pass * matrix.n) / run / (slices * caps.subgroupMaxSize)),
+      Beside: type,
       SHIFTED_A: operands.hasZero,
-      COLUMN_STRIPS: operands.hasZero ? 1 : 0,
+      VECTORS: Math.max(stagedBytes(shape, operands), stripBytes(shape, operands, pass)) / 16,
       ONE: matrix.component === "f16" ? "1.0h" : "1i",
     },
-    hooks: { ...frame.sizes, ...hooks, store: storeResults(frame, run) },
+    hooks: { ...frame.sizes, ...hooks, ...stores },
   });
   for (const feature of ["subgroups", "chromium_experimental_subgroup_matrix"]) module.features.add(feature);
   if (matrix.component === "f16") module.features.add("f16");

@@ -34,7 +34,14 @@ export type ToLane = (e: Expr, i: number) => Expr;
  * Writes the stores of `sums.length` results along `n`, 4 or 8 from a multiple of that on, of which the first is inside and has
  * the number that `n` is bound to.
  */
-export function storeRun(block: Block, stores: readonly Store[], n: Var, acc: Slot, sums: readonly string[]): void {
+export function storeRun(
+  block: Block,
+  stores: readonly Store[],
+  n: Var,
+  acc: Slot,
+  sums: readonly string[],
+  beside?: string,
+): void {
   const slots = sums.map((text, i) => {
     const lane = slot(`acc${i}`, acc.type);
     block.bind(lane, text);
@@ -48,16 +55,20 @@ export function storeRun(block: Block, stores: readonly Store[], n: Var, acc: Sl
         [acc, slots[i]!],
       ]),
     );
-  storeLanes(block, stores, n, to, sums.length);
+  storeLanes(block, stores, n, to, sums.length, beside);
 }
 
-/** As `storeRun`, with results that `to` puts into each neighbour's expressions. */
-export function storeLanes(block: Block, stores: readonly Store[], n: Var, to: ToLane, count: number): void {
+/** As `storeRun`, with results that `to` puts into each neighbour's expressions; `beside` has what was read ahead. */
+export function storeLanes(block: Block, stores: readonly Store[], n: Var, to: ToLane, count: number, beside?: string): void {
   const { module } = block;
   const at = (store: Store, i: number): Store => mapStore(store, (e) => to(e, i));
   const isWhole = isStatic(n.extent) && n.extent % count === 0;
-  const read = isWhole ? loadsAlways(stores.flatMap(({ expr, when }) => (when ? [] : [expr]))) : new Set<Load>();
-  for (const load of read) readRun(block, load, n, to, count);
+  const read = alwaysRead(stores, n, count);
+  let field = 0;
+  for (const load of read) {
+    if (beside) for (const { bind } of readsOf(block, load, n, to, count)) bind(`${beside}.f${field++}`);
+    else readRun(block, load, n, to, count);
+  }
   const asVectors = new Set(
     stores.map(({ value }) => value).filter((value) => isWhole && isVector(block, stores, value, n, count)),
   );
@@ -102,7 +113,7 @@ export function inRuns(
 }
 
 /** The hook that stores `count` results along n, `acc` being a vector or an array of them. */
-export const storeResults = ({ gemm, hook }: Frame, count: 4 | 8): string =>
+export const storeResults = ({ gemm, hook }: Frame, count: 4 | 8, beside?: string): string =>
   hook([gemm.m, gemm.n], (block) =>
     storeRun(
       block,
@@ -110,45 +121,107 @@ export const storeResults = ({ gemm, hook }: Frame, count: 4 | 8): string =>
       gemm.n,
       gemm.acc,
       Array.from({ length: count }, (_, i) => `acc[${i}]`),
+      beside,
     ),
   );
 
-/** Results that one lane stores: as many as fill sixteen bytes of f16, where they are whole and stored under one condition. */
-export const resultsOf = ({ gemm: { n, stores } }: Frame): 4 | 8 =>
-  isStatic(n.extent) && n.extent % 8 === 0 && !stores.some(({ when }) => when && variesInRun(when, n, 8)) ? 8 : 4;
+/**
+ * Two hooks for `storeResults`'s one, so that memory's latency passes while sums are on their way: what results need beside
+ * their sums, as a value of `type`, and the store that is given it as `beside`.
+ */
+export function storeApart(
+  frame: Frame,
+  count: 4 | 8,
+): { readonly type: string; readonly beside: string; readonly store: string } {
+  const { gemm, hook, module } = frame;
+  const types: string[] = [];
+  const beside = hook([gemm.m, gemm.n], (block) => {
+    const to: ToLane = (e, i) => substitute(e, new Map<Expr, Expr>([[gemm.n, add(gemm.n, int(i))]]));
+    const reads = [...alwaysRead(gemm.stores, gemm.n, count)].flatMap((load) => readsOf(block, load, gemm.n, to, count));
+    const names = reads.map(({ type, text }) => {
+      types.push(type);
+      const name = block.fresh();
+      block.line(`let ${name} = ${text()};`);
+      return name;
+    });
+    block.line(reads.length > 0 ? `return Beside(${names.join(", ")});` : "return Beside();");
+  });
+  if (types.length === 0) return { type: "u32", beside, store: storeResults(frame, count) };
+  module.add(`struct Loaded {\n${types.map((type, i) => `  f${i}: ${type},`).join("\n")}\n}`);
+  return { type: "Loaded", beside, store: storeResults(frame, count, "beside") };
+}
+
+/** Results that one lane stores: sixteen bytes of f16, where they are whole and stored under one condition, or of f32. */
+export function resultsOf({ module: { caps }, gemm: { n, stores } }: Frame): 4 | 8 {
+  const isHalf = stores.some(({ value }) => storageOf(value, caps).item === "f16");
+  const isWhole = isStatic(n.extent) && n.extent % 8 === 0;
+  return isHalf && isWhole && !stores.some(({ when }) => when && variesInRun(when, n, 8)) ? 8 : 4;
+}
+
+/** Loads that results need whatever a condition says, where `count` of them are whole. */
+const alwaysRead = (stores: readonly Store[], n: Var, count: number): ReadonlySet<Load> =>
+  isStatic(n.extent) && n.extent % count === 0
+    ? loadsAlways(stores.flatMap(({ expr, when }) => (when ? [] : [expr])))
+    : new Set<Load>();
 
 /** Reads `count` neighbours of a load at once, if they are a run, and lets the block know each by its expression. */
 export function readRun(block: Block, load: Load, n: Var, to: ToLane, count: number): void {
+  for (const { text, bind } of readsOf(block, load, n, to, count)) {
+    const name = block.fresh();
+    block.line(`let ${name} = ${text()};`);
+    bind(name);
+  }
+}
+
+/** A vector or a word of a run: its type, what reads it and, once it has a name, its lanes by their expressions. */
+interface Read {
+  readonly type: string;
+  readonly text: () => string;
+  readonly bind: (name: string) => void;
+}
+
+/** The vectors or words that `count` neighbours of a load are, none if they are no run. */
+function readsOf(block: Block, load: Load, n: Var, to: ToLane, count: number): Read[] {
   const { module } = block;
   const { value } = load;
   const { item, lanes } = storageOf(value, module.caps);
   const width = item === "f16" ? count : 4;
   const isByte = lanes === 4 && dtypeFacts[value.dtype].kind === "int";
   const isNumber = lanes === 1 && (item === "f32" || item === "f16" || value.dtype === "i32");
-  if (!(isByte || isNumber) || !runOffset(value, load.index, n, width)) return;
-  for (let first = 0; first < count; first += width) {
-    const { index } = to(load, first) as Load;
-    const offset = block.value(offsetOf(value, index));
-    const name = block.fresh();
-    const known = (i: number, text: string): void => block.bind(to(load, first + i), text);
+  if (!(isByte || isNumber) || !runOffset(value, load.index, n, width)) return [];
+  return Array.from({ length: count / width }, (_, k): Read => {
+    const offset = (): string => block.value(offsetOf(value, (to(load, k * width) as Load).index));
+    const lanes = (text: (i: number) => string): void => {
+      for (let i = 0; i < width; i++) block.bind(to(load, k * width + i), text(i));
+    };
     if (isByte) {
-      block.line(`let ${name} = ${module.buffer(value, "read")}[${offset} >> 2u];`);
-      const word = dtypeFacts[value.dtype].signed ? `bitcast<i32>(${name})` : name;
-      for (let i = 0; i < 4; i++) known(i, `extractBits(${word}, ${8 * i}u, 8u)`);
-    } else if (width === 8) {
-      block.line(`let ${name} = ${module.vectorBuffer(value, "u32")}[${offset} >> 3u];`);
-      for (let i = 0; i < 8; i++) known(i, `unpack2x16float(${name}[${i >> 1}])[${i & 1}]`);
-    } else {
-      block.line(`let ${name} = vec4<${item === "i32" ? "i32" : "f32"}>(${module.vectorBuffer(value)}[${offset} >> 2u]);`);
-      for (let i = 0; i < 4; i++) known(i, `${name}[${i}]`);
+      const word = (name: string): string => (dtypeFacts[value.dtype].signed ? `bitcast<i32>(${name})` : name);
+      return {
+        type: "u32",
+        text: () => `${module.buffer(value, "read")}[${offset()} >> 2u]`,
+        bind: (name) => lanes((i) => `extractBits(${word(name)}, ${8 * i}u, 8u)`),
+      };
     }
-  }
+    if (width === 8)
+      return {
+        type: "vec4<u32>",
+        text: () => `${module.vectorBuffer(value, "u32")}[${offset()} >> 3u]`,
+        bind: (name) => lanes((i) => `unpack2x16float(${name}[${i >> 1}])[${i & 1}]`),
+      };
+    const type = `vec4<${item === "i32" ? "i32" : "f32"}>`;
+    return {
+      type,
+      text: () => `${type}(${module.vectorBuffer(value)}[${offset()} >> 2u])`,
+      bind: (name) => lanes((i) => `${name}[${i}]`),
+    };
+  });
 }
 
-/** Whether every store of a float value is a run of vectors, and nothing else of the kernel touches it. */
+/** Whether every store of a value of f32, f16 or i32 is a run of vectors, and nothing else of the kernel touches it. */
 function isVector({ module }: Block, stores: readonly Store[], value: Value, n: Var, count: number): boolean {
   const { item, lanes } = storageOf(value, module.caps);
-  if (lanes > 1 || (item !== "f32" && item !== "f16") || value.dtype === "bf16" || module.isBound(value)) return false;
+  const isNumber = item === "f32" || item === "f16" || value.dtype === "i32";
+  if (lanes > 1 || !isNumber || value.dtype === "bf16" || module.isBound(value)) return false;
   const width = item === "f16" ? count : 4;
   return stores.every(
     (store) =>
@@ -162,15 +235,16 @@ function isVector({ module }: Block, stores: readonly Store[], value: Value, n: 
 function storeVectors(block: Block, store: Store, at: (store: Store, i: number) => Store, count: number): void {
   const { module } = block;
   const { value } = store;
-  const isHalf = storageOf(value, module.caps).item === "f16";
+  const { item } = storageOf(value, module.caps);
+  const isHalf = item === "f16";
   const width = isHalf ? count : 4;
   const results = Array.from({ length: count }, (_, i) => block.value(at(store, i).expr));
   for (let first = 0; first < count; first += width) {
     const offset = block.value(offsetOf(value, at(store, first).index));
     const own = results.slice(first, first + width);
     if (!isHalf || width === 4) {
-      const buffer = module.vectorBuffer(value, isHalf ? "f16" : "f32", "write");
-      block.line(`${buffer}[${offset} >> 2u] = vec4<${isHalf ? "f16" : "f32"}>(vec4<f32>(${own.join(", ")}));`);
+      const four = item === "i32" ? `vec4<i32>(${own.join(", ")})` : `vec4<${item}>(vec4<f32>(${own.join(", ")}))`;
+      block.line(`${module.vectorBuffer(value, item, "write")}[${offset} >> 2u] = ${four};`);
       continue;
     }
     module.features.add("f16");

@@ -7,6 +7,7 @@ import { type Expr, int, load, type Slot, slot, unflatten, type Var, variable } 
 import type { ConvTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { fitsBuffers } from "./chain.ts";
+import { besideMatrices } from "./matrix.ts";
 import { specialize } from "./specialize.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { inputAt, storesAt, tilesOf } from "./tiles.ts";
@@ -37,7 +38,7 @@ export const convWinogradFused = tactic("conv", {
     fitsBuffers([winogradWeights(task, filtersOf(task, OUTPUTS), "f32").value], caps),
   likelihood: (task, caps) => {
     const channels = Math.min(sizeOr(task.ic.extent), sizeOr(task.oc.extent));
-    return channels < 16 || caps.tier === "core" ? 0.15 : 0.7;
+    return channels < 16 || caps.tier === "core" ? 0.15 : 0.7 * besideMatrices(task, caps);
   },
   *candidates(task, caps) {
     const tiles = sizeOr(tilesOf(task, SIZES).count);
