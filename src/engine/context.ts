@@ -67,6 +67,7 @@ export class ExecutionContext {
   private readonly stretches: Stretches;
   private readonly conductor: Conductor;
   private readonly scratch: Scratch;
+  private readonly ownsActivations: boolean;
   private readonly inFlight: number;
   private readonly firstSubmit: number;
   /** Resolves when the last run that was asked for is with the queue. */
@@ -86,6 +87,7 @@ export class ExecutionContext {
   ) {
     const { device, plan } = engine;
     const { table } = this;
+    this.ownsActivations = activations === undefined;
     this.inFlight = Math.max(1, inFlight);
     this.firstSubmit = Math.max(1, firstSubmit);
     this.memory = new Memory(device);
@@ -93,7 +95,7 @@ export class ExecutionContext {
     this.schedules = schedulesOf(plan);
     this.checker = new EndChecker(plan, usesOf(this.schedules.flatMap(({ steps }) => steps)), this.shapes);
     this.places = new Places(plan, engine.weightBuffers, this.memory, table, () => this.stretches.clear(), activations);
-    this.stretches = new Stretches(device, plan, engine.pipelines, this.memory, this.places, table);
+    this.stretches = new Stretches(device, plan, engine.pipelines, this.memory, this.places, table, this.firstSubmit);
     const constant: Engine["hostConstant"] = (home, dtype, shape) => engine.hostConstant(home, dtype, shape);
     this.conductor = new Conductor(plan, engine.hostOperators, constant, this.memory, this.places, this.stretches, table);
     this.scratch = new Scratch(device, this.memory);
@@ -194,6 +196,7 @@ export class ExecutionContext {
       options.signal,
       this.profiler,
       waits ? Number.POSITIVE_INFINITY : this.firstSubmit,
+      this.ownsActivations && ends.places.size === 0,
     );
     try {
       run.profiler?.begin();
@@ -205,7 +208,8 @@ export class ExecutionContext {
       for (const output of plan.outputs) arrivals.push(await this.fetch(output, run, bindings));
       run.submit();
       const flight = this.fly(run, arrivals, finished);
-      this.stretches.prepare(this.firstSubmit);
+      // A run that is asked for already encodes itself.
+      void this.stretches.prepare(this.runs <= this.flights.size);
       if (run.profiler) await flight.landed.then(() => run.endPhase());
       return flight;
     } catch (failure) {
@@ -259,6 +263,7 @@ export class ExecutionContext {
           shape: this.places.shapeOf(input.buffer, bindings),
           storage: this.engine.plan.buffers[input.buffer]!.storage,
         };
+        run.tries({ accepted: false });
         await given.encode(run.commands, target, this.scratch);
       }
     }

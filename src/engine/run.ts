@@ -6,6 +6,11 @@ import { type KilnError, runRefused } from "../util/errors.ts";
 import type { End } from "./ends.ts";
 import type { Profiler } from "./profiler.ts";
 
+/** Commands, and whether a run with them has ended well. */
+export interface Trial {
+  accepted: boolean;
+}
+
 export class Run {
   /** Values that stay on the host, by buffer number. */
   readonly hosted = new Map<number, Tensor>();
@@ -13,6 +18,9 @@ export class Run {
   /** Encoded before the run began; they come before what the encoder holds. */
   private prepared: GPUCommandBuffer[] = [];
   private readonly refusals: Promise<KilnError | undefined>[] = [];
+  /** What this run is the first to use. */
+  private readonly trials: Trial[] = [];
+  private readonly errorBefore: KilnError | undefined;
 
   constructor(
     private readonly device: Device,
@@ -22,7 +30,11 @@ export class Run {
     readonly profiler: Profiler | undefined,
     /** Kernels after which the first submit goes out, each later one after twice as many: an idle GPU begins while more is encoded. */
     readonly firstSubmit: number,
-  ) {}
+    /** Whether all its buffers are the context's own: WebGPU cannot refuse then what it accepted before. */
+    private isKnown: boolean,
+  ) {
+    this.errorBefore = device.lastError;
+  }
 
   get commands(): GPUCommandEncoder {
     this.encoder ??= this.device.device.createCommandEncoder();
@@ -35,13 +47,22 @@ export class Run {
     this.prepared.push(commands);
   }
 
+  /** Uses what WebGPU may refuse, unless it was accepted in an earlier run. */
+  tries(trial: Trial): void {
+    if (trial.accepted) return;
+    this.isKnown = false;
+    this.trials.push(trial);
+  }
+
   /** Submits what is encoded; a refusal is this run's own (see `settled`). */
   submit(): void {
     const { encoder, prepared } = this;
     if (!encoder && prepared.length === 0) return;
     this.encoder = undefined;
     this.prepared = [];
-    this.guard(() => this.device.queue.submit(encoder ? [...prepared, encoder.finish()] : prepared));
+    const submit = (): void => this.device.queue.submit(encoder ? [...prepared, encoder.finish()] : prepared);
+    if (this.isKnown) submit();
+    else this.guard(submit);
   }
 
   /** Ends a phase of a run that is timed. */
@@ -69,9 +90,15 @@ export class Run {
     }
   }
 
-  /** Resolves when WebGPU has accepted all that was submitted. Throws its first refusal, or the device's loss. */
+  /**
+   * Resolves when WebGPU has accepted all that was submitted. Throws its first refusal, or the device's loss. Where nothing was
+   * guarded, any error that the device told of meanwhile counts.
+   */
   async settled(): Promise<void> {
+    const { device, trials } = this;
     for (const refusal of await Promise.all(this.refusals)) if (refusal) throw refusal;
-    if (this.device.lostBy) throw this.device.lostBy;
+    if (device.lostBy) throw device.lostBy;
+    if (this.isKnown && device.lastError && device.lastError !== this.errorBefore) throw runRefused(device.lastError.message);
+    for (const trial of trials) trial.accepted = true;
   }
 }

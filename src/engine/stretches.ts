@@ -8,7 +8,7 @@ import type { CompiledPipeline } from "../gpu/pipelines.ts";
 import type { Bindings, Place, Places } from "./places.ts";
 import type { CopyStep, DispatchStep, HostStep, IfStep, LoopStep, Plan, Step } from "./plan.ts";
 import type { Profiler } from "./profiler.ts";
-import type { Run } from "./run.ts";
+import type { Run, Trial } from "./run.ts";
 import type { DimensionTable } from "./shapes.ts";
 
 type Command =
@@ -32,12 +32,12 @@ interface Stretch {
   readonly params: GPUBuffer | undefined;
 }
 
-interface Bound {
+interface Bound extends Trial {
   readonly commands: readonly Command[];
   /** True once it has come again: what came once, as each step of a growing cache, may not. */
   returns: boolean;
-  /** Encoded for the next run, in pieces to be submitted one by one. */
-  prepared?: readonly GPUCommandBuffer[] | undefined;
+  /** Encoded for the next run, in pieces to be submitted one by one: the first ones, or all. */
+  prepared?: GPUCommandBuffer[] | undefined;
 }
 
 interface Flat {
@@ -49,6 +49,8 @@ interface Flat {
 const KEPT_COMMANDS = 8192;
 /** Sets of ends for which a stretch keeps its bind groups. */
 const KEPT_ENDS = 8;
+/** Commands that are encoded ahead between two looks at who waits. */
+const STEP_COMMANDS = 8;
 /** Commands that are worth encoding for a run that may not come. */
 const PREPARED_COMMANDS = 1024;
 
@@ -68,6 +70,7 @@ export class Stretches {
     private readonly memory: Memory,
     private readonly places: Places,
     private readonly table: DimensionTable,
+    private readonly firstSubmit: number,
   ) {}
 
   /** Encodes the steps, none of them dynamic, into the run. `path` names them. */
@@ -87,48 +90,46 @@ export class Stretches {
       this.forget(oldest);
     }
     const bound = await this.bind(stretch, run, bindings);
+    run.tries(bound);
     this.used.push(bound);
     const { profiler } = run;
     const { prepared } = bound;
     const together = run.firstSubmit === Number.POSITIVE_INFINITY;
-    if (prepared && !profiler) {
-      bound.prepared = undefined;
-      prepared.forEach((piece, i) => {
-        if (i > 0 && !together) run.submit();
-        run.add(piece);
-      });
-      return;
-    }
+    bound.prepared = undefined;
     profiler?.open(run.commands);
-    piecesOf(bound.commands, run.firstSubmit).forEach((piece, i) => {
-      if (i > 0) run.submit();
-      encodeInto(run.commands, piece, profiler);
+    piecesOf(bound.commands, this.firstSubmit).forEach((piece, i) => {
+      if (i > 0 && !together) run.submit();
+      const known = profiler ? undefined : prepared?.[i];
+      if (known) run.add(known);
+      else for (const _ of encoding(run.commands, piece, profiler));
     });
   }
 
-  /** Encodes the run before once more, which the GPU is busy with: the next one is likely of the same shapes and ends. */
-  prepare(firstSubmit: number): void {
+  /**
+   * Encodes the run before once more while the GPU is busy with it: the next one is likely of the same shapes and ends. Between
+   * pieces others have their turn, above all who waits for the run; the next run encodes itself what is missing then. `isIdle`:
+   * no other run is asked for.
+   */
+  async prepare(isIdle: boolean): Promise<void> {
     const [bound, ...others] = this.used;
     this.used = [];
-    if (!bound?.returns || bound.prepared || others.length > 0 || bound.commands.length > PREPARED_COMMANDS) return;
-    const { device } = this.device;
-    device.pushErrorScope("validation");
-    bound.prepared = piecesOf(bound.commands, firstSubmit).map((piece) => {
-      const encoder = device.createCommandEncoder();
-      encodeInto(encoder, piece);
-      return encoder.finish();
-    });
-    // The run itself will be told.
-    device.popErrorScope().then(
-      (error) => {
-        if (error) bound.prepared = undefined;
-      },
-      () => undefined,
-    );
+    if (!isIdle || !bound?.returns || !bound.accepted || bound.prepared || others.length > 0) return;
+    if (bound.commands.length > PREPARED_COMMANDS) return;
+    const pieces: GPUCommandBuffer[] = [];
+    bound.prepared = pieces;
+    for (const piece of piecesOf(bound.commands, this.firstSubmit)) {
+      const encoder = this.device.device.createCommandEncoder();
+      for (const _ of encoding(encoder, piece)) {
+        await turnOfOthers();
+        if (bound.prepared !== pieces) return;
+      }
+      pieces.push(encoder.finish());
+    }
   }
 
   /** Lets go of everything: slots lie elsewhere, or the context ends. */
   clear(): void {
+    for (const { bound } of this.resolved.values()) for (const one of bound.values()) one.prepared = undefined;
     this.used = [];
     for (const key of this.resolved.keys()) this.forget(key);
   }
@@ -151,7 +152,7 @@ export class Stretches {
     }
     const before = bound.get(key);
     const made = before?.commands ?? run.guard(() => commands.map((one) => (typeof one === "function" ? one(at) : one)));
-    const known: Bound = before ?? { commands: made, returns: false };
+    const known: Bound = before ?? { commands: made, returns: false, accepted: false };
     known.returns = before !== undefined;
     // Buffers made for this run will not come again.
     if (ends.some((number) => run.ends.get(number)?.isNew)) return known;
@@ -280,10 +281,25 @@ function piecesOf(commands: readonly Command[], first: number): Command[][] {
   return pieces;
 }
 
-/** With a profiler that times every kernel each has a pass of its own. */
-function encodeInto(encoder: GPUCommandEncoder, commands: readonly Command[], profiler?: Profiler): void {
+/** Lets what waits for the GPU go on: Dawn looks for finished work between tasks. */
+const turnOfOthers = (): Promise<void> =>
+  new Promise((resolve) => {
+    if (typeof setImmediate === "function") setImmediate(resolve);
+    else {
+      const { port1, port2 } = new MessageChannel();
+      port1.onmessage = () => {
+        port1.close();
+        resolve();
+      };
+      port2.postMessage(undefined);
+    }
+  });
+
+/** Encodes commands, a few at each step. With a profiler that times every kernel each has a pass of its own. */
+function* encoding(encoder: GPUCommandEncoder, commands: readonly Command[], profiler?: Profiler): Generator<void> {
   let pass: GPUComputePassEncoder | undefined;
-  for (const command of commands) {
+  for (const [i, command] of commands.entries()) {
+    if (i % STEP_COMMANDS === 0) yield;
     if (command.kind === "copy") {
       pass?.end();
       pass = undefined;

@@ -42,6 +42,8 @@ export interface Device {
   readonly lostBy: KilnError | undefined;
   /** The first WebGPU error that no error scope caught. WebGPU tells of it some time after the call that was wrong. */
   readonly firstError: KilnError | undefined;
+  /** The latest of them. */
+  readonly lastError: KilnError | undefined;
   /** Throws the loss or the first uncaught error, if there is one. */
   check(): void;
   /** Frees the device and all that was made on it. Safe to call twice. */
@@ -120,6 +122,7 @@ const watch = async (
   place: string,
 ): Promise<Device> => {
   let firstError: KilnError | undefined;
+  let lastError: KilnError | undefined;
   let lostBy: KilnError | undefined;
   const lost = device.lost.then((loss) => {
     lostBy ??= deviceLost(place, loss.reason ?? "unknown", loss.message);
@@ -128,6 +131,7 @@ const watch = async (
   device.addEventListener("uncapturederror", (event) => {
     const error = fromGpuError((event as GPUUncapturedErrorEvent).error, place);
     firstError ??= error;
+    lastError = error;
     options.onUncapturedError?.(error);
   });
   const caps = await readCaps(gpu, info, device, options.portable ?? false);
@@ -143,6 +147,9 @@ const watch = async (
     },
     get firstError() {
       return firstError;
+    },
+    get lastError() {
+      return lastError;
     },
     check: () => {
       const error = lostBy ?? firstError;
