@@ -2,7 +2,7 @@
 // beside their lower bound, build time, latency from typed array to typed array, and onnxruntime-node's WebGPU provider.
 //
 //   node bench/run.mjs fusion [--networks resnet50,bert,FILE.onnx] [--variants unfused,fused,no-bundles,no-blocks] [--fp16]
-//     [--level 3] [--tune SECONDS a build] [--seconds 2] [--no-peer] [--json FILE]
+//     [--level 3] [--tune SECONDS a build] [--seconds 2] [--toggles safe|fast] [--no-peer] [--json FILE]
 //     [--plan] plans only, on Dawn's null backend: no latency, no GPU needed; files of no weights get random ones
 
 import { readFileSync, writeFileSync } from "node:fs";
@@ -30,6 +30,7 @@ const { values: flags } = parseArgs({
     level: { type: "string", default: "3" },
     tune: { type: "string", default: "60" },
     seconds: { type: "string", default: "2" },
+    toggles: { type: "string", default: "safe" },
     json: { type: "string" },
     plan: { type: "boolean", default: false },
     "no-peer": { type: "boolean", default: false },
@@ -187,7 +188,7 @@ function cells(row: Row): string[] {
 }
 
 const HEAD = ["network", "variant", "kernels", "dispatches", "activations MiB", "/ bound", "weights MiB", "staging MiB"];
-const device = await openNodeDevice(flags.plan ? { backend: "null" } : {});
+const device = await openNodeDevice(flags.plan ? { backend: "null" } : { toggles: flags.toggles === "fast" ? "fast" : "safe" });
 const rows: Row[] = [];
 for (const network of flags.networks.split(",")) {
   const bytes = modelOf(network);

@@ -30,10 +30,10 @@ batch)
   latency 260 --networks resnet50 --batches 32 --precisions f16,int8 --tune 100 $torch
   latency 220 --networks bert,vit --batches 8 --precisions f16 --tune 45 $torch
   ;;
-fusion) run 530 fusion --networks resnet50,mobilenetv2,bert --tune 40 --seconds 0.5 --json "$out/fusion.json" ;;
+fusion) run 530 fusion --toggles fast --networks resnet50,mobilenetv2,bert --tune 40 --seconds 0.5 --json "$out/fusion.json" ;;
 algorithms) for batch in 1 32; do run 260 algorithms --batch $batch --seconds 7 --json "$out/algorithms-$batch.json" --svg "$out/algorithms-$batch.svg"; done ;;
 regret) run 540 regret --seconds 500 --json "$out/regret.json" ;;
-int8) run 540 int8 --seconds 480 --json "$out/int8.json" ;;
+int8) run 540 int8 --toggles fast --seconds 480 --json "$out/int8.json" ;;
 engine)
   run 120 load resnet50 --fp16 --tune 60 --timingCacheFile "$out/cache.json"
   run 120 overhead "${SQUEEZENET:-mobilenetv2}" --toggles fast --tune 45 --timingCacheFile "$out/cache.json"

@@ -2,7 +2,8 @@
 // most promising kernels, bytes on tensor cores and on dot4I8Packed apart. Microseconds of GPU time; every kernel is checked
 // against the plainest one, those of bytes bit for bit.
 //
-//   node bench/run.mjs int8 [--batches 1,8,32] [--seconds 400] [--candidates 6] [--layers 3x3] [--shrink 1] [--json FILE]
+//   node bench/run.mjs int8 [--batches 1,8,32] [--seconds 400] [--candidates 6] [--layers 3x3] [--shrink 1] [--toggles safe|fast]
+//     [--json FILE]
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
@@ -21,6 +22,7 @@ const { values: flags } = parseArgs({
     candidates: { type: "string", default: "6" },
     layers: { type: "string", default: "" },
     shrink: { type: "string", default: "1" },
+    toggles: { type: "string", default: "safe" },
     json: { type: "string" },
   },
 });
@@ -52,7 +54,7 @@ interface Job {
   readonly candidates: readonly Candidate[];
 }
 
-const device = await openNodeDevice();
+const device = await openNodeDevice({ toggles: flags.toggles === "fast" ? "fast" : "safe" });
 const bench = new Bench(device, new PipelineCache(device), new Map());
 const until = performance.now() + 1000 * Number(flags.seconds);
 const { vendor, architecture, description } = device.fingerprint;

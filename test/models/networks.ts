@@ -25,13 +25,16 @@ export interface Network {
   readonly close: () => Promise<void>;
 }
 
+/** KILN_UNFUSED=1 compares every operator's own kernels. */
+const fusion = process.env.KILN_UNFUSED === undefined;
+
 /** An engine with one context, built without measuring. */
 export async function openEngine(
   device: Device,
   bytes: Uint8Array,
   options: BuildOptions = {},
 ): Promise<Network & { readonly plan: Plan }> {
-  const engine = await new Builder(device).build(bytes, { optimizationLevel: 0, ...options });
+  const engine = await new Builder(device).build(bytes, { optimizationLevel: 0, fusion, ...options });
   const context = engine.createExecutionContext();
   return { plan: engine.plan, run: (inputs) => context.execute(inputs), close: async () => engine.dispose() };
 }
