@@ -21,6 +21,7 @@ import type { Tensor } from "../src/ir/tensor.ts";
 import { dtypeFacts } from "../src/ir/types.ts";
 import { openNodeDevice } from "../src/node-device.ts";
 import { NETWORKS } from "./networks/index.ts";
+import { settle } from "./subject.ts";
 
 const { values: flags } = parseArgs({
   options: {
@@ -134,6 +135,7 @@ async function kilnRows(network: string, bytes: Uint8Array, device: Device): Pro
       const context = engine.createExecutionContext();
       const outputs = await context.execute(inputs);
       reference ??= outputs;
+      await settle(() => context.execute(inputs));
       const latencyMs = await median(() => context.execute(inputs));
       firstMs ??= latencyMs;
       rows.push({ ...row, latencyMs, ratio: latencyMs / firstMs, relativeRms: worst(outputs, reference) });

@@ -3,7 +3,8 @@
 #
 #   node bench/run.mjs --bundle && bench/gpu.sh tensor OUT [SCRIPT that measures PyTorch]
 #
-# Parts: correct (outputs against f32 and ONNX Runtime first of all), tensor, batch, fusion, algorithms, regret, int8, engine.
+# Parts: correct (outputs against f32 and ONNX Runtime first of all, random networks too), tensor, batch, fusion, algorithms, regret,
+# int8, engine.
 # SQUEEZENET names a model for the part "engine". Logs and JSON land in OUT, the timing cache in OUT/cache.json: put an earlier one
 # there and nothing is tuned again.
 set -u
@@ -19,6 +20,7 @@ latency() { # SECONDS ARGS…
 }
 case $part in
 correct)
+  run 120 random-graphs --count 300
   latency 120 --networks resnet50 --precisions f32,f16,int8 --tune 25
   latency 120 --networks bert,vit --precisions f32,f16 --tune 20
   ;;

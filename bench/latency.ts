@@ -25,6 +25,7 @@ import { loadTimingCache, saveTimingCache } from "../src/node.ts";
 import { openNodeDevice } from "../src/node-device.ts";
 import { NETWORKS } from "./networks/index.ts";
 import { openPeer } from "./peer.ts";
+import { settle } from "./subject.ts";
 
 const { values: flags } = parseArgs({
   allowNegative: true,
@@ -155,6 +156,7 @@ async function kilnRows(
     const outputs = await context.execute(inputs);
     reference ??= outputs;
     const relativeRms = worst(outputs, reference);
+    await settle(() => context.execute(inputs));
     const hostMs = await medianMs(() => context.execute(inputs));
     const gpuMs = await betweenBuffers(engine, context, inputs);
     const kernels = engine.describe().kernels.length;

@@ -83,8 +83,6 @@ async function pausedLatency(run: () => Promise<unknown>): Promise<number> {
   return median(times);
 }
 
-const dispatches = (calls: ReadonlyMap<string, number>): number => calls.get("dispatchWorkgroups") ?? 1;
-
 /** Latency by the kernels of the first submit, the contexts taking turns. */
 async function byFirstSubmit(engine: Engine, inputs: Inputs): Promise<readonly (readonly [kernels: number, ms: number])[]> {
   const options: ContextOptions[] = [4, 8, 16, Number.POSITIVE_INFINITY].map((firstSubmit) => ({ firstSubmit }));
@@ -261,7 +259,7 @@ console.log(`calls a run: ${[...calls].map(([name, count]) => `${count} ${name}`
 const bytesOf = (tensors: Inputs): number => Object.values(tensors).reduce((sum, { data }) => sum + data.byteLength, 0);
 const [bytesUp, bytesDown] = [bytesOf(inputs), bytesOf(await context.execute(inputs))].map((bytes) => Math.ceil(bytes / 4) * 4);
 const floors: Record<number, readonly [alone: number, inFlight: number]> = {};
-for (const count of [1, dispatches(calls)]) {
+for (const count of [1, kernels]) {
   const [alone, flying] = (floors[count] = await floorOf(device, bytesUp!, bytesDown!, count));
   const text = `${(1000 * alone).toFixed(0)} µs, in flight ${(1000 * flying).toFixed(0)} µs a run`;
   console.log(`without Kiln, ${count} empty kernel${count > 1 ? "s" : ""} and as many bytes up and down: ${text}`);
@@ -275,6 +273,7 @@ const inFlight = await pipelined(() => context.enqueue(inputs));
 const between = await betweenBuffers(engine, context, inputs);
 const bound = (time: number): string => `${time.toFixed(3)} ms a run, ${((100 * gpu) / time).toFixed(1)} % of GPU-bound`;
 console.log(`in flight: ${bound(inFlight)}: at least 90 % is ${verdict(gpu / inFlight >= 0.9)}`);
+console.log(`without Kiln as many empty kernels would be ${((100 * gpu) / floors[kernels]![1]).toFixed(1)} % of GPU-bound`);
 console.log(`in flight from GPU buffers into GPU buffers: ${bound(between)}`);
 
 const moved = await transfers(device);

@@ -75,3 +75,9 @@ export async function timesOf(work: () => Promise<unknown>, ms: number, warm = 5
   }
   return times;
 }
+
+/** Milliseconds in which the compilers that the tuner left running end, and this code becomes machine code. */
+const SETTLING = 2000;
+export async function settle(run: () => Promise<unknown>): Promise<void> {
+  for (const until = performance.now() + SETTLING; performance.now() < until; ) await run();
+}

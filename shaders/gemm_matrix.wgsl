@@ -65,8 +65,8 @@ const STRIDE_B = SPANS_B + 1u;
 const STAGE_A = LINES_A * STRIDE_A;
 const STAGE_B = LINES_B * STRIDE_B;
 const TILE_B = STAGES * STAGE_A;
-// A row of a strip, in vectors of four results.
-const STRIP = PASS * N / 4u + 1u;
+// A row of a strip, in vectors of four results: two more, so that the rows of a fragment are written to different banks.
+const STRIP = PASS * N / 4u + 2u;
 const STRIPS = PER_SLICE * SLICES * M * STRIP;
 
 fn size_m() -> i32 { return 64; }                                                  //# hook

@@ -67,7 +67,14 @@ export class Bench {
       const ready = await rig.prepare(plain);
       const expected = await rig.run(ready, COMPARED_BYTES);
       ready.dispose();
-      return new Field(rig, this.timer, this.warmth, expected, budgetOf(task));
+      return new Field(
+        rig,
+        this.timer,
+        this.warmth,
+        expected,
+        budgetOf(task),
+        this.device.caps.tier !== "core" && rig.isOfWeights(),
+      );
     } catch (failure) {
       rig.dispose();
       throw failure;
@@ -82,6 +89,8 @@ export class Field {
     private readonly warmth: Warmth,
     private readonly expected: readonly (readonly number[])[],
     private readonly budget: number,
+    /** Whether caches are emptied before each measurement. */
+    private readonly flush: boolean,
   ) {}
 
   dispose(): void {
@@ -136,7 +145,7 @@ export class Field {
       }
       const giveUpNs = Number.isFinite(least) ? HOPELESS * least : Number.POSITIVE_INFINITY;
       await this.warmth.steady();
-      const { ns } = await this.timer.measure(ready.encode, { repeats, budgetNs, giveUpNs });
+      const { ns } = await this.timer.measure(ready.encode, { repeats, budgetNs, giveUpNs, flush: this.flush });
       return { ns, error };
     } finally {
       ready.dispose();

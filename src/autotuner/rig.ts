@@ -28,6 +28,8 @@ export const compileStep = (pipelines: PipelineCache, { wgsl, bindings, params }
     bindings: [...bindings.map(({ access }) => access), ...(params.length > 0 ? (["uniform"] as const) : [])],
   });
 
+const MANY_BYTES = 1 << 19;
+
 export class Rig {
   private readonly buffers = new Map<Value, GPUBuffer>();
   private readonly reads: ReadonlySet<Value>;
@@ -42,6 +44,20 @@ export class Rig {
     private readonly given: ReadonlyMap<Value, Tensor> = new Map(),
   ) {
     this.reads = new Set(readsOf(task));
+  }
+
+  /**
+   * True when most of what the task reads are weights, and many: in a network they come from memory, as those of the layers in
+   * between have passed through the caches since.
+   */
+  isOfWeights(): boolean {
+    let [weights, others] = [0, 0];
+    for (const value of this.reads) {
+      const bytes = this.bytesOf(value, storageOf(value, this.device.caps));
+      if (value.data) weights += bytes;
+      else others += bytes;
+    }
+    return weights >= MANY_BYTES && weights > others;
   }
 
   /** Lets go of all buffers. */

@@ -34,6 +34,8 @@ export class PipelineCache {
   private readonly device: Device;
   private readonly compiled = new Map<string, Promise<CompiledPipeline>>();
   private readonly layouts = new Map<string, Layout>();
+  /** Resolves when the last text that was given has been read. */
+  private reading: Promise<unknown> = Promise.resolve();
 
   constructor(device: Device) {
     this.device = device;
@@ -73,11 +75,10 @@ export class PipelineCache {
     if (this.device.lostBy !== undefined) throw this.device.lostBy;
     const { device } = this.device;
     const { group, pipeline: layout } = this.layoutFor(spec.bindings, spec.label);
-    device.pushErrorScope("validation");
-    const module = device.createShaderModule({ label: spec.label, code: spec.wgsl });
-    // Waited for: without validation (Dawn's skip_validation) a pipeline of an invalid module ends the process.
-    const invalid = await device.popErrorScope();
-    if (invalid !== null) throw this.device.lostBy ?? (await explain(spec, module, invalid.message));
+    // One after the other, as this thread reads texts: others make pipelines of those that were read meanwhile.
+    const read = this.reading.then(() => this.read(spec));
+    this.reading = read.catch(() => undefined);
+    const module = await read;
     try {
       const compute = { module, entryPoint: spec.entryPoint ?? "main" };
       const pipeline = await device.createComputePipelineAsync({ label: spec.label, layout, compute });
@@ -86,6 +87,16 @@ export class PipelineCache {
       const said = refusal instanceof Error ? refusal.message : String(refusal);
       throw this.device.lostBy ?? (await explain(spec, module, said));
     }
+  }
+
+  /** The text as a module. Waited for: without validation (Dawn's skip_validation) a pipeline of an invalid one ends the process. */
+  private async read(spec: PipelineSpec): Promise<GPUShaderModule> {
+    const { device } = this.device;
+    device.pushErrorScope("validation");
+    const module = device.createShaderModule({ label: spec.label, code: spec.wgsl });
+    const invalid = await device.popErrorScope();
+    if (invalid !== null) throw this.device.lostBy ?? (await explain(spec, module, invalid.message));
+    return module;
   }
 
   private layoutFor(bindings: readonly Binding[], label: string): Layout {

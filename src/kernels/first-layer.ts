@@ -25,7 +25,7 @@ import { type ConvTask, type GemmTask, type MapTask, mapStore } from "../ir/task
 import { makeValue, type Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
 import { emitProduct, fitsBuffers, inTurn, productConfigs } from "./chain.ts";
-import { mapElement } from "./map.ts";
+import { mapRun } from "./neighbours.ts";
 import { constantWeights, type Packed, packed } from "./packing.ts";
 import { storesElements } from "./product.ts";
 import { tactic } from "./tactic.ts";
@@ -47,7 +47,7 @@ export const convFirstLayer = tactic("conv", {
   candidates: (task, caps) => productConfigs(stepsOf(task, caps).gemm, caps, PRODUCTS),
   emit: (task, config, caps) => {
     const { copy, gemm, pixels, weights } = stepsOf(task, caps);
-    return inTurn([mapElement.emit(copy, { size: 64 }, caps), emitProduct(gemm, config, caps)], [pixels], [weights]);
+    return inTurn([mapRun.emit(copy, { run: LANES, size: 64 }, caps), emitProduct(gemm, config, caps)], [pixels], [weights]);
   },
 });
 

@@ -122,7 +122,7 @@ function passOf(shape: Shape, operands: MatrixOperands, caps: Caps): number {
 
 /** Bytes of the strips, one a subgroup, and of those of sums of columns where the left operand has a zero. */
 const stripBytes = (shape: Shape, { hasZero }: MatrixOperands, pass: number): number =>
-  subgroupsOf(shape) * 16 * (16 * pass + 4) * 4 * (hasZero ? 2 : 1);
+  subgroupsOf(shape) * 16 * (16 * pass + 8) * 4 * (hasZero ? 2 : 1);
 
 /** Workgroup memory and registers of a processor that workgroups share, and how many processors there are, of the GPUs that were measured. */
 const PROCESSOR = { count: 132, workgroupBytes: 50_000, registers: 65_536 };

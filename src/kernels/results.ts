@@ -4,10 +4,14 @@
 import { type Dim, isStatic, product } from "../ir/dims.ts";
 import {
   add,
+  type BinaryFn,
   type Expr,
+  float,
   int,
   type Load,
   lt,
+  maximum,
+  minimum,
   mul,
   offsetOf,
   type Slot,
@@ -253,16 +257,45 @@ function storeVectors(block: Block, store: Store, at: (store: Store, i: number) 
   }
 }
 
+/**
+ * 1.5 · 2²³. A number of less than 2²² in magnitude that it is added to stands, rounded half to even, in the low bits of the sum: in
+ * one addition what rounding and converting take two slow instructions for.
+ */
+const ROUNDER = 12_582_912;
+
+/** u32 text whose low byte is a saturated, rounded and shifted number (`requantize`); undefined for other expressions. */
+function roundedBits(block: Block, e: Expr): string | undefined {
+  const clamped = e.kind === "convert" ? operandsOf(e.a, "min") : undefined;
+  const floored = clamped && operandsOf(clamped[0], "max");
+  if (!floored) return undefined;
+  const [shifted, zero] = operandsOf(floored[0], "add") ?? [floored[0], 0];
+  if (shifted.kind !== "unary" || shifted.fn !== "round" || !Number.isInteger(zero)) return undefined;
+  const within = minimum(maximum(shifted.a, float(floored[1] - zero)), float(clamped[1] - zero));
+  const bits = block.fresh();
+  block.line(`let ${bits} = bitcast<u32>(${block.value(within)} + ${ROUNDER}.0);`);
+  return zero === 0 ? bits : `(${bits} + ${(zero >>> 0).toString()}u)`;
+}
+
+/** The operands of a binary expression whose second one is a known number. */
+function operandsOf(e: Expr, fn: BinaryFn): readonly [Expr, number] | undefined {
+  if (e.kind !== "binary" || e.fn !== fn) return undefined;
+  const known = e.b.kind === "convert" ? e.b.a : e.b;
+  return known.kind === "const" ? [e.a, known.value] : undefined;
+}
+
 /** Packed bytes, which lie along n. */
 function storeWords(block: Block, store: Store, at: (store: Store, i: number) => Store, count: number): void {
   const { module } = block;
   for (let first = 0; first < count; first += 4) {
     const word = block.fresh();
-    block.line(`var ${word} = 0u;`);
-    for (let i = 0; i < 4; i++) {
-      const text = block.stored(store.value, block.value(at(store, first + i).expr));
-      block.line(`${word} = insertBits(${word}, ${text}, ${8 * i}u, 8u);`);
-    }
+    const bytes = [0, 1, 2, 3].map((i) => {
+      const { expr } = at(store, first + i);
+      return roundedBits(block, expr) ?? block.stored(store.value, block.value(expr));
+    });
+    const parts = bytes.map((text, i) =>
+      i === 0 ? `(${text} & 0xffu)` : i < 3 ? `((${text} & 0xffu) << ${8 * i}u)` : `(${text} << 24u)`,
+    );
+    block.line(`let ${word} = ${parts.join(" | ")};`);
     const offset = block.value(offsetOf(store.value, at(store, first).index));
     block.line(`${module.buffer(store.value, "write")}[${offset} >> 2u] = ${word};`);
   }

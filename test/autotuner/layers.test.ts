@@ -12,8 +12,8 @@ import { lowerGraph } from "../../src/lowering/lower.ts";
 import { foldScales } from "../../src/lowering/scales.ts";
 import { runPasses } from "../../src/passes/index.ts";
 import { coreCaps } from "../../src/util/caps.ts";
-import { filled, generator } from "../support/agreement.ts";
 import { model } from "../support/onnx-model.ts";
+import { filled, generator } from "../support/random.ts";
 
 const next = generator(4);
 /**

@@ -10,9 +10,9 @@ import { isKernelTask, type Program, readsOf } from "../../src/ir/task.ts";
 import { numbersOf, type Tensor } from "../../src/ir/tensor.ts";
 import { runPasses } from "../../src/passes/index.ts";
 import { nullDevice, realDevice } from "../gpu/open.ts";
-import { filled, generator } from "../support/agreement.ts";
 import { model, type NodeSpec } from "../support/onnx-model.ts";
 import { runOnnxRuntime } from "../support/onnxruntime.ts";
+import { filled, generator } from "../support/random.ts";
 
 const next = generator(21);
 const initializers: Record<string, Tensor> = {};

@@ -9,8 +9,8 @@ import type { Int8Options } from "../../src/calibrator/quantize.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { scalarTensor, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { realDevice, rejection } from "../gpu/open.ts";
-import { filled, generator } from "../support/agreement.ts";
 import { model } from "../support/onnx-model.ts";
+import { filled, generator } from "../support/random.ts";
 import { normals } from "./histograms.ts";
 
 // With WebGPU's core limits, which are the narrowest, and with workgroup memory that is as the last kernel left it.

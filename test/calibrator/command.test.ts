@@ -12,8 +12,8 @@ import { numbersOf, tensor } from "../../src/ir/tensor.ts";
 import { KilnError } from "../../src/util/errors.ts";
 import { useKiln } from "../cli/kiln.ts";
 import { realDevice } from "../gpu/open.ts";
-import { filled, generator } from "../support/agreement.ts";
 import { model } from "../support/onnx-model.ts";
+import { filled, generator } from "../support/random.ts";
 
 const { dir, kiln, write } = useKiln();
 const next = generator(8);

@@ -1,7 +1,7 @@
 // Histograms for tests, drawn from seeded generators, and the entropy algorithm of the design page once more: loop by loop as
 // its text reads, for the calibrator's own to be compared with.
 
-import { generator } from "../support/agreement.ts";
+import { generator } from "../support/random.ts";
 
 /** Standard normal draws (Box & Muller 1958). */
 export function normals(seed: number): () => number {

@@ -10,10 +10,10 @@ import { importModel } from "../../src/importer/import.ts";
 import type { Graph } from "../../src/ir/graph.ts";
 import { numbersOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { verifyGraph } from "../../src/ir/verify.ts";
-import { filled, generator } from "../support/agreement.ts";
 import { runInterpreted } from "../support/interpret-model.ts";
 import { type ModelSpec, model } from "../support/onnx-model.ts";
 import { runOnnxRuntime } from "../support/onnxruntime.ts";
+import { filled, generator } from "../support/random.ts";
 
 const next = generator(42);
 const weights = (shape: readonly number[]): Tensor => filled("f32", shape, next, -0.5, 0.5);

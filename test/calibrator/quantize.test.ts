@@ -9,10 +9,10 @@ import { CALIBRATORS } from "../../src/calibrator/thresholds.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { numbersOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { realDevice, rejection } from "../gpu/open.ts";
-import { filled, generator } from "../support/agreement.ts";
 import { runInterpreted } from "../support/interpret-model.ts";
 import { model } from "../support/onnx-model.ts";
 import { runOnnxRuntime } from "../support/onnxruntime.ts";
+import { filled, generator } from "../support/random.ts";
 import { normals } from "./histograms.ts";
 
 let device: Device | undefined;

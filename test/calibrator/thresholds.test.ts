@@ -7,7 +7,7 @@ import { divergenceAt, divergences, entropyCut } from "../../src/calibrator/entr
 import { Histogram } from "../../src/calibrator/histogram.ts";
 import { calibratorNamed, entropy, minmax, mse, percentile, scaleOf } from "../../src/calibrator/thresholds.ts";
 import { KilnError } from "../../src/util/errors.ts";
-import { generator } from "../support/agreement.ts";
+import { generator } from "../support/random.ts";
 import { activations, bruteForce, normals } from "./histograms.ts";
 
 const histogramOf = (...batches: readonly ArrayLike<number>[]): Histogram => {

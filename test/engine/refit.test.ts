@@ -6,9 +6,9 @@ import type { Device } from "../../src/gpu/device.ts";
 import { numbersOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { Runtime } from "../../src/runtime.ts";
 import { realDevice, rejection } from "../gpu/open.ts";
-import { filled, generator } from "../support/agreement.ts";
 import { model } from "../support/onnx-model.ts";
 import { runOnnxRuntime } from "../support/onnxruntime.ts";
+import { filled, generator } from "../support/random.ts";
 
 let device: Device | undefined;
 beforeAll(async () => {

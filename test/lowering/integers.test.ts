@@ -21,8 +21,8 @@ import { decideStorage } from "../../src/lowering/storage.ts";
 import { runPasses } from "../../src/passes/index.ts";
 import { makePlan } from "../../src/plan/plan.ts";
 import { realDevice } from "../gpu/open.ts";
-import { filled, generator } from "../support/agreement.ts";
 import { model, type NodeSpec } from "../support/onnx-model.ts";
+import { filled, generator } from "../support/random.ts";
 
 let device: Device | undefined;
 /** The same with all that it offers, where it multiplies subgroup matrices of bytes. */

@@ -12,9 +12,9 @@ import { lowerGraph } from "../../src/lowering/lower.ts";
 import { splitWeights } from "../../src/lowering/split-weights.ts";
 import { runPasses } from "../../src/passes/index.ts";
 import { coreCaps } from "../../src/util/caps.ts";
-import { filled, generator } from "../support/agreement.ts";
 import { model } from "../support/onnx-model.ts";
 import { runOnnxRuntime } from "../support/onnxruntime.ts";
+import { filled, generator } from "../support/random.ts";
 
 const next = generator(7);
 const table = filled("f32", [37, 6], next);

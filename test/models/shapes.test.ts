@@ -10,7 +10,7 @@ import { prepareInputs } from "../../src/cli/inputs.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import type { Tensor } from "../../src/ir/tensor.ts";
 import { realDevice, rejection } from "../gpu/open.ts";
-import { generator } from "../support/agreement.ts";
+import { generator } from "../support/random.ts";
 import { isThere, modelBytes, openEngine, openReference } from "./networks.ts";
 
 const SHAPES = Number(process.env.SHAPES ?? 2);

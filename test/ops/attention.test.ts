@@ -4,9 +4,10 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { difference } from "../../src/cli/cases.ts";
 import { numbersOf, tensor } from "../../src/ir/tensor.ts";
-import { filled, generator, modelOf, property, shapeOf, size } from "../support/agreement.ts";
+import { modelOf, property, shapeOf, size } from "../support/agreement.ts";
 import { runInterpreted } from "../support/interpret-model.ts";
 import type { AttributeSpec } from "../support/onnx-model.ts";
+import { filled, generator } from "../support/random.ts";
 
 describe("attention", () => {
   property<{

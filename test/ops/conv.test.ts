@@ -6,7 +6,8 @@ import { importModel } from "../../src/importer/import.ts";
 import { evaluate } from "../../src/ir/dims.ts";
 import { sizeOf, tensor } from "../../src/ir/tensor.ts";
 import type { DType } from "../../src/ir/types.ts";
-import { filled, list, modelOf, property, size, spanOf } from "../support/agreement.ts";
+import { list, modelOf, property, size, spanOf } from "../support/agreement.ts";
+import { filled } from "../support/random.ts";
 
 interface ConvShape {
   n: number;

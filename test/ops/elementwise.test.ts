@@ -4,8 +4,9 @@ import fc from "fast-check";
 import { describe } from "vitest";
 import { numbersOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { type DType, dtypeFacts, isFloat } from "../../src/ir/types.ts";
-import { type Case, filled, list, property, shapeOf, size } from "../support/agreement.ts";
+import { type Case, list, property, shapeOf, size } from "../support/agreement.ts";
 import type { AttributeSpec } from "../support/onnx-model.ts";
+import { filled } from "../support/random.ts";
 
 /** A shape and, for each operand, which of its axes it lacks in front and which have size 1. */
 const broadcast = fc.record({ shape: shapeOf(4, 4, 0), skips: list(size(2, 0), 3), ones: list(fc.boolean(), 12) });

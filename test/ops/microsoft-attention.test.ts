@@ -4,9 +4,10 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { difference } from "../../src/cli/cases.ts";
 import { numbersOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
-import { type Case, filled, generator, modelOf, microsoftProperty as property, size } from "../support/agreement.ts";
+import { type Case, modelOf, microsoftProperty as property, size } from "../support/agreement.ts";
 import { runInterpreted } from "../support/interpret-model.ts";
 import type { AttributeSpec } from "../support/onnx-model.ts";
+import { filled, generator } from "../support/random.ts";
 
 const i32 = (shape: readonly number[], values: readonly number[]): Tensor => tensor("i32", shape, values);
 const f32 = (shape: readonly number[], next: () => number, low?: number, high?: number): Tensor =>

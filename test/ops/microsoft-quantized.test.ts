@@ -4,7 +4,8 @@ import fc from "fast-check";
 import { describe } from "vitest";
 import type { Tensor } from "../../src/ir/tensor.ts";
 import type { DType } from "../../src/ir/types.ts";
-import { filled, microsoftProperty as property, type Slack, shapeOf, size } from "../support/agreement.ts";
+import { microsoftProperty as property, type Slack, shapeOf, size } from "../support/agreement.ts";
+import { filled } from "../support/random.ts";
 
 const f32 = (shape: readonly number[], next: () => number, low?: number, high?: number): Tensor =>
   filled("f32", shape, next, low, high);

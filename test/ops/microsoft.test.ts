@@ -3,8 +3,9 @@
 import fc from "fast-check";
 import { describe } from "vitest";
 import type { Tensor } from "../../src/ir/tensor.ts";
-import { filled, microsoftProperty as property, shapeOf, size } from "../support/agreement.ts";
+import { microsoftProperty as property, shapeOf, size } from "../support/agreement.ts";
 import type { AttributeSpec } from "../support/onnx-model.ts";
+import { filled } from "../support/random.ts";
 
 const f32 = (shape: readonly number[], next: () => number, low?: number, high?: number): Tensor =>
   filled("f32", shape, next, low, high);

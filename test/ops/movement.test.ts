@@ -4,7 +4,8 @@ import fc from "fast-check";
 import { describe } from "vitest";
 import { sizeOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { type DType, dtypeFacts } from "../../src/ir/types.ts";
-import { filled, list, property, shapeOf, size } from "../support/agreement.ts";
+import { list, property, shapeOf, size } from "../support/agreement.ts";
+import { filled } from "../support/random.ts";
 
 const i64 = (...values: number[]): Tensor => tensor("i64", [values.length], values);
 const scalar = (value: number): Tensor => tensor("i64", [], [value]);

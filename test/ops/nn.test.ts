@@ -6,8 +6,9 @@ import { importModel } from "../../src/importer/import.ts";
 import { shapeText } from "../../src/ir/dims.ts";
 import { tensor } from "../../src/ir/tensor.ts";
 import type { DType } from "../../src/ir/types.ts";
-import { filled, list, modelOf, property, shapeOf, size } from "../support/agreement.ts";
+import { list, modelOf, property, shapeOf, size } from "../support/agreement.ts";
 import { model } from "../support/onnx-model.ts";
+import { filled } from "../support/random.ts";
 
 const ints = (values: readonly number[]) => tensor("i64", [values.length], values);
 

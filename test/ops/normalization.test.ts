@@ -2,7 +2,8 @@
 
 import fc from "fast-check";
 import { describe } from "vitest";
-import { filled, list, property, shapeOf, size } from "../support/agreement.ts";
+import { list, property, shapeOf, size } from "../support/agreement.ts";
+import { filled } from "../support/random.ts";
 
 describe("normalizations", () => {
   property<{ shape: number[]; axis: number; bias: boolean; outputs: string[] }>(

@@ -3,8 +3,9 @@
 import fc from "fast-check";
 import { describe, test } from "vitest";
 import type { DType } from "../../src/ir/types.ts";
-import { agrees, type Case, filled, generator, list, modelOf, property, shapeOf, size, spanOf } from "../support/agreement.ts";
+import { agrees, type Case, list, modelOf, property, shapeOf, size, spanOf } from "../support/agreement.ts";
 import { runInterpreted } from "../support/interpret-model.ts";
+import { filled, generator } from "../support/random.ts";
 
 interface PoolShape {
   n: number;

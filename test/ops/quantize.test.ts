@@ -4,7 +4,8 @@ import fc from "fast-check";
 import { describe } from "vitest";
 import { sizeOf } from "../../src/ir/tensor.ts";
 import type { DType } from "../../src/ir/types.ts";
-import { filled, property, shapeOf, size } from "../support/agreement.ts";
+import { property, shapeOf, size } from "../support/agreement.ts";
+import { filled } from "../support/random.ts";
 
 describe("quantization", () => {
   const types = fc.constantFrom<DType>("u8", "i8", "u16", "i16");

@@ -7,10 +7,11 @@ import { importModel } from "../../src/importer/import.ts";
 import { type LoopTask, readsOf, type Task, writesOf } from "../../src/ir/task.ts";
 import { numbersOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { lowerGraph } from "../../src/lowering/lower.ts";
-import { filled, generator, list, modelOf, property, size } from "../support/agreement.ts";
+import { list, modelOf, property, size } from "../support/agreement.ts";
 import { runInterpreted } from "../support/interpret-model.ts";
 import { type GraphSpec, type ModelSpec, model, type NodeSpec } from "../support/onnx-model.ts";
 import { runOnnxRuntime } from "../support/onnxruntime.ts";
+import { filled, generator } from "../support/random.ts";
 
 const f32 = (shape: readonly number[], seed = 1): Tensor => filled("f32", shape, generator(seed), -1, 1);
 const i64 = (values: readonly number[], shape: readonly number[] = []): Tensor => tensor("i64", shape, values);

@@ -5,9 +5,10 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { difference } from "../../src/cli/cases.ts";
 import { numbersOf, sizeOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
-import { agrees, filled, generator, list, modelOf, property, shapeOf, size, spanOf } from "../support/agreement.ts";
+import { agrees, list, modelOf, property, shapeOf, size, spanOf } from "../support/agreement.ts";
 import { runInterpreted } from "../support/interpret-model.ts";
 import { model } from "../support/onnx-model.ts";
+import { filled, generator } from "../support/random.ts";
 
 const flag = fc.constantFrom(0, 1);
 const f32 = (values: readonly number[], shape: readonly number[] = [values.length]): Tensor => tensor("f32", shape, values);

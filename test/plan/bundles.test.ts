@@ -6,9 +6,9 @@ import { deviationOf } from "../../src/cli/compare.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { evaluateConstant } from "../../src/kernels/bundle.ts";
 import { realDevice } from "../gpu/open.ts";
-import { filled, generator } from "../support/agreement.ts";
 import { model, type NodeSpec } from "../support/onnx-model.ts";
 import { runOnnxRuntime } from "../support/onnxruntime.ts";
+import { filled, generator } from "../support/random.ts";
 
 let device: Device | undefined;
 beforeAll(async () => {

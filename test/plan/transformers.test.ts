@@ -13,8 +13,8 @@ import { fuse } from "../../src/lowering/fuse.ts";
 import { lowerGraph } from "../../src/lowering/lower.ts";
 import { rewriteLog, runPasses } from "../../src/passes/index.ts";
 import { coreCaps } from "../../src/util/caps.ts";
-import { filled, generator } from "../support/agreement.ts";
 import { runOnnxRuntime } from "../support/onnxruntime.ts";
+import { filled, generator } from "../support/random.ts";
 
 const SIZE: TransformerSize = { tokens: 6, hidden: 16, heads: 2, layers: 2 };
 const BATCH = 2;

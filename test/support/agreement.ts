@@ -7,8 +7,8 @@ import { Builder } from "../../src/builder.ts";
 import { difference } from "../../src/cli/cases.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { importModel } from "../../src/importer/import.ts";
-import { numbersOf, sizeOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
-import { type DType, isFloat } from "../../src/ir/types.ts";
+import { numbersOf, type Tensor } from "../../src/ir/tensor.ts";
+import { isFloat } from "../../src/ir/types.ts";
 import { fuse } from "../../src/lowering/fuse.ts";
 import { lowerGraph } from "../../src/lowering/lower.ts";
 import { findOperator, fusionOf } from "../../src/ops/registry.ts";
@@ -17,21 +17,7 @@ import { realDevice } from "../gpu/open.ts";
 import { runInterpreted } from "./interpret-model.ts";
 import { type AttributeSpec, model, type NodeSpec } from "./onnx-model.ts";
 import { runOnnxRuntime } from "./onnxruntime.ts";
-
-/** A linear congruential generator in [0, 1) (Numerical Recipes). */
-export function generator(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 32;
-  };
-}
-
-/** Floats in [low, high) or whole numbers in [low, high]. */
-export function filled(dtype: DType, shape: readonly number[], next: () => number, low = -2, high = 2): Tensor {
-  const draw = isFloat(dtype) ? () => low + (high - low) * next() : () => Math.floor(low + (high - low + 1) * next());
-  return tensor(dtype, shape, Array.from({ length: sizeOf(shape) }, draw));
-}
+import { generator } from "./random.ts";
 
 export interface Case {
   readonly op: string;

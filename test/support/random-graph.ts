@@ -2,8 +2,8 @@
 // convolutions, products, reductions and normalizations. Numbers stay of order 1, so that results can be compared.
 
 import { sizeOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
-import { filled, generator } from "./agreement.ts";
 import { type AttributeSpec, model, type NodeSpec } from "./onnx-model.ts";
+import { filled, generator } from "./random.ts";
 
 export interface RandomGraph {
   readonly bytes: Uint8Array;
