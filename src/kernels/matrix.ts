@@ -7,7 +7,7 @@ import type { ConvTask, GemmTask } from "../ir/task.ts";
 import type { Caps, MatrixConfig } from "../util/caps.ts";
 import { coverOf, type Frame, frameOf, known } from "./frame.ts";
 import { asGemm } from "./product.ts";
-import { resultsOf, storeApart } from "./results.ts";
+import { areBytes, type Count, resultsOf, storeApart } from "./results.ts";
 import { specialize } from "./specialize.ts";
 import type { Config, Kernel } from "./tactic.ts";
 
@@ -166,8 +166,11 @@ export function* matrixTiles(gemm: GemmTask, operands: MatrixOperands, caps: Cap
   const shapes = TILES.map(([tileM, tileN, deep, subM, subN, slices, stages, ahead, straight]): Shape => {
     return { tileM, tileN, tileK: deep / operands.bytes, subM, subN, slices, stages, ahead, straight };
   });
+  // Large tiles store bytes sixteen at a time or four, whichever is faster: more in an instruction or more invocations at work.
+  const runs = (shape: Shape): Config[] =>
+    operands.bytes === 1 && shape.slices === 1 && areBytes(gemm, caps) ? [{ ...shape, run: 16 }, { ...shape }] : [{ ...shape }];
   const byCycles = shapes.filter(fits).map((shape) => ({ shape, cycles: expectedCycles(gemm, shape, operands, caps) }));
-  for (const { shape } of byCycles.sort((a, b) => a.cycles - b.cycles)) yield { ...shape };
+  for (const { shape } of byCycles.sort((a, b) => a.cycles - b.cycles)) yield* runs(shape);
 }
 
 /** The kernel for operands whose hooks the caller writes. */
@@ -186,7 +189,7 @@ export function emitMatrix(
   const span = 16 / operands.bytes;
   const threads = subgroupsOf(shape) * caps.subgroupMaxSize;
   const pass = passOf(shape, operands, caps);
-  const run = resultsOf(frame);
+  const run = (config.run as Count | undefined) ?? resultsOf(frame);
   const { type, ...stores } = storeApart(frame, run);
   const text = specialize("gemm_matrix", gemmMatrixShader, {
     specs: {

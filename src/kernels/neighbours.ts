@@ -1,4 +1,4 @@
-// Map and reduce tasks by runs: an invocation makes four or eight results that are neighbours in memory, and reads and stores
+// Map and reduce tasks by runs: an invocation makes four to sixteen results that are neighbours in memory, and reads and stores
 // what lies side by side as vectors.
 
 import { isStatic } from "../ir/dims.ts";
@@ -10,7 +10,7 @@ import { dtypeFacts } from "../ir/types.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, gridFor } from "./grid.ts";
 import { independent } from "./reduce.ts";
-import { inRuns, readRun, storeLanes, type ToLane } from "./results.ts";
+import { areBytes, inRuns, readRun, storeLanes, type ToLane } from "./results.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { loadsAlways } from "./vector.ts";
 import { Block, combine, initialOf, Module } from "./writer.ts";
@@ -42,7 +42,9 @@ function isOfRuns(task: Task, count: number, caps: Caps): boolean {
 }
 
 function* candidates(task: Task, caps: Caps): Generator<Config> {
-  for (const run of [4, 8])
+  const last = orderOf(task).at(-1)!;
+  const runs = task.kind === "map" && areBytes({ n: last, stores: task.stores }, caps) ? [16, 4, 8] : [4, 8];
+  for (const run of runs)
     for (const size of [64, 128, 256])
       if (isOfRuns(task, run, caps) && size <= caps.limits.maxComputeInvocationsPerWorkgroup) yield { run, size };
 }

@@ -23,13 +23,17 @@ import {
 } from "../ir/expr.ts";
 import { runOffset, variesInRun } from "../ir/runs.ts";
 import { storageOf } from "../ir/storage.ts";
-import { mapStore, type Store } from "../ir/task.ts";
+import { type GemmTask, mapStore, type Store } from "../ir/task.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
+import type { Caps } from "../util/caps.ts";
 import type { Frame } from "./frame.ts";
 import { WORKGROUP_NUMBER } from "./grid.ts";
 import { loadsAlways } from "./vector.ts";
 import type { Block } from "./writer.ts";
+
+/** Results of a run that one invocation stores: sixteen only of bytes. */
+export type Count = 4 | 8 | 16;
 
 /** Gives an expression its form for neighbour `i` of a run. */
 export type ToLane = (e: Expr, i: number) => Expr;
@@ -85,8 +89,9 @@ export function storeLanes(block: Block, stores: readonly Store[], n: Var, to: T
     }
     block.under(when, () => {
       for (const load of loadsAlways([store.expr])) if (!read.has(load)) readRun(block, load, n, to, count);
-      if (asVectors.has(store.value)) storeVectors(block, always, at, count);
-      else if (storageOf(store.value, module.caps).lanes > 1) storeWords(block, always, at, count);
+      const isVector = asVectors.has(store.value);
+      if (storageOf(store.value, module.caps).lanes > 1) storeWords(block, always, at, count, isVector);
+      else if (isVector) storeVectors(block, always, at, count);
       else for (let i = 0; i < count; i++) block.store(at(always, i));
     });
   }
@@ -117,7 +122,7 @@ export function inRuns(
 }
 
 /** The hook that stores `count` results along n, `acc` being a vector or an array of them. */
-export const storeResults = ({ gemm, hook }: Frame, count: 4 | 8, beside?: string): string =>
+export const storeResults = ({ gemm, hook }: Frame, count: Count, beside?: string): string =>
   hook([gemm.m, gemm.n], (block) =>
     storeRun(
       block,
@@ -135,7 +140,7 @@ export const storeResults = ({ gemm, hook }: Frame, count: 4 | 8, beside?: strin
  */
 export function storeApart(
   frame: Frame,
-  count: 4 | 8,
+  count: Count,
 ): { readonly type: string; readonly beside: string; readonly store: string } {
   const { gemm, hook, module } = frame;
   const types: string[] = [];
@@ -161,6 +166,21 @@ export function resultsOf({ module: { caps }, gemm: { n, stores } }: Frame): 4 |
   const isWhole = isStatic(n.extent) && n.extent % 8 === 0;
   return isHalf && isWhole && !stores.some(({ when }) => when && variesInRun(when, n, 8)) ? 8 : 4;
 }
+
+/** Whether results are bytes that lie in runs of sixteen, and nothing else. */
+export const areBytes = ({ n, stores }: Pick<GemmTask, "n" | "stores">, caps: Caps): boolean =>
+  isStatic(n.extent) &&
+  n.extent % 16 === 0 &&
+  stores.every(
+    ({ value, index, mode, when }) =>
+      isByte(value, caps) &&
+      mode === "set" &&
+      !(when && variesInRun(when, n, 16)) &&
+      runOffset(value, index, n, 16) !== undefined,
+  );
+
+const isByte = (value: Value, caps: Caps): boolean =>
+  storageOf(value, caps).lanes === 4 && dtypeFacts[value.dtype].kind === "int";
 
 /** Loads that results need whatever a condition says, where `count` of them are whole. */
 const alwaysRead = (stores: readonly Store[], n: Var, count: number): ReadonlySet<Load> =>
@@ -189,17 +209,23 @@ function readsOf(block: Block, load: Load, n: Var, to: ToLane, count: number): R
   const { module } = block;
   const { value } = load;
   const { item, lanes } = storageOf(value, module.caps);
-  const width = item === "f16" ? count : 4;
-  const isByte = lanes === 4 && dtypeFacts[value.dtype].kind === "int";
+  const ofBytes = isByte(value, module.caps);
+  const width = item === "f16" ? Math.min(count, 8) : ofBytes && count === 16 && runOffset(value, load.index, n, 16) ? 16 : 4;
   const isNumber = lanes === 1 && (item === "f32" || item === "f16" || value.dtype === "i32");
-  if (!(isByte || isNumber) || !runOffset(value, load.index, n, width)) return [];
+  if (!(ofBytes || isNumber) || !runOffset(value, load.index, n, width)) return [];
   return Array.from({ length: count / width }, (_, k): Read => {
     const offset = (): string => block.value(offsetOf(value, (to(load, k * width) as Load).index));
     const lanes = (text: (i: number) => string): void => {
       for (let i = 0; i < width; i++) block.bind(to(load, k * width + i), text(i));
     };
-    if (isByte) {
+    if (ofBytes) {
       const word = (name: string): string => (dtypeFacts[value.dtype].signed ? `bitcast<i32>(${name})` : name);
+      if (width === 16)
+        return {
+          type: "vec4<u32>",
+          text: () => `${module.vectorBuffer(value)}[${offset()} >> 4u]`,
+          bind: (name) => lanes((i) => `extractBits(${word(`${name}[${i >> 2}]`)}, ${8 * (i % 4)}u, 8u)`),
+        };
       return {
         type: "u32",
         text: () => `${module.buffer(value, "read")}[${offset()} >> 2u]`,
@@ -221,12 +247,13 @@ function readsOf(block: Block, load: Load, n: Var, to: ToLane, count: number): R
   });
 }
 
-/** Whether every store of a value of f32, f16 or i32 is a run of vectors, and nothing else of the kernel touches it. */
+/** Whether every store of a value of f32, f16, i32 or bytes is a run of vectors, and nothing else of the kernel touches it. */
 function isVector({ module }: Block, stores: readonly Store[], value: Value, n: Var, count: number): boolean {
   const { item, lanes } = storageOf(value, module.caps);
-  const isNumber = item === "f32" || item === "f16" || value.dtype === "i32";
-  if (lanes > 1 || !isNumber || value.dtype === "bf16" || module.isBound(value)) return false;
-  const width = item === "f16" ? count : 4;
+  const isNumber = lanes === 1 && (item === "f32" || item === "f16" || value.dtype === "i32") && value.dtype !== "bf16";
+  const ofBytes = count === 16 && isByte(value, module.caps);
+  if (!(isNumber || ofBytes) || module.isBound(value)) return false;
+  const width = ofBytes ? 16 : item === "f16" ? Math.min(count, 8) : 4;
   return stores.every(
     (store) =>
       store.value !== value ||
@@ -241,7 +268,7 @@ function storeVectors(block: Block, store: Store, at: (store: Store, i: number) 
   const { value } = store;
   const { item } = storageOf(value, module.caps);
   const isHalf = item === "f16";
-  const width = isHalf ? count : 4;
+  const width = isHalf ? Math.min(count, 8) : 4;
   const results = Array.from({ length: count }, (_, i) => block.value(at(store, i).expr));
   for (let first = 0; first < count; first += width) {
     const offset = block.value(offsetOf(value, at(store, first).index));
@@ -283,11 +310,19 @@ function operandsOf(e: Expr, fn: BinaryFn): readonly [Expr, number] | undefined 
   return known.kind === "const" ? [e.a, known.value] : undefined;
 }
 
-/** Packed bytes, which lie along n. */
-function storeWords(block: Block, store: Store, at: (store: Store, i: number) => Store, count: number): void {
+/** Packed bytes, which lie along n; four words at once where they are a vector. */
+function storeWords(
+  block: Block,
+  store: Store,
+  at: (store: Store, i: number) => Store,
+  count: number,
+  isVector: boolean,
+): void {
   const { module } = block;
+  const words: string[] = [];
   for (let first = 0; first < count; first += 4) {
     const word = block.fresh();
+    words.push(word);
     const bytes = [0, 1, 2, 3].map((i) => {
       const { expr } = at(store, first + i);
       return roundedBits(block, expr) ?? block.stored(store.value, block.value(expr));
@@ -296,7 +331,11 @@ function storeWords(block: Block, store: Store, at: (store: Store, i: number) =>
       i === 0 ? `(${text} & 0xffu)` : i < 3 ? `((${text} & 0xffu) << ${8 * i}u)` : `(${text} << 24u)`,
     );
     block.line(`let ${word} = ${parts.join(" | ")};`);
+    if (isVector) continue;
     const offset = block.value(offsetOf(store.value, at(store, first).index));
     block.line(`${module.buffer(store.value, "write")}[${offset} >> 2u] = ${word};`);
   }
+  if (!isVector) return;
+  const offset = block.value(offsetOf(store.value, at(store, 0).index));
+  block.line(`${module.vectorBuffer(store.value, "u32", "write")}[${offset} >> 4u] = vec4<u32>(${words.join(", ")});`);
 }

@@ -254,6 +254,18 @@ function shifted(name: string, dtype: DType, [rows, columns]: readonly [number, 
   return { name, task: only(b) };
 }
 
+/** Sums of bytes, of different scales, as bytes of a third one. */
+function requantizedSum(name: string, dtype: "i8" | "u8", shape: readonly number[], zero: number): Problem {
+  const b = new Lowering(name);
+  const [x, y] = [value("x", dtype, shape), value("y", dtype, shape)];
+  b.map(dtype, shape, (index) => {
+    const [own, other] = [x, y].map((each) => convert(load(each, index), "f32"));
+    const sum = add(mul(own!, float(0.5)), mul(other!, float(0.75)));
+    return requantize(sum, zero === 0 ? undefined : float(zero), dtype);
+  });
+  return { name, task: only(b) };
+}
+
 /** Adds constants at the ends of what an f32 can be. */
 function extremes(name: string): Problem {
   const b = new Lowering(name);
@@ -397,6 +409,9 @@ export const PROBLEMS: readonly Problem[] = [
   attention("attention f16 symbolic", "f16", N),
   extremes("map of extremes"),
   map("map symbolic", "f32", [N, 12]),
+  requantizedSum("map requantized i8", "i8", [6, 32], 0),
+  requantizedSum("map requantized u8", "u8", [6, 32], 7),
+  requantizedSum("map requantized odd", "i8", [6, 20], -3),
   shifted("map shifted", "f32", [5, 16]),
   shifted("map shifted f16", "f16", [5, 16]),
   map("map channels last", "f16", [2, 8, 3, 5], [0, 2, 3, 1]),
@@ -448,6 +463,8 @@ export const PROBLEMS: readonly Problem[] = [
   byteConv("conv bytes", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1),
   bytePool("pool bytes", [2, 12, 9]),
   byteConv("conv bytes requantized", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1, true),
+  byteConv("conv bytes in sixteens", [1, 32, 12, 12], [64, 32, 1, 1], 1, 0, true),
+  beside("conv bytes in sixteens beside", byteConv("", [1, 32, 9, 9], [48, 32, 1, 1], 1, 0, true), 16),
   beside("conv bytes beside", byteConv("", [1, 32, 9, 9], [24, 32, 1, 1], 1, 0, true), 8),
   byteConv("conv bytes grouped", [2, 24, 7, 7], [16, 12, 3, 3], 2, 1),
   byteConv("conv bytes depthwise", [1, 12, 11, 13], [12, 1, 3, 3], 12, 1),
