@@ -1,18 +1,22 @@
 // Matrix product by tiles, four at a time: a workgroup makes TILE_M x TILE_N results of one batch. Operands come from memory
 // as 4x4 blocks of vectors, fetched into registers while the stage before is multiplied, and lie in workgroup memory as vectors
-// along m and n; an invocation makes (4 REPEAT_M) x (4 REPEAT_N) results from them.
+// along m and n; an invocation makes (4 REPEAT_M) x (4 REPEAT_N) results from them. SLICES groups of invocations share the depth of
+// each stage; in the end each adds up and stores every SLICES-th row of four.
 
 const TILE_M = 64u;              //# spec
 const TILE_N = 64u;              //# spec
 const TILE_K = 16u;              //# spec
 const REPEAT_M = 2u;             //# spec
 const REPEAT_N = 2u;             //# spec
+const SLICES = 2u;               //# spec
+const SLICED = true;             //# spec
 // Whether an operand's vectors lie along m (n) in memory rather than along k.
 const A_ALONG_M = false;         //# spec
 const B_ALONG_N = true;          //# spec
 const LANES_M = TILE_M / (4u * REPEAT_M);
 const LANES_N = TILE_N / (4u * REPEAT_N);
-const THREADS = LANES_M * LANES_N;
+const PER_SLICE = LANES_M * LANES_N;
+const THREADS = PER_SLICE * SLICES;
 // Rows of vectors, padded by one so that those a transposed block writes start in different banks.
 const STRIDE_A = TILE_M / 4u + 1u;
 const STRIDE_B = TILE_N / 4u + 1u;
@@ -21,6 +25,11 @@ const BLOCKS_B = TILE_N * TILE_K / 16u;
 // Blocks that an invocation fetches: BLOCKS / THREADS, rounded up.
 const FETCHES_A = 1u;            //# spec
 const FETCHES_B = 1u;            //# spec
+// Rows of four that an invocation has sums of, a SLICES-th of them, and what workgroup memory holds at the most.
+const FOURS = 16u;               //# spec
+const ROUNDS = 8u;               //# spec
+const VECTORS = 544u;            //# spec
+const TILE_B = TILE_K * STRIDE_A;
 
 fn size_m() -> i32 { return 64; }                                                       //# hook
 fn size_n() -> i32 { return 64; }                                                       //# hook
@@ -29,8 +38,8 @@ fn load_a(batch: i32, m: i32, k: i32) -> vec4<f32> { return vec4<f32>(); }      
 fn load_b(batch: i32, k: i32, n: i32) -> vec4<f32> { return vec4<f32>(); }              //# hook
 fn store(batch: i32, m: i32, n: i32, acc: vec4<f32>) { return; }                        //# hook
 
-var<workgroup> tile_a: array<vec4<f32>, TILE_K * STRIDE_A>;
-var<workgroup> tile_b: array<vec4<f32>, TILE_K * STRIDE_B>;
+// The staged operands: A's, then B's; in the end, where there are slices, their sums.
+var<workgroup> tiles: array<vec4<f32>, VECTORS>;
 
 // Row i of the block: along m at depth i, or along k at row i.
 fn fetch_a(batch: i32, first_m: i32, first_k: i32, at: u32) -> mat4x4<f32> {
@@ -64,10 +73,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   let batch = i32(workgroup.z);
   let first_m = i32(workgroup.y * TILE_M);
   let first_n = i32(workgroup.x * TILE_N);
-  let lane_m = lane / LANES_N;
-  let lane_n = lane % LANES_N;
+  let slice = lane / PER_SLICE;
+  let place = lane % PER_SLICE;
+  let lane_m = place / LANES_N;
+  let lane_n = place % LANES_N;
   let depth = size_k();
-  var acc: array<vec4<f32>, 4u * REPEAT_M * REPEAT_N>;
+  var acc: array<vec4<f32>, FOURS>;
   var next_a: array<mat4x4<f32>, FETCHES_A>;
   var next_b: array<mat4x4<f32>, FETCHES_B>;
   for (var i = 0u; i < FETCHES_A; i++) { //# unroll
@@ -87,7 +98,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
         let column = select(at % (TILE_K / 4u), at / (TILE_M / 4u), A_ALONG_M);
         var block = next_a[i];
         if (!A_ALONG_M) { block = transpose(block); }
-        for (var j = 0u; j < 4u; j++) { tile_a[(column * 4u + j) * STRIDE_A + row] = block[j]; }
+        for (var j = 0u; j < 4u; j++) { tiles[(column * 4u + j) * STRIDE_A + row] = block[j]; }
       }
     }
     for (var i = 0u; i < FETCHES_B; i++) { //# unroll
@@ -97,7 +108,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
         let row = select(at % (TILE_K / 4u), at / (TILE_N / 4u), B_ALONG_N);
         var block = next_b[i];
         if (!B_ALONG_N) { block = transpose(block); }
-        for (var j = 0u; j < 4u; j++) { tile_b[(row * 4u + j) * STRIDE_B + column] = block[j]; }
+        for (var j = 0u; j < 4u; j++) { tiles[TILE_B + (row * 4u + j) * STRIDE_B + column] = block[j]; }
       }
     }
     workgroupBarrier();
@@ -112,13 +123,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
         if (at < BLOCKS_B) { next_b[i] = fetch_b(batch, first_n, ahead, at); }
       }
     }
-    for (var k = 0u; k < TILE_K; k++) {
+    for (var step = 0u; step < TILE_K / SLICES; step++) {
+      let k = step * SLICES + slice;
       var b: array<vec4<f32>, REPEAT_N>;
       for (var j = 0u; j < REPEAT_N; j++) { //# unroll
-        b[j] = tile_b[k * STRIDE_B + lane_n + j * LANES_N];
+        b[j] = tiles[TILE_B + k * STRIDE_B + lane_n + j * LANES_N];
       }
       for (var i = 0u; i < REPEAT_M; i++) { //# unroll
-        let a = tile_a[k * STRIDE_A + lane_m + i * LANES_M];
+        let a = tiles[k * STRIDE_A + lane_m + i * LANES_M];
         for (var j = 0u; j < REPEAT_N; j++) { //# unroll
           for (var row = 0u; row < 4u; row++) { //# unroll
             acc[4u * (i * REPEAT_N + j) + row] = fma(vec4<f32>(a[row]), b[j], acc[4u * (i * REPEAT_N + j) + row]);
@@ -127,15 +139,30 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
       }
     }
   }
-  for (var i = 0u; i < REPEAT_M; i++) { //# unroll
-    for (var row = 0u; row < 4u; row++) { //# unroll
-      let m = first_m + i32((lane_m + i * LANES_M) * 4u + row);
-      if (m < size_m()) {
-        for (var j = 0u; j < REPEAT_N; j++) { //# unroll
-          let n = first_n + i32((lane_n + j * LANES_N) * 4u);
-          if (n < size_n()) { store(batch, m, n, acc[4u * (i * REPEAT_N + j) + row]); }
-        }
+  if (SLICED) { //# choose
+    for (var round = 0u; round < ROUNDS; round++) { //# unroll
+      workgroupBarrier();
+      for (var s = 0u; s < SLICES; s++) { //# unroll
+        tiles[s * THREADS + lane] = acc[round * SLICES + s];
       }
+      workgroupBarrier();
+      var four = vec4<f32>();
+      for (var s = 0u; s < SLICES; s++) { //# unroll
+        four += tiles[slice * THREADS + s * PER_SLICE + place];
+      }
+      leave(batch, first_m, first_n, lane_m, lane_n, round * SLICES + slice, four);
+    }
+  } else {
+    for (var i = 0u; i < FOURS; i++) { //# unroll
+      leave(batch, first_m, first_n, lane_m, lane_n, i, acc[i]);
     }
   }
+}
+
+// Stores row `four` of an invocation's.
+fn leave(batch: i32, first_m: i32, first_n: i32, lane_m: u32, lane_n: u32, four: u32, acc: vec4<f32>) {
+  let block = four / 4u;
+  let m = first_m + i32((lane_m + block / REPEAT_N * LANES_M) * 4u + four % 4u);
+  let n = first_n + i32((lane_n + block % REPEAT_N * LANES_N) * 4u);
+  if (m < size_m() && n < size_n()) { store(batch, m, n, acc); }
 }

@@ -5,7 +5,7 @@ import gemmVectorShader from "../../shaders/gemm_vector.wgsl";
 import { isStatic } from "../ir/dims.ts";
 import type { ConvTask, GemmTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
-import { frameOf, known, wasteOf } from "./frame.ts";
+import { coverOf, frameOf, known, wasteOf } from "./frame.ts";
 import { besideMatrices } from "./matrix.ts";
 import { asGemm, storesElements } from "./product.ts";
 import { storeResults } from "./results.ts";
@@ -13,17 +13,24 @@ import { specialize } from "./specialize.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { isAlong, loadFour, vectorLoad } from "./vector.ts";
 
-/** [tile m, tile n, tile k, vectors an invocation takes along m, along n]. */
+/** [tile m, tile n, tile k, vectors an invocation takes along m, along n, slices of the depth]. */
 const SHAPES = [
-  [128, 128, 16, 2, 2],
-  [64, 64, 16, 1, 1],
-  [128, 64, 16, 2, 1],
-  [64, 128, 16, 1, 2],
-  [128, 128, 8, 2, 2],
-  [64, 64, 16, 2, 2],
-  [32, 64, 16, 1, 1],
-  [64, 32, 16, 1, 1],
-  [32, 32, 32, 1, 1],
+  [128, 128, 16, 2, 2, 1],
+  [64, 64, 16, 1, 1, 1],
+  [128, 64, 16, 2, 1, 1],
+  [64, 128, 16, 1, 2, 1],
+  [128, 128, 8, 2, 2, 1],
+  [64, 64, 16, 2, 2, 1],
+  [32, 64, 16, 1, 1, 1],
+  [64, 32, 16, 1, 1, 1],
+  [32, 32, 32, 1, 1, 1],
+  [64, 64, 32, 2, 2, 4],
+  [128, 64, 32, 2, 2, 2],
+  [64, 32, 32, 2, 2, 4],
+  [32, 64, 32, 2, 2, 4],
+  [32, 32, 32, 2, 2, 8],
+  [32, 32, 32, 1, 1, 4],
+  [16, 64, 32, 1, 2, 4],
 ] as const;
 
 const applicable = (task: GemmTask | ConvTask, caps: Caps): boolean =>
@@ -31,14 +38,32 @@ const applicable = (task: GemmTask | ConvTask, caps: Caps): boolean =>
 
 function* candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
   const gemm = asGemm(task);
-  const waste = ([tileM, tileN]: readonly number[]): number => wasteOf(gemm, tileM!, tileN!, { idle: 0.7, reread: 32 });
-  for (const [tileM, tileN, tileK, repeatM, repeatN] of [...SHAPES].sort((a, b) => waste(a) - waste(b))) {
-    const threads = (tileM * tileN) / (16 * repeatM * repeatN);
-    const bytes = 4 * tileK * (tileM + tileN + 8);
-    if (threads > caps.limits.maxComputeInvocationsPerWorkgroup || bytes > caps.limits.maxComputeWorkgroupStorageSize) continue;
-    yield { tileM, tileN, tileK, repeatM, repeatN };
+  const waste = (shape: readonly number[]): number => {
+    const [tileM, tileN] = shape as [number, number];
+    // Where few tiles keep processors idle, more invocations a tile do its work sooner.
+    const isFew = coverOf(gemm, tileM, tileN).groups < 400;
+    const busy = isFew ? Math.sqrt(Math.min(256, threadsOf(shape)) / 256) : 1;
+    return wasteOf(gemm, tileM, tileN, { idle: 0.7, reread: 32 }) / busy;
+  };
+  for (const shape of [...SHAPES].sort((a, b) => waste(a) - waste(b))) {
+    if (
+      threadsOf(shape) > caps.limits.maxComputeInvocationsPerWorkgroup ||
+      16 * vectorsOf(shape) > caps.limits.maxComputeWorkgroupStorageSize
+    )
+      continue;
+    const [tileM, tileN, tileK, repeatM, repeatN, slices] = shape;
+    yield { tileM, tileN, tileK, repeatM, repeatN, slices };
   }
 }
+
+const threadsOf = ([tileM, tileN, , repeatM, repeatN, slices]: readonly number[]): number =>
+  (tileM! * tileN! * slices!) / (16 * repeatM! * repeatN!);
+
+/** Vectors in workgroup memory: the staged operands, their rows padded by one, or the slices' sums in their place. */
+const vectorsOf = (shape: readonly number[]): number => {
+  const [tileM, tileN, tileK, , , slices] = shape as [number, number, number, number, number, number];
+  return Math.max(tileK * (tileM / 4 + tileN / 4 + 2), slices > 1 ? slices * threadsOf(shape) : 0);
+};
 
 const likelihood = (task: GemmTask | ConvTask, caps: Caps): number => {
   const { m, n, k, a, b } = asGemm(task);
@@ -52,14 +77,15 @@ export const gemmVector = tactic("gemm", { name: "gemm.vector", applicable, like
 export const convVector = tactic("conv", { name: "conv.vector", applicable, likelihood, candidates, emit: emitVector });
 
 function emitVector(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel {
-  const { tileM, tileN, tileK, repeatM, repeatN } = config as Record<
-    "tileM" | "tileN" | "tileK" | "repeatM" | "repeatN",
+  const { tileM, tileN, tileK, repeatM, repeatN, slices } = config as Record<
+    "tileM" | "tileN" | "tileK" | "repeatM" | "repeatN" | "slices",
     number
   >;
+  const shape = [tileM, tileN, tileK, repeatM, repeatN, slices];
   const frame = frameOf(task, caps);
   const { m, n, k, a, b } = frame.gemm;
   const [alongM, alongN] = [isAlong(a, m, k, caps), isAlong(b, n, k, caps)];
-  const threads = (tileM * tileN) / (16 * repeatM * repeatN);
+  const threads = threadsOf(shape);
   const text = specialize("gemm_vector", gemmVectorShader, {
     specs: {
       TILE_M: tileM,
@@ -67,6 +93,11 @@ function emitVector(task: GemmTask | ConvTask, config: Config, caps: Caps): Kern
       TILE_K: tileK,
       REPEAT_M: repeatM,
       REPEAT_N: repeatN,
+      SLICES: slices,
+      SLICED: slices > 1,
+      ROUNDS: (4 * repeatM * repeatN) / slices,
+      VECTORS: vectorsOf(shape),
+      FOURS: 4 * repeatM * repeatN,
       A_ALONG_M: alongM,
       B_ALONG_N: alongN,
       FETCHES_A: Math.ceil((tileM * tileK) / 16 / threads),

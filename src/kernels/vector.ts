@@ -119,7 +119,18 @@ export function loadsAlways(roots: readonly Expr[]): ReadonlySet<Load> {
 /** The hook that reads four neighbours of an operand along `v`, 0 beyond the extents of `v` and `other`. */
 export const loadFour = ({ hook, module }: Frame, e: Expr, v: Var, other: Var, type: "f32" | "f16" = "f32"): string =>
   hook([v, other], (block) => {
-    const inside = `${block.value(v)} < ${module.dim(v.extent)} && ${block.value(other)} < ${module.dim(other.extent)}`;
+    const tests = [v, other].map((each) => `${block.value(each)} < ${module.dim(each.extent)}`);
+    const vector = vectorLoad(e, v, module.caps);
+    if (vector) {
+      // Without a branch, so that many loads are on their way at once: what is not there reads the first element.
+      const { load, guard } = vector;
+      const there = block.fresh();
+      block.line(`let ${there} = ${[...tests, ...(guard ? [block.value(guard)] : [])].join(" && ")};`);
+      const read = `${module.vectorBuffer(load.value)}[select(0, ${block.value(vector.offset)}, ${there}) >> 2u]`;
+      block.line(`return select(vec4<${type}>(), vec4<${type}>(${read}), ${there});`);
+      return;
+    }
+    const inside = tests.join(" && ");
     block.nest(`if (${inside})`, () => block.line(`return ${readFour(block, e, v, type)};`), true);
     block.line(`return vec4<${type}>();`);
   });
