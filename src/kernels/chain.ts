@@ -7,7 +7,9 @@ import type { GemmTask } from "../ir/task.ts";
 import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
 import { gemmBlocked } from "./blocked.ts";
+import { gemmDot4 } from "./gemm-dot4.ts";
 import { gemmMatrix } from "./gemm-matrix.ts";
+import { gemmMatrixBytes } from "./gemm-matrix-bytes.ts";
 import { gemmTiled } from "./gemm-tiled.ts";
 import { gemmVector } from "./gemm-vector.ts";
 import { byPromise } from "./promise.ts";
@@ -27,7 +29,7 @@ export const fitsBuffers = (values: readonly Value[], caps: Caps): boolean =>
     return !isStatic(bytes) || bytes <= Math.min(caps.limits.maxStorageBufferBindingSize, caps.limits.maxBufferSize);
   });
 
-const PRODUCTS: readonly Tactic<GemmTask>[] = [gemmVector, gemmTiled, gemmBlocked, gemmMatrix];
+const PRODUCTS: readonly Tactic<GemmTask>[] = [gemmVector, gemmTiled, gemmBlocked, gemmMatrix, gemmDot4, gemmMatrixBytes];
 
 /** The most promising ways to run a product inside of a chain, as configurations that `emitProduct` reads. */
 export function* productConfigs(task: GemmTask, caps: Caps, most: number): Generator<Config> {

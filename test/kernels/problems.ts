@@ -156,6 +156,34 @@ function byteConv(
   return { name, task: only(b) as ConvTask };
 }
 
+/** Bytes of four channels, the last of nothing, and weights that are known, as a quantized network begins. */
+function firstBytes(name: string, size: readonly [number, number], kernel: number, stride: number): Problem {
+  const b = new Lowering(name);
+  const pad = kernel >> 1;
+  const input = value("x", "i8", [2, 4, ...size], LAST);
+  const shape = [16, 4, kernel, kernel];
+  const weights = value("w", "i8", shape, LAST);
+  const count = shape.reduce((a, e) => a * e, 1);
+  weights.data = tensor(
+    "i8",
+    shape,
+    Int8Array.from({ length: count }, (_, i) => ((i * 37) % 255) - 127),
+  );
+  const factors = value("factors", "f32", [16]);
+  const out = size.map((dim) => Math.floor((dim + 2 * pad - kernel) / stride) + 1);
+  const made = b.conv(
+    "i32",
+    input,
+    weights,
+    { groups: 1, strides: [stride, stride], dilations: [1, 1], pads: [pad, pad], out },
+    undefined,
+    (acc, index) => requantize(mul(convert(acc, "f32"), load(factors, [index[1]!])), undefined, "i8"),
+  );
+  made.dtype = "i8";
+  made.layout = LAST;
+  return { name, task: only(b) };
+}
+
 /** The convolution as two side by side, each with its own bytes: the first of the given number of channels. */
 function beside(name: string, { task }: { readonly task: ConvTask }, split: number): Problem {
   const [store] = task.stores;
@@ -463,6 +491,9 @@ export const PROBLEMS: readonly Problem[] = [
   byteConv("conv bytes", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1),
   bytePool("pool bytes", [2, 12, 9]),
   byteConv("conv bytes requantized", [1, 32, 9, 9], [24, 32, 3, 3], 1, 1, true),
+  firstBytes("conv first bytes", [13, 21], 7, 2),
+  firstBytes("conv first bytes, each place", [9, 11], 3, 1),
+  firstBytes("conv first bytes, by three", [9, 20], 3, 3),
   byteConv("conv bytes in sixteens", [1, 32, 12, 12], [64, 32, 1, 1], 1, 0, true),
   beside("conv bytes in sixteens beside", byteConv("", [1, 32, 9, 9], [48, 32, 1, 1], 1, 0, true), 16),
   beside("conv bytes beside", byteConv("", [1, 32, 9, 9], [24, 32, 1, 1], 1, 0, true), 8),
