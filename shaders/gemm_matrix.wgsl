@@ -25,7 +25,7 @@ const SLICES = 2u;               //# spec
 const STAGES = 2u;               //# spec
 // Stages that are fetched before they are needed.
 const AHEAD = 2u;                //# spec
-// Whether loads ahead are not tested, so that compilers may move them: past the end the last stage is fetched again.
+// Whether loads ahead are not tested, but spread over the steps of a stage: past the end the last stage is fetched again.
 const STRAIGHT = false;          //# spec
 // Tiles along m that neighbouring workgroups take before they go on along n.
 const GROUP = 8u;                //# spec
@@ -173,7 +173,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
         workgroupBarrier();
         let next = first_k + i32(AHEAD * TILE_K);
         let ahead = select(next, min(next, (depth - 1) / i32(TILE_K) * i32(TILE_K)), STRAIGHT);
-        if (STRAIGHT || next < depth) {
+        if (!STRAIGHT && next < depth) {
           for (var i = 0u; i < FETCHES_A; i++) { //# unroll
             next_a[p * FETCHES_A + i] = fetch_a(batch, first_m, ahead, i * THREADS + lane);
           }
@@ -181,7 +181,19 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
             next_b[p * FETCHES_B + i] = fetch_b(batch, ahead, first_n, i * THREADS + lane);
           }
         }
-        for (var step = 0u; step < STEPS; step++) {
+        for (var step = 0u; step < STEPS; step++) { //# unroll if STRAIGHT
+          if (STRAIGHT) { //# choose
+            for (var i = 0u; i < FETCHES_A; i++) { //# unroll
+              if (i * STEPS / FETCHES_A == step) {
+                next_a[p * FETCHES_A + i] = fetch_a(batch, first_m, ahead, i * THREADS + lane);
+              }
+            }
+            for (var i = 0u; i < FETCHES_B; i++) { //# unroll
+              if (i * STEPS / FETCHES_B == step) {
+                next_b[p * FETCHES_B + i] = fetch_b(batch, ahead, first_n, i * THREADS + lane);
+              }
+            }
+          }
           let k = (step * SLICES + slice) * K;
           var left: array<subgroup_matrix_left<T, K, M>, FRAGMENTS_M>;
           for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll

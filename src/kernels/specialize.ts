@@ -1,7 +1,7 @@
 // Fills the marked points of a shader file: `//# spec` lines give a constant or alias another value, `//# hook` lines give a
-// function another body, `//# unroll` loops are written out (arrays stay in registers only where no index is computed), and of an
-// `if (NAME) { //# choose` only the branch that its spec chooses is left (compilers check the other one too). Every mark must be
-// filled and every filling must have its mark.
+// function another body, `//# unroll` loops are written out (arrays stay in registers only where no index is computed; with `if NAME`
+// where that spec is true), and of an `if (NAME) { //# choose` only the branch that its spec chooses is left (compilers check the
+// other one too). Every mark must be filled and every filling must have its mark.
 
 import { internal } from "../util/errors.ts";
 
@@ -14,7 +14,7 @@ export interface Fillings {
 const SPEC = /^((?:const|alias) (\w+) = ).*;( *)\/\/# spec$/;
 const HOOK = /^(fn (\w+)\(.*\)(?: -> [\w<>]+)?) \{.*\} *\/\/# hook$/;
 /** A loop over 0u, 1u, … below a literal or a spec, its body on lines of its own. */
-const UNROLL = /^( *)for \(var (\w+) = 0u; \2 < (\w+); \2\+\+\) \{ \/\/# unroll$/;
+const UNROLL = /^( *)for \(var (\w+) = 0u; \2 < (\w+); \2\+\+\) \{ \/\/# unroll(?: if (\w+))?$/;
 
 /** The branches begin and end on lines of their own. */
 const CHOOSE = /^( *)if \((\w+)\) \{ \/\/# choose$/;
@@ -64,7 +64,11 @@ function expand(name: string, lines: readonly string[], specs: Fillings["specs"]
       result.push(lines[at]!);
       continue;
     }
-    const [, indent, index, limit] = loop as unknown as [string, string, string, string];
+    const [, indent, index, limit, condition] = loop as unknown as [string, string, string, string, string | undefined];
+    if (condition !== undefined && specs[condition] === false) {
+      result.push(lines[at]!.replace(/ *\/\/#.*$/, ""));
+      continue;
+    }
     const end = lines.indexOf(`${indent}}`, at);
     const count = /^\d+u$/.test(limit) ? Number.parseInt(limit, 10) : specs[limit];
     if (end < 0 || typeof count !== "number") throw internal(name, `the loop over ${index} has no end or no known count`);

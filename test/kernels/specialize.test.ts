@@ -46,6 +46,13 @@ describe("a shader's marks", () => {
     ]);
   });
 
+  it("write loops out where a spec says so", () => {
+    const shader = "const A = true;  //# spec\n  for (var i = 0u; i < 2u; i++) { //# unroll if A\n    call(i);\n  }";
+    const text = (A: boolean): string => specialize("test", shader, { specs: { A }, hooks: {} });
+    expect(text(true)).toBe("const A = true;\n  {\n    call(0u);\n  }\n  {\n    call(1u);\n  }");
+    expect(text(false)).toBe("const A = false;\n  for (var i = 0u; i < 2u; i++) {\n    call(i);\n  }");
+  });
+
   it("must all be filled, and every filling have its mark", () => {
     const hooks = { take: "" };
     expect(() => specialize("test", SHADER, { specs: {}, hooks })).toThrow(/COUNT|loop/);
