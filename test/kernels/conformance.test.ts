@@ -11,6 +11,7 @@ import { interpret, type Tensors } from "../../src/ir/interpret.ts";
 import { constantBytes, fromDevice, storageOf } from "../../src/ir/storage.ts";
 import { readsOf, writesOf } from "../../src/ir/task.ts";
 import { numbersOf, sizeOf, tensor } from "../../src/ir/tensor.ts";
+import { type DType, dtypeFacts, isFloat } from "../../src/ir/types.ts";
 import type { Value } from "../../src/ir/value.ts";
 import { tacticsFor } from "../../src/kernels/index.ts";
 import type { Kernel } from "../../src/kernels/tactic.ts";
@@ -36,11 +37,19 @@ const textOf = ({ steps }: Kernel): number => steps.reduce((sum, { wgsl }) => su
 /** What transforms in f16 or over many points may lose beyond a layer's budget: the tuner then drops them. */
 const LOSSY = 10;
 
+/** Numbers of -0.5 … 0.5 as a type has them: all that bytes can be, small ones of wider integers. */
+function spread(dtype: DType): (x: number) => number {
+  if (isFloat(dtype)) return (x) => x;
+  const { bytes, signed } = dtypeFacts[dtype];
+  const range = bytes === 1 ? 255 : 20;
+  return (x) => Math.round(range * (signed ? x : x + 0.5));
+}
+
 async function check({ name, task }: Problem, seed: number): Promise<string[]> {
   const given: Tensors = new Map();
   for (const value of readsOf(task)) {
     const shape = value.shape.map((dim) => (typeof dim === "number" ? dim : SIZES.get("N")!));
-    if (!value.data) given.set(value, tensor(value.dtype, shape, numbers(sizeOf(shape), seed)));
+    if (!value.data) given.set(value, tensor(value.dtype, shape, numbers(sizeOf(shape), seed).map(spread(value.dtype))));
   }
   const tensors: Tensors = new Map(given);
   interpret([task], tensors, new Map(SIZES), () => []);
@@ -82,6 +91,15 @@ const RUN: ReadonlySet<string> = new Set([
   "histogram",
   "map channels last",
   "map symbolic",
+  "map shifted",
+  "map shifted f16",
+  "map requantized i8",
+  "map requantized u8",
+  "map requantized odd",
+  "conv first bytes",
+  "conv first bytes, each place",
+  "conv first bytes, by three",
+  "conv bytes in sixteens",
   "pool f16",
   "pool f32",
   "gemm few rows",
