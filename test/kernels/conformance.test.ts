@@ -50,7 +50,7 @@ async function check({ name, task }: Problem, seed: number): Promise<string[]> {
   for (const value of readsOf(task)) {
     const shape = value.shape.map((dim) => (typeof dim === "number" ? dim : SIZES.get("N")!));
     // What is added to begins as zeros, as the rig has it.
-    const begin = writesOf(task).includes(value) ? () => 0 : spread(value.dtype);
+    const begin = task.stores.some(({ init }) => init === value) ? () => 0 : spread(value.dtype);
     if (!value.data) given.set(value, tensor(value.dtype, shape, numbers(sizeOf(shape), seed).map(begin)));
   }
   const tensors: Tensors = new Map(given);
