@@ -168,7 +168,7 @@ export function* matrixTiles(gemm: GemmTask, operands: MatrixOperands, caps: Cap
   });
   // Large tiles store bytes sixteen at a time or four, whichever is faster: more in an instruction or more invocations at work.
   const runs = (shape: Shape): Config[] =>
-    operands.bytes === 1 && shape.slices === 1 && areBytes(gemm, caps) ? [{ ...shape, run: 16 }, { ...shape }] : [{ ...shape }];
+    operands.bytes === 1 && shape.slices === 1 && areBytes(gemm, caps) ? [{ ...shape }, { ...shape, run: 16 }] : [{ ...shape }];
   const byCycles = shapes.filter(fits).map((shape) => ({ shape, cycles: expectedCycles(gemm, shape, operands, caps) }));
   for (const { shape } of byCycles.sort((a, b) => a.cycles - b.cycles)) yield* runs(shape);
 }

@@ -7,16 +7,11 @@ import { Rig } from "../../src/autotuner/rig.ts";
 import { Memory } from "../../src/gpu/buffers.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { PipelineCache } from "../../src/gpu/pipelines.ts";
-import { interpret, type Tensors } from "../../src/ir/interpret.ts";
-import { constantBytes, fromDevice, storageOf } from "../../src/ir/storage.ts";
-import { readsOf, writesOf } from "../../src/ir/task.ts";
-import { numbersOf, sizeOf, tensor } from "../../src/ir/tensor.ts";
-import { type DType, dtypeFacts, isFloat } from "../../src/ir/types.ts";
-import type { Value } from "../../src/ir/value.ts";
 import { tacticsFor } from "../../src/kernels/index.ts";
 import type { Kernel } from "../../src/kernels/tactic.ts";
 import { openNodeDevice } from "../../src/node-device.ts";
-import { block, conv, gemm, numbers, PROBLEMS, type Problem } from "./problems.ts";
+import { interpreted, SIZES } from "./interpreted.ts";
+import { block, conv, gemm, PROBLEMS, type Problem } from "./problems.ts";
 
 let device: Device;
 let memory: Memory;
@@ -29,39 +24,14 @@ afterAll(() => {
   device.destroy();
 });
 
-/** Symbols of the problems stand for this. */
-const SIZES = new Map([["N", 3]]);
 /** Candidates of a tactic that are looked at for one problem; the one of the shortest text is run: software drivers compile for seconds. */
 const CANDIDATES = 3;
 const textOf = ({ steps }: Kernel): number => steps.reduce((sum, { wgsl }) => sum + wgsl.length, 0);
 /** What transforms in f16 or over many points may lose beyond a layer's budget: the tuner then drops them. */
 const LOSSY = 10;
 
-/** Numbers of -0.5 … 0.5 as a type has them: all that bytes can be, small ones of wider integers. */
-function spread(dtype: DType): (x: number) => number {
-  if (isFloat(dtype)) return (x) => x;
-  const { bytes, signed } = dtypeFacts[dtype];
-  const range = bytes === 1 ? 255 : 20;
-  return (x) => Math.round(range * (signed ? x : x + 0.5));
-}
-
 async function check({ name, task }: Problem, seed: number): Promise<string[]> {
-  const given: Tensors = new Map();
-  for (const value of readsOf(task)) {
-    const shape = value.shape.map((dim) => (typeof dim === "number" ? dim : SIZES.get("N")!));
-    // What is added to begins as zeros, as the rig has it.
-    const begin = task.stores.some(({ init }) => init === value) ? () => 0 : spread(value.dtype);
-    if (!value.data) given.set(value, tensor(value.dtype, shape, numbers(sizeOf(shape), seed).map(begin)));
-  }
-  const tensors: Tensors = new Map(given);
-  interpret([task], tensors, new Map(SIZES), () => []);
-  const inMemory = (value: Value): number[] => {
-    const storage = storageOf(value, device.caps);
-    const result = tensors.get(value)!;
-    const bytes = new Uint8Array(constantBytes(value, result, storage));
-    return numbersOf(fromDevice(bytes, value.dtype, result.shape, storage));
-  };
-  const expected = writesOf(task).map(inMemory);
+  const { given, expected } = interpreted(task, seed, device.caps);
   const rig = new Rig(device, memory, new PipelineCache(device), SIZES, task, given);
   const ran: string[] = [];
   try {
