@@ -2,11 +2,13 @@
 
 import { render } from "lit-html";
 import { Actions } from "./actions.ts";
-import { initial, Store } from "./state.ts";
+import { initial, type State, Store } from "./state.ts";
 import { appView } from "./views/app.ts";
 
 const place = document.querySelector<HTMLElement>("#app")!;
-const store = new Store(initial, (state) => render(appView(state, actions), place));
+const draw = (state: State): void => void render(appView(state, actions), place);
+const store = new Store(initial, draw);
 const actions = new Actions(store);
-store.set({});
+// The first time at once: laying it out is work enough for the first frame.
+draw(initial);
 void actions.start();

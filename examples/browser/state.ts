@@ -82,9 +82,12 @@ export class Store {
     this.state = { ...this.state, ...change };
     if (this.waiting) return;
     this.waiting = true;
-    requestAnimationFrame(() => {
-      this.waiting = false;
-      this.draw(this.state);
-    });
+    // After a frame, not in it: drawing and laying out are tasks of their own then, and neither is long.
+    requestAnimationFrame(() =>
+      setTimeout(() => {
+        this.waiting = false;
+        this.draw(this.state);
+      }),
+    );
   }
 }
