@@ -21,6 +21,8 @@ export class Run {
   /** What this run is the first to use. */
   private readonly trials: Trial[] = [];
   private readonly errorBefore: KilnError | undefined;
+  /** Whether anything was submitted without a guard. */
+  private isBare = false;
 
   constructor(
     private readonly device: Device,
@@ -61,8 +63,10 @@ export class Run {
     this.encoder = undefined;
     this.prepared = [];
     const submit = (): void => this.device.queue.submit(encoder ? [...prepared, encoder.finish()] : prepared);
-    if (this.isKnown) submit();
-    else this.guard(submit);
+    if (this.isKnown) {
+      this.isBare = true;
+      submit();
+    } else this.guard(submit);
   }
 
   /** Ends a phase of a run that is timed. */
@@ -91,14 +95,14 @@ export class Run {
   }
 
   /**
-   * Resolves when WebGPU has accepted all that was submitted. Throws its first refusal, or the device's loss. Where nothing was
-   * guarded, any error that the device told of meanwhile counts.
+   * Resolves when WebGPU has accepted all that was submitted. Throws its first refusal, or the device's loss. Where something was
+   * not guarded, any error that the device told of meanwhile counts.
    */
   async settled(): Promise<void> {
     const { device, trials } = this;
     for (const refusal of await Promise.all(this.refusals)) if (refusal) throw refusal;
     if (device.lostBy) throw device.lostBy;
-    if (this.isKnown && device.lastError && device.lastError !== this.errorBefore) throw runRefused(device.lastError.message);
+    if (this.isBare && device.lastError && device.lastError !== this.errorBefore) throw runRefused(device.lastError.message);
     for (const trial of trials) trial.accepted = true;
   }
 }
