@@ -67,12 +67,17 @@ export class Runtime {
     const { file = "engine", weights } = typeof options === "string" ? { file: options } : options;
     const all = bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes);
     const header = wholeHeader(all, file);
-    const undamaged = async (): Promise<void> => checkSum(await checksumInPieces(all), header.checksum, file);
     const start = async (): Promise<Engine> => {
       const parsed = parseUnsummed(all, header, file, weights);
       return this.start(parsed, parsed.weights, file);
     };
-    return both(start(), undamaged());
+    const starting = start();
+    // While pipelines compile.
+    const undamaged = async (): Promise<void> => {
+      await this.pipelines.textsRead();
+      checkSum(await checksumInPieces(all), header.checksum, file);
+    };
+    return both(starting, undamaged());
   }
 
   /**

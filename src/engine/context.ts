@@ -94,7 +94,7 @@ export class ExecutionContext {
     this.shapes = new InputShapes(plan, table);
     this.schedules = schedulesOf(plan);
     this.checker = new EndChecker(plan, usesOf(this.schedules.flatMap(({ steps }) => steps)), this.shapes);
-    this.places = new Places(plan, engine.weightBuffers, this.memory, table, () => this.stretches.clear(), activations);
+    this.places = new Places(plan, engine.weightPlaces, this.memory, table, () => this.stretches.clear(), activations);
     this.stretches = new Stretches(device, plan, engine.pipelines, this.memory, this.places, table, this.firstSubmit);
     const constant: Engine["hostConstant"] = (home, dtype, shape) => engine.hostConstant(home, dtype, shape);
     this.conductor = new Conductor(plan, engine.hostOperators, constant, this.memory, this.places, this.stretches, table);

@@ -5,6 +5,7 @@ import { BufferUsage } from "../gpu/constants.ts";
 import type { Storage } from "../ir/storage.ts";
 import { allocate, sizeOf, type Tensor, type TypedArray } from "../ir/tensor.ts";
 import type { DType } from "../ir/types.ts";
+import { BINDING_ALIGNMENT } from "../util/caps.ts";
 import {
   assumptionBroken,
   inputShapeMismatch,
@@ -83,9 +84,6 @@ export interface Ends {
   readonly shapes: ReadonlyMap<string, readonly number[]>;
   readonly places: Map<number, End>;
 }
-
-/** WebGPU's alignment of storage bindings on every device. */
-const ALIGNMENT = 256;
 
 const isBuffer = (value: object): value is GPUBuffer => "mapState" in value;
 const isSource = (value: object): value is Source => "shapeFor" in value;
@@ -185,8 +183,12 @@ export class EndChecker {
   private checkBuffer(label: string, number: number, buffer: GPUBuffer, offset: number): void {
     if (typeof buffer !== "object" || buffer === null || !isBuffer(buffer))
       throw wrongBuffer(label, "`buffer` is not a GPUBuffer", "give a GPUBuffer of the engine's device");
-    if (!Number.isSafeInteger(offset) || offset < 0 || offset % ALIGNMENT !== 0)
-      throw wrongBuffer(label, `offset ${offset} is not a multiple of ${ALIGNMENT}`, "WebGPU binds at such offsets only");
+    if (!Number.isSafeInteger(offset) || offset < 0 || offset % BINDING_ALIGNMENT !== 0)
+      throw wrongBuffer(
+        label,
+        `offset ${offset} is not a multiple of ${BINDING_ALIGNMENT}`,
+        "WebGPU binds at such offsets only",
+      );
     if (buffer.mapState !== "unmapped")
       throw wrongBuffer(label, "its buffer is mapped", "unmap it before the run: the GPU cannot use it meanwhile");
     const lacking = (["STORAGE", "COPY_SRC", "COPY_DST"] as const).filter(

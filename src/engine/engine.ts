@@ -1,6 +1,6 @@
 // An engine on a device: its weights uploaded, its pipelines compiled. Contexts run it; several share one engine.
 
-import { Memory } from "../gpu/buffers.ts";
+import { Memory, roundUp4 } from "../gpu/buffers.ts";
 import type { Device } from "../gpu/device.ts";
 import type { Fingerprint } from "../gpu/fingerprint.ts";
 import { type CompiledPipeline, PipelineCache } from "../gpu/pipelines.ts";
@@ -8,11 +8,13 @@ import { type Storage, toDevice } from "../ir/storage.ts";
 import type { HostAttributes } from "../ir/task.ts";
 import { arrayOfBytes, sizeOf, type Tensor } from "../ir/tensor.ts";
 import type { DType } from "../ir/types.ts";
+import { BINDING_ALIGNMENT } from "../util/caps.ts";
 import { cannotRefit, disposedEngine, noHostOperator } from "../util/errors.ts";
 import { type ContextOptions, ExecutionContext } from "./context.ts";
 import { contextBytes, type Description, describe, slotBytes } from "./describe.ts";
 import { serialize } from "./format.ts";
 import { dispatchesOf } from "./lifetimes.ts";
+import type { Place } from "./places.ts";
 import { type DispatchStep, type Plan, type PlanBuffer, type PlanOutput, schedulesOf } from "./plan.ts";
 
 type HostHome = Extract<PlanBuffer["home"], { readonly kind: "host" }>;
@@ -45,8 +47,8 @@ export class Engine {
     /** As the engine file holds them, in one block. A stripped engine is loaded with them. */
     public weights: Uint8Array,
     readonly memory: Memory,
-    /** One a weight buffer, by buffer number. */
-    readonly weightBuffers: ReadonlyMap<number, GPUBuffer>,
+    /** Where weights lie, by buffer number. */
+    readonly weightPlaces: ReadonlyMap<number, Place>,
     readonly pipelines: ReadonlyMap<DispatchStep, CompiledPipeline>,
     readonly hostOperators: HostOperators,
     /** The device that the engine was built for. */
@@ -54,8 +56,8 @@ export class Engine {
   ) {}
 
   /**
-   * Uploads weights while pipelines compile. `arrived` resolves when so many bytes of `weights` are there. Errors: K404–K408 of the device, K508 for a host layer that this runtime
-   * lacks.
+   * Uploads weights while pipelines compile. `arrived` resolves when so many bytes of `weights` are there. Errors: K404–K408 of the
+   * device, K508 for a host layer that this runtime lacks.
    */
   static async load(
     device: Device,
@@ -68,10 +70,12 @@ export class Engine {
   ): Promise<Engine> {
     for (const { node, op } of plan.hostLayers) if (!hostOperators(op)) throw noHostOperator(node, op);
     const memory = new Memory(device);
-    const uploading = uploadWeights(memory, plan, weights, arrived);
+    const compiling = compileAll(plan, cache);
+    // What this thread has to do with texts comes first: others compile them while it moves weights.
+    const uploading = cache.textsRead().then(() => uploadWeights(device, memory, plan, weights, arrived));
     try {
-      const [pipelines, buffers] = await Promise.all([compileAll(plan, cache), uploading]);
-      return new Engine(device, plan, weights, memory, buffers, pipelines, hostOperators, builtFor);
+      const [pipelines, places] = await Promise.all([compiling, uploading]);
+      return new Engine(device, plan, weights, memory, places, pipelines, hostOperators, builtFor);
     } catch (failure) {
       await uploading.catch(() => undefined);
       memory.dispose();
@@ -144,7 +148,8 @@ export class Engine {
     this.weights = this.weights.slice();
     for (const { buffer, home, bytes } of changes) {
       this.weights.set(bytes, home.offset);
-      await this.memory.upload(this.weightBuffers.get(buffer)!, bytes);
+      const place = this.weightPlaces.get(buffer)!;
+      await this.memory.upload(place.buffer, bytes, place.offset);
     }
   }
 
@@ -167,35 +172,65 @@ export class Engine {
 }
 
 async function compileAll(plan: Plan, cache: PipelineCache): Promise<Map<DispatchStep, CompiledPipeline>> {
+  const textOf = ({ shader }: DispatchStep): string => plan.shaders[shader]!;
   const compiled = await Promise.all(
     schedulesOf(plan)
       .flatMap(({ steps }) => dispatchesOf(steps))
+      // Long ones first: they compile while others are read.
+      .sort((a, b) => textOf(b).length - textOf(a).length)
       .map(async (step): Promise<[DispatchStep, CompiledPipeline]> => {
         const bindings = [
           ...step.bindings.map(({ access, shared }) => (shared ? "write" : access)),
           ...(step.params.length > 0 ? (["uniform"] as const) : []),
         ];
-        return [step, await cache.compile({ label: step.label, wgsl: plan.shaders[step.shader]!, bindings })];
+        return [step, await cache.compile({ label: step.label, wgsl: textOf(step), bindings })];
       }),
   );
   return new Map(compiled);
 }
 
+interface Weight {
+  readonly number: number;
+  readonly name: string;
+  /** In the engine's weights. */
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Weights lie together in buffers of at most this size, where none is larger: a driver takes longer to make one than to fill it. */
+const BLOCK_BYTES = 64 << 20;
+
 async function uploadWeights(
+  { caps: { limits } }: Device,
   memory: Memory,
   plan: Plan,
   weights: Uint8Array,
   arrived: (bytes: number) => Promise<void>,
-): Promise<Map<number, GPUBuffer>> {
-  const parts = plan.buffers.flatMap(({ home, name }, number) =>
-    home.kind === "weight" ? [{ number, ...home, made: memory.create({ label: name, bytes: home.length }) }] : [],
-  );
-  await Promise.allSettled(parts.map(({ made }) => made));
-  const buffers = new Map<number, GPUBuffer>();
-  for (const { number, offset, length, made } of parts.sort((a, b) => a.offset - b.offset)) {
-    await arrived(offset + length);
-    await memory.upload(await made, weights.subarray(offset, offset + length));
-    buffers.set(number, await made);
+): Promise<Map<number, Place>> {
+  const largest = Math.min(BLOCK_BYTES, limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+  const blocks: { bytes: number; readonly weights: (Weight & { readonly at: number })[] }[] = [];
+  const all = plan.buffers.flatMap(({ home, name }, number) => (home.kind === "weight" ? [{ number, name, ...home }] : []));
+  for (const weight of all.sort((a, b) => a.offset - b.offset)) {
+    const last = blocks.at(-1);
+    const at = Math.ceil((last?.bytes ?? 0) / BINDING_ALIGNMENT) * BINDING_ALIGNMENT;
+    const bytes = at + roundUp4(weight.length);
+    if (last && bytes <= largest) {
+      last.bytes = bytes;
+      last.weights.push({ ...weight, at });
+    } else blocks.push({ bytes: roundUp4(weight.length), weights: [{ ...weight, at: 0 }] });
   }
-  return buffers;
+  const making = blocks.map(({ bytes, weights: [first, ...others] }) =>
+    memory.create({ label: others.length === 0 ? first!.name : "weights", bytes, boundInParts: others.length > 0 }),
+  );
+  await Promise.allSettled(making);
+  const places = new Map<number, Place>();
+  for (const [i, block] of blocks.entries()) {
+    const buffer = await making[i]!;
+    for (const { number, offset, length, at } of block.weights) {
+      await arrived(offset + length);
+      await memory.upload(buffer, weights.subarray(offset, offset + length), at);
+      places.set(number, { buffer, offset: at });
+    }
+  }
+  return places;
 }

@@ -15,6 +15,7 @@ import {
   wrongWeights,
 } from "../util/errors.ts";
 import { Hasher, hash } from "../util/hash.ts";
+import { turnOfOthers } from "../util/turn.ts";
 import { VERSION } from "../util/version.ts";
 import { checkManifest } from "./check-manifest.ts";
 import type { Plan } from "./plan.ts";
@@ -241,22 +242,11 @@ function checksumOf(file: Uint8Array): Uint8Array {
 export async function checksumInPieces(file: Uint8Array): Promise<Uint8Array> {
   const hasher = new Hasher();
   for (const piece of summedPieces(file)) {
-    await rest();
+    await turnOfOthers();
     hasher.update(piece);
   }
   return bytesOfHash(hasher.digest());
 }
-
-/** Lets the event loop turn once; a timer would take milliseconds. */
-const rest = (): Promise<void> =>
-  new Promise((resolve) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(0);
-  });
 
 /** The 16 bytes that hex digits stand for. */
 export const bytesOfHash = (digest: string): Uint8Array =>

@@ -24,7 +24,7 @@ export class Places {
   /** `onReplaced` is told that a slot lies elsewhere now: what was bound to it is void. */
   constructor(
     private readonly plan: Plan,
-    private readonly weights: ReadonlyMap<number, GPUBuffer>,
+    private readonly weights: ReadonlyMap<number, Place>,
     private readonly memory: Memory,
     private readonly table: DimensionTable,
     private readonly onReplaced: () => void,
@@ -56,7 +56,7 @@ export class Places {
   /** The place of a buffer, large enough for the shapes bound. `ends`: those that are not the context's own. */
   async at(number: number, bindings: Bindings, ends: Map<number, End>): Promise<Place> {
     const { home, name } = this.plan.buffers[number]!;
-    if (home.kind === "weight") return { buffer: this.weights.get(number)!, offset: 0 };
+    if (home.kind === "weight") return this.weights.get(number)!;
     const bytes = this.bytesOf(number, bindings);
     const end = ends.get(number);
     if (end) return this.placeOfEnd(number, end, bytes, ends);

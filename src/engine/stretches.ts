@@ -5,6 +5,7 @@ import type { Memory } from "../gpu/buffers.ts";
 import { BufferUsage } from "../gpu/constants.ts";
 import type { Device } from "../gpu/device.ts";
 import type { CompiledPipeline } from "../gpu/pipelines.ts";
+import { turnOfOthers } from "../util/turn.ts";
 import type { Bindings, Place, Places } from "./places.ts";
 import type { CopyStep, DispatchStep, HostStep, IfStep, LoopStep, Plan, Step } from "./plan.ts";
 import type { Profiler } from "./profiler.ts";
@@ -280,20 +281,6 @@ function piecesOf(commands: readonly Command[], first: number): Command[][] {
   for (let [at, size] = [0, first]; at < commands.length; at += size, size *= 2) pieces.push(commands.slice(at, at + size));
   return pieces;
 }
-
-/** Lets what waits for the GPU go on: Dawn looks for finished work between tasks. */
-const turnOfOthers = (): Promise<void> =>
-  new Promise((resolve) => {
-    if (typeof setImmediate === "function") setImmediate(resolve);
-    else {
-      const { port1, port2 } = new MessageChannel();
-      port1.onmessage = () => {
-        port1.close();
-        resolve();
-      };
-      port2.postMessage(undefined);
-    }
-  });
 
 /** Encodes commands, a few at each step. With a profiler that times every kernel each has a pass of its own. */
 function* encoding(encoder: GPUCommandEncoder, commands: readonly Command[], profiler?: Profiler): Generator<void> {

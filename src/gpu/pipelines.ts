@@ -61,6 +61,11 @@ export class PipelineCache {
     return started;
   }
 
+  /** Resolves when the texts given so far have been read, well or not; their pipelines may compile still. */
+  async textsRead(): Promise<void> {
+    await this.reading;
+  }
+
   /** The layout of bind group 0 for these bindings. Errors: K404. */
   layout(bindings: readonly Binding[], label = "bindings"): GPUBindGroupLayout {
     return this.layoutFor(bindings, label).group;

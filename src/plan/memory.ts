@@ -5,6 +5,7 @@
 import { buffersOf, lifetimes } from "../engine/lifetimes.ts";
 import type { Step } from "../engine/plan.ts";
 import { type Bindings, type Dim, dimText, evaluate, floorDiv, isStatic, mul, sameDim, symbolsOf } from "../ir/dims.ts";
+import { BINDING_ALIGNMENT } from "../util/caps.ts";
 
 export interface Tenant {
   /** False for inputs, outputs and weights, which have memory of their own. */
@@ -31,9 +32,6 @@ export interface Memory {
   /** What each slot must hold: the largest of these. */
   readonly slots: readonly (readonly Dim[])[];
 }
-
-/** WebGPU's alignment of the ranges that kernels bind. */
-const ALIGNMENT = 256;
 
 export function planMemory(steps: readonly Step[], tenants: readonly Tenant[], options: MemoryOptions): Memory {
   const items = itemsOf(steps, tenants, options);
@@ -261,7 +259,7 @@ function neighbours({ first, last }: Item, { tenants, longest }: Slot): Placed[]
 
 /** Where the next value above may begin, at every size. */
 function alignedEnd({ item: { size, scale }, offset }: Placed): number {
-  const unit = ALIGNMENT * scale;
+  const unit = BINDING_ALIGNMENT * scale;
   return Math.ceil((offset + size) / unit) * unit;
 }
 
@@ -349,7 +347,7 @@ function choicesFor(item: Item, state: State, largest: number): State[] {
     if (forbidden.has(slot)) continue;
     const near = alive.filter((other) => other.slot === slot).sort((a, b) => a.offset - b.offset);
     if (near.some((other) => !sameDim(other.item.base, item.base))) continue;
-    const unit = ALIGNMENT * item.scale;
+    const unit = BINDING_ALIGNMENT * item.scale;
     let from = 0;
     for (const to of [...near.map(({ offset }) => offset), Number.POSITIVE_INFINITY]) {
       if (to - from >= item.size) assign(slot, from);

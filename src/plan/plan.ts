@@ -9,7 +9,7 @@ import { bytesOfArray, type Tensor } from "../ir/tensor.ts";
 import { dtypeFacts } from "../ir/types.ts";
 import type { Value } from "../ir/value.ts";
 import type { Config, Kernel, KernelStep } from "../kernels/tactic.ts";
-import type { Caps } from "../util/caps.ts";
+import { BINDING_ALIGNMENT, type Caps } from "../util/caps.ts";
 import { internal } from "../util/errors.ts";
 import { type Bundle, bundleTasks, type Choice } from "./bundles.ts";
 import { type Home as Place, planMemory } from "./memory.ts";
@@ -23,9 +23,6 @@ export interface PlanOptions {
   /** Inputs that are weights to be refitted, and what they hold, by name. */
   readonly weights?: ReadonlyMap<string, Tensor>;
 }
-
-/** WebGPU's alignment of buffer offsets; weights start at multiples of it. */
-const ALIGNMENT = 256;
 
 type Choices = ReadonlyMap<KernelTask, Choice>;
 
@@ -207,7 +204,7 @@ class Planner {
   private weight(value: Value, data: Tensor): number {
     const onHost = this.onHost.has(value);
     const bytes = onHost ? bytesOfArray(data.data) : constantBytes(value, data, storageOf(value, this.options.caps));
-    const offset = Math.ceil(this.weightBytes / ALIGNMENT) * ALIGNMENT;
+    const offset = Math.ceil(this.weightBytes / BINDING_ALIGNMENT) * BINDING_ALIGNMENT;
     this.weights.push({ offset, bytes });
     this.weightBytes = offset + Math.ceil(bytes.length / 4) * 4;
     return this.place(value, { kind: onHost ? "host" : "weight", offset, length: bytes.length });

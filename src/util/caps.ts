@@ -107,3 +107,6 @@ export const tierOf = (matrix: readonly MatrixConfig[], dialect: MatrixDialect, 
   if (matrix.length > 0 && dialect !== "none") return "tensor";
   return subgroupMaxSize >= 16 ? "subgroup" : "core";
 };
+
+/** Bytes at whose multiples every device binds storage. */
+export const BINDING_ALIGNMENT = coreLimits.minStorageBufferOffsetAlignment;
