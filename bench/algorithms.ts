@@ -12,7 +12,7 @@ import { tune } from "../src/autotuner/tune.ts";
 import { columns } from "../src/cli/print.ts";
 import { PipelineCache } from "../src/gpu/pipelines.ts";
 import { tacticsFor } from "../src/kernels/index.ts";
-import { openNodeDevice } from "../src/node-device.ts";
+import { DEVICE_FLAGS, openDevice } from "./device.ts";
 import { heatMap } from "./heat-map.ts";
 import { flopsOf, LAYERS, shrunk, taskOf } from "./layers.ts";
 
@@ -24,7 +24,7 @@ const { values: flags } = parseArgs({
     candidates: { type: "string", default: "6" },
     level: { type: "string", default: "3" },
     shrink: { type: "string", default: "1" },
-    toggles: { type: "string", default: "safe" },
+    ...DEVICE_FLAGS,
     seconds: { type: "string", default: "60" },
     json: { type: "string" },
     svg: { type: "string" },
@@ -41,7 +41,7 @@ interface Row {
 
 const [batch, shrink, most] = [Number(flags.batch), Number(flags.shrink), Number(flags.candidates)];
 const dtype = flags.dtype === "f16" ? "f16" : "f32";
-const device = await openNodeDevice({ toggles: flags.toggles === "fast" ? "fast" : "safe" });
+const device = await openDevice(flags);
 const pipelines = new PipelineCache(device);
 const rows: Row[] = [];
 for (const layer of LAYERS.filter(({ name }) => new RegExp(flags.layers).test(name))) {

@@ -20,6 +20,7 @@ import { decodeModel, encodeModel } from "../src/importer/proto.ts";
 import type { Tensor } from "../src/ir/tensor.ts";
 import { dtypeFacts } from "../src/ir/types.ts";
 import { openNodeDevice } from "../src/node-device.ts";
+import { DEVICE_FLAGS, openDevice } from "./device.ts";
 import { NETWORKS } from "./networks/index.ts";
 import { settle } from "./subject.ts";
 
@@ -31,7 +32,7 @@ const { values: flags } = parseArgs({
     level: { type: "string", default: "3" },
     tune: { type: "string", default: "60" },
     seconds: { type: "string", default: "2" },
-    toggles: { type: "string", default: "safe" },
+    ...DEVICE_FLAGS,
     json: { type: "string" },
     plan: { type: "boolean", default: false },
     "no-peer": { type: "boolean", default: false },
@@ -190,7 +191,7 @@ function cells(row: Row): string[] {
 }
 
 const HEAD = ["network", "variant", "kernels", "dispatches", "activations MiB", "/ bound", "weights MiB", "staging MiB"];
-const device = await openNodeDevice(flags.plan ? { backend: "null" } : { toggles: flags.toggles === "fast" ? "fast" : "safe" });
+const device = await (flags.plan ? openNodeDevice({ backend: "null" }) : openDevice(flags));
 const rows: Row[] = [];
 for (const network of flags.networks.split(",")) {
   const bytes = modelOf(network);

@@ -17,7 +17,7 @@ import { Lowering } from "../src/ir/lower.ts";
 import type { GemmTask } from "../src/ir/task.ts";
 import type { DType } from "../src/ir/types.ts";
 import { makeValue } from "../src/ir/value.ts";
-import { openNodeDevice } from "../src/node-device.ts";
+import { DEVICE_FLAGS, openDevice } from "./device.ts";
 
 const { values: flags } = parseArgs({
   options: {
@@ -25,7 +25,7 @@ const { values: flags } = parseArgs({
     types: { type: "string", default: "f16,i8,f32" },
     tactics: { type: "string", default: "matrix|vector$|split-k" },
     seconds: { type: "string", default: "30" },
-    toggles: { type: "string", default: "safe" },
+    ...DEVICE_FLAGS,
     show: { type: "string", default: "8" },
     torch: { type: "string" },
     json: { type: "string" },
@@ -50,7 +50,7 @@ function taskOf(type: "f32" | "f16" | "i8", m: number, n: number, k: number): Ge
   return b.tasks[0] as GemmTask;
 }
 
-const device = await openNodeDevice({ toggles: flags.toggles === "fast" ? "fast" : "safe" });
+const device = await openDevice(flags);
 const pipelines = new PipelineCache(device);
 console.log(`${deviceName(device.fingerprint)}, toggles ${flags.toggles}`);
 

@@ -12,7 +12,7 @@ import { Bench, type Measured } from "../src/autotuner/measure.ts";
 import { columns } from "../src/cli/print.ts";
 import { PipelineCache } from "../src/gpu/pipelines.ts";
 import type { ConvTask } from "../src/ir/task.ts";
-import { openNodeDevice } from "../src/node-device.ts";
+import { DEVICE_FLAGS, openDevice } from "./device.ts";
 import { flopsOf, type Layer, resnet50Layers, shrunk, taskOf } from "./layers.ts";
 
 const { values: flags } = parseArgs({
@@ -22,7 +22,7 @@ const { values: flags } = parseArgs({
     candidates: { type: "string", default: "6" },
     layers: { type: "string", default: "" },
     shrink: { type: "string", default: "1" },
-    toggles: { type: "string", default: "safe" },
+    ...DEVICE_FLAGS,
     json: { type: "string" },
   },
 });
@@ -54,7 +54,7 @@ interface Job {
   readonly candidates: readonly Candidate[];
 }
 
-const device = await openNodeDevice({ toggles: flags.toggles === "fast" ? "fast" : "safe" });
+const device = await openDevice(flags);
 const bench = new Bench(device, new PipelineCache(device), new Map());
 const until = performance.now() + 1000 * Number(flags.seconds);
 const { vendor, architecture, description } = device.fingerprint;

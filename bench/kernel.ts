@@ -11,7 +11,7 @@ import { columns } from "../src/cli/print.ts";
 import { PipelineCache } from "../src/gpu/pipelines.ts";
 import { taskTitle } from "../src/ir/task.ts";
 import { taskFromJson } from "../src/ir/task-json.ts";
-import { openNodeDevice } from "../src/node-device.ts";
+import { DEVICE_FLAGS, openDevice } from "./device.ts";
 
 const { positionals, values: flags } = parseArgs({
   allowPositionals: true,
@@ -20,7 +20,7 @@ const { positionals, values: flags } = parseArgs({
     tactic: { type: "string", default: "" },
     most: { type: "string", default: "1000" },
     seconds: { type: "string", default: "600" },
-    toggles: { type: "string", default: "safe" },
+    ...DEVICE_FLAGS,
     json: { type: "string" },
   },
 });
@@ -35,7 +35,7 @@ const sizes = flags.bind
   .filter(Boolean)
   .map((pair) => pair.split("=") as [string, string]);
 const bindings = withDefaults(new Map(sizes.map(([name, size]) => [name, Number(size)])));
-const device = await openNodeDevice({ toggles: flags.toggles === "fast" ? "fast" : "safe" });
+const device = await openDevice(flags);
 const bench = new Bench(device, new PipelineCache(device), bindings);
 const field = await bench.field(task, plainest(task, device));
 const candidates = [...candidatesOf(task, device)]

@@ -22,7 +22,7 @@ import { deviceName } from "../src/gpu/fingerprint.ts";
 import { median } from "../src/gpu/timer.ts";
 import type { Tensor } from "../src/ir/tensor.ts";
 import { loadTimingCache, saveTimingCache } from "../src/node.ts";
-import { openNodeDevice } from "../src/node-device.ts";
+import { DEVICE_FLAGS, openDevice } from "./device.ts";
 import { NETWORKS } from "./networks/index.ts";
 import { openPeer } from "./peer.ts";
 import { settle } from "./subject.ts";
@@ -36,7 +36,7 @@ const { values: flags } = parseArgs({
     level: { type: "string", default: "3" },
     tune: { type: "string", default: "60" },
     seconds: { type: "string", default: "1" },
-    toggles: { type: "string", default: "safe" },
+    ...DEVICE_FLAGS,
     cache: { type: "string" },
     profile: { type: "boolean", default: false },
     ort: { type: "boolean", default: true },
@@ -200,7 +200,7 @@ function torch(script: string, network: string, batches: readonly number[]): Row
     .map(({ batch, dtype, cudaGraphMs }) => ({ network, batch, what: `PyTorch ${dtype}, CUDA graph`, gpuMs: cudaGraphMs }));
 }
 
-const device = await openNodeDevice({ toggles: flags.toggles === "fast" ? "fast" : "safe" });
+const device = await openDevice(flags);
 const timingCache = flags.cache ? loadTimingCache(flags.cache, () => {}) : new TimingCache();
 const batches = flags.batches.split(",").map(Number);
 console.log(

@@ -3,7 +3,7 @@
 // disk: what runs first warms that for all, so they take turns and the medians are told.
 //
 //   node bench/run.mjs load MODEL [INPUT=1x3x224x224,…] [--times 3] [--level 3] [--tune 30] [--timingCacheFile F] [--fp16]
-//     [--json FILE]
+//     [--toggles safe|fast] [--json FILE]
 //
 // MODEL is a file or one of bench/networks.
 
@@ -16,15 +16,15 @@ import { deviceName } from "../src/gpu/fingerprint.ts";
 import { median } from "../src/gpu/timer.ts";
 import type { Tensor } from "../src/ir/tensor.ts";
 import { saveTimingCache } from "../src/node.ts";
-import { openNodeDevice } from "../src/node-device.ts";
 import { hostOperator } from "../src/ops/host.ts";
 import { Runtime } from "../src/runtime.ts";
+import { DEVICE_FLAGS, openDevice } from "./device.ts";
 import { openPeer } from "./peer.ts";
 import { SUBJECT_FLAGS, subjectOf, verdict } from "./subject.ts";
 
 const { positionals, values: flags } = parseArgs({
   allowPositionals: true,
-  options: { ...SUBJECT_FLAGS, times: { type: "string", default: "3" }, json: { type: "string" } },
+  options: { ...SUBJECT_FLAGS, ...DEVICE_FLAGS, times: { type: "string", default: "3" }, json: { type: "string" } },
 });
 if (positionals[0] === undefined) throw new Error("usage: node bench/run.mjs load MODEL [INPUT=1x3x224x224,…]");
 const subject = subjectOf(positionals[0], positionals[1], flags);
@@ -32,7 +32,7 @@ let inputs: Readonly<Record<string, Tensor>> = {};
 
 /** Milliseconds from a device to the first result of the engine that `make` makes on it. */
 async function firstResult(make: (device: Device) => Promise<Engine>, then?: (engine: Engine) => void): Promise<number> {
-  const device = await openNodeDevice();
+  const device = await openDevice(flags);
   const from = performance.now();
   const engine = await make(device);
   if (Object.keys(inputs).length === 0) inputs = subject.inputsOf(engine);

@@ -21,10 +21,10 @@ import { median } from "../src/gpu/timer.ts";
 import { UploadRing } from "../src/gpu/upload.ts";
 import type { Tensor } from "../src/ir/tensor.ts";
 import { saveTimingCache } from "../src/node.ts";
-import { openNodeDevice } from "../src/node-device.ts";
+import { DEVICE_FLAGS, openDevice } from "./device.ts";
 import { openPeer } from "./peer.ts";
 import { SUBJECT_FLAGS, subjectOf, timesOf, verdict } from "./subject.ts";
-import { callsOf, PHASES, timelineOf } from "./timeline.ts";
+import { callsOf, type Launch, launchesOf, PHASES, timelineOf } from "./timeline.ts";
 
 type Inputs = Readonly<Record<string, Tensor>>;
 
@@ -33,7 +33,7 @@ const { positionals, values: flags } = parseArgs({
   options: {
     ...SUBJECT_FLAGS,
     seconds: { type: "string", default: "1" },
-    toggles: { type: "string", default: "safe" },
+    ...DEVICE_FLAGS,
     json: { type: "string" },
   },
 });
@@ -56,15 +56,15 @@ async function gpuTime(engine: Engine, context: ExecutionContext, inputs: Inputs
   return median(times);
 }
 
-/** Milliseconds a run with runs in flight. */
-async function pipelined(start: () => Promise<unknown>): Promise<number> {
+/** Milliseconds a run with so many runs in flight. */
+async function pipelined(start: () => Promise<unknown>, flights = 4): Promise<number> {
   const flying = new Set<Promise<unknown>>();
   let done = 0;
   const from = performance.now();
   while (performance.now() - from < ms || done < 5) {
     const run: Promise<unknown> = start().then(() => flying.delete(run));
     flying.add(run);
-    if (flying.size >= 4) await Promise.race(flying);
+    if (flying.size >= flights) await Promise.race(flying);
     done++;
   }
   await Promise.all(flying);
@@ -163,52 +163,74 @@ async function waysUp(device: Device, bytes: number): Promise<Readonly<Record<"w
   return times;
 }
 
-/** A kernel that depends on the one before and does next to nothing. */
-const COPY = `@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read_write> y: array<u32>;
-@compute @workgroup_size(1) fn main() { y[0] = x[0]; }`;
+/** A kernel that does next to nothing. */
+const EMPTY = `@group(0) @binding(0) var<storage, read_write> x: array<u32>;
+@compute @workgroup_size(1) fn main() { x[0] += 1u; }`;
 
-/**
- * Milliseconds of `kernels` such kernels with as many bytes up and down, by the fewest calls of WebGPU: one run at a time, and a
- * run with four in flight.
- */
-async function floorOf({ device, queue }: Device, up: number, down: number, kernels: number): Promise<[number, number]> {
-  const { STORAGE, COPY_SRC, COPY_DST, MAP_READ } = BufferUsage;
-  const module = device.createShaderModule({ code: COPY });
+async function emptyLaunch({ device }: Device): Promise<Launch> {
+  const module = device.createShaderModule({ code: EMPTY });
   const pipeline = await device.createComputePipelineAsync({ layout: "auto", compute: { module } });
-  const [input, output] = [up, down].map((size) => device.createBuffer({ size, usage: STORAGE | COPY_SRC | COPY_DST })) as [
+  const buffer = device.createBuffer({ size: 4, usage: BufferUsage.STORAGE });
+  const layout = pipeline.getBindGroupLayout(0);
+  return {
+    pipeline,
+    group: device.createBindGroup({ layout, entries: [{ binding: 0, resource: { buffer } }] }),
+    counts: [1, 1, 1],
+  };
+}
+
+/** Milliseconds. */
+interface Floor {
+  /** One run at a time. */
+  readonly alone: number;
+  /** A run, with as many in flight as is fastest. */
+  readonly inFlight: number;
+  /** Of this thread for a run's launches alone, which nothing waits for. */
+  readonly encoding: number;
+}
+
+/** Such launches with `up` bytes to the GPU before them and `down` back behind, by the fewest calls of WebGPU. */
+async function floorOf({ device, queue }: Device, launches: readonly Launch[], up: number, down: number): Promise<Floor> {
+  const { COPY_SRC, COPY_DST, MAP_READ } = BufferUsage;
+  const [input, output] = [up, down].map((size) => device.createBuffer({ size, usage: COPY_SRC | COPY_DST })) as [
     GPUBuffer,
     GPUBuffer,
   ];
   const stagings = [0, 1, 2, 3].map(() => device.createBuffer({ size: down, usage: MAP_READ | COPY_DST }));
-  const groups = Array.from({ length: kernels }, (_, i) => {
-    const buffers = i % 2 === 0 ? [input, output] : [output, input];
-    const entries = buffers.map((buffer, binding) => ({ binding, resource: { buffer } }));
-    return device.createBindGroup({ layout: pipeline.getBindGroupLayout(0), entries });
-  });
   const data = new Uint8Array(up);
+  const encode = (staging?: GPUBuffer): void => {
+    const encoder = device.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    for (const { pipeline, group, counts } of launches) {
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(...counts);
+    }
+    pass.end();
+    if (staging) encoder.copyBufferToBuffer(output, 0, staging, 0, down);
+    queue.submit([encoder.finish()]);
+  };
   let turn = 0;
   const run = async (): Promise<void> => {
     const staging = stagings[turn++ % stagings.length]!;
     queue.writeBuffer(input, 0, data);
-    const encoder = device.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    for (const group of groups) {
-      pass.setPipeline(pipeline);
-      pass.setBindGroup(0, group);
-      pass.dispatchWorkgroups(1);
-    }
-    pass.end();
-    encoder.copyBufferToBuffer(output, 0, staging, 0, down);
-    queue.submit([encoder.finish()]);
+    encode(staging);
     await staging.mapAsync(MapMode.READ);
     new Uint8Array(staging.getMappedRange()).slice();
     staging.unmap();
   };
   const alone = median(await timesOf(run, ms / 2));
-  const inFlight = await pipelined(run);
+  const flying: number[] = [];
+  for (const flights of [2, 3, 4]) flying.push(await pipelined(run, flights));
+  const encodings: number[] = [];
+  for (let i = 0; i < 100; i++) {
+    const from = performance.now();
+    encode();
+    encodings.push(performance.now() - from);
+    if (i % 10 === 9) await queue.onSubmittedWorkDone();
+  }
   for (const buffer of [input, output, ...stagings]) buffer.destroy();
-  return [alone, inFlight];
+  return { alone, inFlight: Math.min(...flying), encoding: median(encodings) };
 }
 
 async function peerLatency(inputs: Inputs): Promise<number | string> {
@@ -222,7 +244,7 @@ async function peerLatency(inputs: Inputs): Promise<number | string> {
   }
 }
 
-const device = await openNodeDevice({ toggles: flags.toggles === "fast" ? "fast" : "safe" });
+const device = await openDevice(flags);
 const engine = await new Builder(device).build(subject.onnx, subject.options);
 if (flags.timingCacheFile !== undefined) saveTimingCache(subject.options.timingCache, flags.timingCacheFile);
 const inputs = subject.inputsOf(engine);
@@ -258,12 +280,14 @@ console.log(`calls a run: ${[...calls].map(([name, count]) => `${count} ${name}`
 
 const bytesOf = (tensors: Inputs): number => Object.values(tensors).reduce((sum, { data }) => sum + data.byteLength, 0);
 const [bytesUp, bytesDown] = [bytesOf(inputs), bytesOf(await context.execute(inputs))].map((bytes) => Math.ceil(bytes / 4) * 4);
-const floors: Record<number, readonly [alone: number, inFlight: number]> = {};
-for (const count of [1, kernels]) {
-  const [alone, flying] = (floors[count] = await floorOf(device, bytesUp!, bytesDown!, count));
-  const text = `${(1000 * alone).toFixed(0)} µs, in flight ${(1000 * flying).toFixed(0)} µs a run`;
-  console.log(`without Kiln, ${count} empty kernel${count > 1 ? "s" : ""} and as many bytes up and down: ${text}`);
-}
+const launches = await launchesOf(() => engine.createExecutionContext().execute(inputs));
+const smallest = await floorOf(device, [await emptyLaunch(device)], bytesUp!, bytesDown!);
+const floor = await floorOf(device, launches, bytesUp!, bytesDown!);
+const us = (time: number): string => `${(1000 * time).toFixed(0)} µs`;
+console.log(`without Kiln, one empty kernel and as many bytes up and down: ${us(smallest.alone)}`);
+console.log(
+  `without Kiln, the same ${launches.length} launches and as many bytes: ${us(floor.alone)}, ${us(floor.alone - gpu)} over the GPU's time`,
+);
 
 const firstSubmits = await byFirstSubmit(engine, inputs);
 const submitText = firstSubmits.map(([first, time]) => `${Number.isFinite(first) ? first : "all"}: ${time.toFixed(3)}`);
@@ -273,7 +297,10 @@ const inFlight = await pipelined(() => context.enqueue(inputs));
 const between = await betweenBuffers(engine, context, inputs);
 const bound = (time: number): string => `${time.toFixed(3)} ms a run, ${((100 * gpu) / time).toFixed(1)} % of GPU-bound`;
 console.log(`in flight: ${bound(inFlight)}: at least 90 % is ${verdict(gpu / inFlight >= 0.9)}`);
-console.log(`without Kiln as many empty kernels would be ${((100 * gpu) / floors[kernels]![1]).toFixed(1)} % of GPU-bound`);
+console.log(`without Kiln, the same launches in flight: ${bound(floor.inFlight)}`);
+console.log(
+  `to encode and submit them alone takes ${us(floor.encoding)} of the thread that calls Dawn: ${bound(Math.max(gpu, floor.encoding))} at best`,
+);
 console.log(`in flight from GPU buffers into GPU buffers: ${bound(between)}`);
 
 const moved = await transfers(device);
@@ -303,7 +330,8 @@ if (flags.json !== undefined) {
     gpu,
     paused,
     overheads,
-    floors,
+    smallest,
+    floor,
     timeline,
     firstSubmits,
     inFlight,

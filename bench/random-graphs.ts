@@ -7,20 +7,20 @@ import { parseArgs } from "node:util";
 import { Builder } from "../src/builder.ts";
 import { deviationOf } from "../src/cli/compare.ts";
 import { deviceName } from "../src/gpu/fingerprint.ts";
-import { openNodeDevice } from "../src/node-device.ts";
 import { runOnnxRuntime } from "../test/support/onnxruntime.ts";
 import { type RandomGraph, randomGraph } from "../test/support/random-graph.ts";
+import { DEVICE_FLAGS, openDevice } from "./device.ts";
 
 const { values: flags } = parseArgs({
   options: {
     from: { type: "string", default: "0" },
     count: { type: "string", default: "300" },
     level: { type: "string", default: "0" },
-    toggles: { type: "string", default: "safe" },
+    ...DEVICE_FLAGS,
   },
 });
 const [from, count] = [Number(flags.from), Number(flags.count)];
-const device = await openNodeDevice({ toggles: flags.toggles === "fast" ? "fast" : "safe" });
+const device = await openDevice(flags);
 console.log(`${deviceName(device.fingerprint)}, tier ${device.caps.tier}, toggles ${flags.toggles}, level ${flags.level}`);
 
 let runs = 0;

@@ -12,7 +12,7 @@ import { columns } from "../src/cli/print.ts";
 import { key as fingerprintKey } from "../src/gpu/fingerprint.ts";
 import { PipelineCache } from "../src/gpu/pipelines.ts";
 import type { ConvTask } from "../src/ir/task.ts";
-import { openNodeDevice } from "../src/node-device.ts";
+import { DEVICE_FLAGS, openDevice } from "./device.ts";
 import { LAYERS, shrunk, taskOf } from "./layers.ts";
 
 const { values: flags } = parseArgs({
@@ -24,7 +24,7 @@ const { values: flags } = parseArgs({
     shrink: { type: "string", default: "1" },
     /** Of the exhaustive search, a layer. */
     seconds: { type: "string", default: "120" },
-    toggles: { type: "string", default: "safe" },
+    ...DEVICE_FLAGS,
     json: { type: "string" },
   },
 });
@@ -39,7 +39,7 @@ interface Row {
   readonly candidates: readonly [number, number];
 }
 
-const device = await openNodeDevice({ toggles: flags.toggles === "fast" ? "fast" : "safe" });
+const device = await openDevice(flags);
 const deviceKey = fingerprintKey(device.fingerprint);
 const dtype = flags.dtype === "f16" ? "f16" : "f32";
 const rows: Row[] = [];

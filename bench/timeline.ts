@@ -73,6 +73,37 @@ export async function callsOf(run: () => Promise<unknown>): Promise<ReadonlyMap<
   return calls;
 }
 
+/** A kernel's launch, as WebGPU was given it. */
+export interface Launch {
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+  readonly counts: readonly [number, number, number];
+}
+
+/** What other contexts encode ahead has ended by then, in milliseconds. */
+const ENCODED_AHEAD = 50;
+
+/** The launches of a context's first run, which encodes nothing for another. */
+export async function launchesOf(run: () => Promise<unknown>): Promise<readonly Launch[]> {
+  await new Promise((resolve) => setTimeout(resolve, ENCODED_AHEAD));
+  const given = new Map<string, unknown[]>();
+  const launches: Launch[] = [];
+  const noting = (name: string, original: Method): Method =>
+    function (...values) {
+      given.set(name, values);
+      if (name === "dispatchWorkgroups")
+        launches.push({
+          pipeline: given.get("setPipeline")![0] as GPUComputePipeline,
+          group: given.get("setBindGroup")![1] as GPUBindGroup,
+          counts: values as [number, number, number],
+        });
+      return original.apply(this, values);
+    };
+  const names = ["setPipeline", "setBindGroup", "dispatchWorkgroups"].map((name) => ["GPUComputePassEncoder", name] as const);
+  await wrapped(names, noting, async () => void (await run()));
+  return launches;
+}
+
 /** Medians over `times` runs, one at a time. */
 export async function timelineOf(run: () => Promise<unknown>, times: number): Promise<Timeline> {
   let calls: { readonly name: string; readonly from: number; readonly to: number }[] = [];
