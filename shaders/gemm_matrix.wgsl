@@ -50,7 +50,8 @@ const STEPS = 1u;                //# spec
 const PASSES = 1u;               //# spec
 // Runs of results that an invocation stores of a strip.
 const ROUNDS = 2u;               //# spec
-// What a run of results needs beside its sums, read a strip ahead.
+// What a run of results needs beside its sums: what varies along n alone, read once, and the rest, read a strip ahead.
+alias Along = u32;               //# spec
 alias Beside = u32;              //# spec
 const SHIFTED_A = false;         //# spec
 const ONE = 1.0h;                //# spec
@@ -69,14 +70,21 @@ const TILE_B = STAGES * STAGE_A;
 const STRIP = PASS * N / 4u + 2u;
 const STRIPS = PER_SLICE * SLICES * M * STRIP;
 
+// Sixteen bytes of an operand, and whether they are there. Those that are not are replaced where they are needed: to do so sooner
+// would be to wait for the load.
+struct Fetched { value: vec4<u32>, there: bool }
+
 fn size_m() -> i32 { return 64; }                                                  //# hook
 fn size_n() -> i32 { return 64; }                                                  //# hook
 fn size_k() -> i32 { return 64; }                                                  //# hook
 fn zero_a() -> ACC { return ACC(); }                                               //# hook
-fn load_a(batch: i32, m: i32, k: i32) -> vec4<u32> { return vec4<u32>(); }         //# hook
-fn load_b(batch: i32, k: i32, n: i32) -> vec4<u32> { return vec4<u32>(); }         //# hook
+fn missing_a() -> vec4<u32> { return vec4<u32>(); }                                //# hook
+fn missing_b() -> vec4<u32> { return vec4<u32>(); }                                //# hook
+fn load_a(batch: i32, m: i32, k: i32) -> Fetched { return Fetched(); }             //# hook
+fn load_b(batch: i32, k: i32, n: i32) -> Fetched { return Fetched(); }             //# hook
+fn along(batch: i32, n: i32) -> Along { return Along(); }                          //# hook
 fn beside(batch: i32, m: i32, n: i32) -> Beside { return Beside(); }               //# hook
-fn store(batch: i32, m: i32, n: i32, acc: array<ACC, RUN>, beside: Beside) { return; } //# hook
+fn store(batch: i32, m: i32, n: i32, acc: array<ACC, RUN>, along: Along, beside: Beside) { return; } //# hook
 
 // The staged operands: A's, then B's; in the end the strips of results, in their place.
 var<workgroup> tiles: array<vec4<u32>, VECTORS>;
@@ -87,27 +95,29 @@ fn line_of(at: u32, spans: u32) -> u32 {
   return select(line, line / 8u * 8u + line % 2u * 4u + line % 8u / 2u, spans == 4u);
 }
 
-fn fetch_a(batch: i32, first_m: i32, first_k: i32, at: u32) -> vec4<u32> {
+fn fetch_a(batch: i32, first_m: i32, first_k: i32, at: u32) -> Fetched {
   let line = i32(line_of(at, SPANS_A));
   let along = i32(at % SPANS_A * SPAN);
   return load_a(batch, first_m + select(line, along, A_ALONG_M), first_k + select(along, line, A_ALONG_M));
 }
 
-fn fetch_b(batch: i32, first_k: i32, first_n: i32, at: u32) -> vec4<u32> {
+fn fetch_b(batch: i32, first_k: i32, first_n: i32, at: u32) -> Fetched {
   let line = i32(line_of(at, SPANS_B));
   let along = i32(at % SPANS_B * SPAN);
   return load_b(batch, first_k + select(along, line, B_ALONG_N), first_n + select(line, along, B_ALONG_N));
 }
 
-// Strips of a subgroup in the order in which they leave, and where run `e` of one lies in the tile.
-fn row_of(strip: u32, e: u32) -> i32 { return i32(strip / PASSES * M + e / (PASS * N / RUN)); }
-fn column_of(strip: u32, e: u32) -> i32 { return i32(strip % PASSES * PASS * N + e % (PASS * N / RUN) * RUN); }
+// Strips of a subgroup in the order in which they leave, downwards, and where run `e` of one lies in the tile. An invocation's runs of
+// strips above one another are in the same columns.
+fn row_of(strip: u32, e: u32) -> i32 { return i32(strip % FRAGMENTS_M * M + e / (PASS * N / RUN)); }
+fn column_of(strip: u32, e: u32) -> i32 { return i32(strip / FRAGMENTS_M * PASS * N + e % (PASS * N / RUN) * RUN); }
+fn inside_n(n: i32) -> i32 { return min(n, size_n() - i32(RUN)); }
 fn beside_strip(batch: i32, m: i32, n: i32, strip: u32, e: u32) -> Beside {
-  return beside(batch, min(m + row_of(strip, e), size_m() - 1), min(n + column_of(strip, e), size_n() - i32(RUN)));
+  return beside(batch, min(m + row_of(strip, e), size_m() - 1), inside_n(n + column_of(strip, e)));
 }
 
 // Adds the slices' sums of a run and stores it.
-fn leave(batch: i32, own_m: i32, own_n: i32, part: u32, strip: u32, e: u32, beside: Beside) {
+fn leave(batch: i32, own_m: i32, own_n: i32, part: u32, strip: u32, e: u32, along: Along, beside: Beside) {
   let m = own_m + row_of(strip, e);
   let n = own_n + column_of(strip, e);
   if (e >= M * PASS * N / RUN || m >= size_m() || n >= size_n()) { return; }
@@ -124,7 +134,7 @@ fn leave(batch: i32, own_m: i32, own_n: i32, part: u32, strip: u32, e: u32, besi
       }
     }
   }
-  store(batch, m, n, sums, beside);
+  store(batch, m, n, sums, along, beside);
 }
 
 @compute @workgroup_size(THREADS)
@@ -142,10 +152,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
   let sub_m = (part / SUBGROUPS_N) * SUB_M;
   let sub_n = (part % SUBGROUPS_N) * SUB_N;
   let depth = size_k();
+  let own_m = first_m + i32(sub_m);
+  let own_n = first_n + i32(sub_n);
+  let own = slice * SUBGROUP + lane % SUBGROUP;
+  var next: array<Beside, ROUNDS>;
+  for (var t = 0u; t < ROUNDS; t++) { //# unroll
+    next[t] = beside_strip(batch, own_m, own_n, 0u, t * SLICES * SUBGROUP + own);
+  }
   var acc: array<array<subgroup_matrix_result<ACC, N, M>, FRAGMENTS_N>, FRAGMENTS_M>;
   var columns: array<subgroup_matrix_result<ACC, N, M>, FRAGMENTS_N>;
-  var next_a: array<vec4<u32>, AHEAD * FETCHES_A>;
-  var next_b: array<vec4<u32>, AHEAD * FETCHES_B>;
+  var next_a: array<Fetched, AHEAD * FETCHES_A>;
+  var next_b: array<Fetched, AHEAD * FETCHES_B>;
 
   for (var p = 0u; p < AHEAD; p++) { //# unroll
     for (var i = 0u; i < FETCHES_A; i++) { //# unroll
@@ -165,10 +182,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
         let stage_b = TILE_B + stage * STAGE_B;
         if (STAGES == 1u) { workgroupBarrier(); }
         for (var i = 0u; i < FETCHES_A; i++) { //# unroll
-          tiles[stage_a + line_of(i * THREADS + lane, SPANS_A) * STRIDE_A + (i * THREADS + lane) % SPANS_A] = next_a[p * FETCHES_A + i];
+          let fetched = next_a[p * FETCHES_A + i];
+          let at = i * THREADS + lane;
+          tiles[stage_a + line_of(at, SPANS_A) * STRIDE_A + at % SPANS_A] = select(missing_a(), fetched.value, fetched.there);
         }
         for (var i = 0u; i < FETCHES_B; i++) { //# unroll
-          tiles[stage_b + line_of(i * THREADS + lane, SPANS_B) * STRIDE_B + (i * THREADS + lane) % SPANS_B] = next_b[p * FETCHES_B + i];
+          let fetched = next_b[p * FETCHES_B + i];
+          let at = i * THREADS + lane;
+          tiles[stage_b + line_of(at, SPANS_B) * STRIDE_B + at % SPANS_B] = select(missing_b(), fetched.value, fetched.there);
         }
         workgroupBarrier();
         let next = first_k + i32(AHEAD * TILE_K);
@@ -224,19 +245,13 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
   }
 
   let base = subgroup * M * STRIP;
-  let own_m = first_m + i32(sub_m);
-  let own_n = first_n + i32(sub_n);
-  let own = slice * SUBGROUP + lane % SUBGROUP;
-  var next: array<Beside, ROUNDS>;
-  for (var t = 0u; t < ROUNDS; t++) { //# unroll
-    next[t] = beside_strip(batch, own_m, own_n, 0u, t * SLICES * SUBGROUP + own);
-  }
-  for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
-    for (var p = 0u; p < PASSES; p++) { //# unroll
+  for (var p = 0u; p < PASSES; p++) { //# unroll
+    let column = along(batch, inside_n(own_n + column_of(p * FRAGMENTS_M, own)));
+    for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
       let now = next;
       for (var t = 0u; t < ROUNDS; t++) { //# unroll
-        if (i * PASSES + p + 1u < FRAGMENTS_M * PASSES) {
-          next[t] = beside_strip(batch, own_m, own_n, i * PASSES + p + 1u, t * SLICES * SUBGROUP + own);
+        if (p * FRAGMENTS_M + i + 1u < FRAGMENTS_M * PASSES) {
+          next[t] = beside_strip(batch, own_m, own_n, p * FRAGMENTS_M + i + 1u, t * SLICES * SUBGROUP + own);
         }
       }
       workgroupBarrier();
@@ -248,7 +263,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
       }
       workgroupBarrier();
       for (var t = 0u; t < ROUNDS; t++) { //# unroll
-        leave(batch, own_m, own_n, part, i * PASSES + p, t * SLICES * SUBGROUP + own, now[t]);
+        leave(batch, own_m, own_n, part, p * FRAGMENTS_M + i, t * SLICES * SUBGROUP + own, column, now[t]);
       }
     }
   }

@@ -31,23 +31,32 @@ const ROUNDS = 8u;               //# spec
 const VECTORS = 544u;            //# spec
 const TILE_B = TILE_K * STRIDE_A;
 
+// Four elements of an operand, a block of such, and whether they are there. Those that are not are replaced where they are needed: to
+// do so sooner would be to wait for the load.
+struct Fetched { value: vec4<f32>, there: bool }
+struct Block { rows: mat4x4<f32>, there: vec4<bool> }
+
 fn size_m() -> i32 { return 64; }                                                       //# hook
 fn size_n() -> i32 { return 64; }                                                       //# hook
 fn size_k() -> i32 { return 64; }                                                       //# hook
-fn load_a(batch: i32, m: i32, k: i32) -> vec4<f32> { return vec4<f32>(); }              //# hook
-fn load_b(batch: i32, k: i32, n: i32) -> vec4<f32> { return vec4<f32>(); }              //# hook
+fn load_a(batch: i32, m: i32, k: i32) -> Fetched { return Fetched(); }                  //# hook
+fn load_b(batch: i32, k: i32, n: i32) -> Fetched { return Fetched(); }                  //# hook
 fn store(batch: i32, m: i32, n: i32, acc: vec4<f32>) { return; }                        //# hook
 
 // The staged operands: A's, then B's; in the end, where there are slices, their sums.
 var<workgroup> tiles: array<vec4<f32>, VECTORS>;
 
+fn block_of(a: Fetched, b: Fetched, c: Fetched, d: Fetched) -> Block {
+  return Block(mat4x4<f32>(a.value, b.value, c.value, d.value), vec4<bool>(a.there, b.there, c.there, d.there));
+}
+
 // Row i of the block: along m at depth i, or along k at row i.
-fn fetch_a(batch: i32, first_m: i32, first_k: i32, at: u32) -> mat4x4<f32> {
+fn fetch_a(batch: i32, first_m: i32, first_k: i32, at: u32) -> Block {
   let row = first_m + i32(select(at / (TILE_K / 4u), at % (TILE_M / 4u), A_ALONG_M) * 4u);
   let depth = first_k + i32(select(at % (TILE_K / 4u), at / (TILE_M / 4u), A_ALONG_M) * 4u);
   let step_m = select(1, 0, A_ALONG_M);
   let step_k = 1 - step_m;
-  return mat4x4<f32>(
+  return block_of(
     load_a(batch, row, depth),
     load_a(batch, row + step_m, depth + step_k),
     load_a(batch, row + 2 * step_m, depth + 2 * step_k),
@@ -55,16 +64,26 @@ fn fetch_a(batch: i32, first_m: i32, first_k: i32, at: u32) -> mat4x4<f32> {
   );
 }
 
-fn fetch_b(batch: i32, first_n: i32, first_k: i32, at: u32) -> mat4x4<f32> {
+fn fetch_b(batch: i32, first_n: i32, first_k: i32, at: u32) -> Block {
   let column = first_n + i32(select(at / (TILE_K / 4u), at % (TILE_N / 4u), B_ALONG_N) * 4u);
   let depth = first_k + i32(select(at % (TILE_K / 4u), at / (TILE_N / 4u), B_ALONG_N) * 4u);
   let step_n = select(1, 0, B_ALONG_N);
   let step_k = 1 - step_n;
-  return mat4x4<f32>(
+  return block_of(
     load_b(batch, depth, column),
     load_b(batch, depth + step_k, column + step_n),
     load_b(batch, depth + 2 * step_k, column + 2 * step_n),
     load_b(batch, depth + 3 * step_k, column + 3 * step_n),
+  );
+}
+
+fn whole(block: Block) -> mat4x4<f32> {
+  let nothing = vec4<f32>();
+  return mat4x4<f32>(
+    select(nothing, block.rows[0], block.there[0]),
+    select(nothing, block.rows[1], block.there[1]),
+    select(nothing, block.rows[2], block.there[2]),
+    select(nothing, block.rows[3], block.there[3]),
   );
 }
 
@@ -73,14 +92,14 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   let batch = i32(workgroup.z);
   let first_m = i32(workgroup.y * TILE_M);
   let first_n = i32(workgroup.x * TILE_N);
-  let slice = lane / PER_SLICE;
+  let slice = select(0u, lane / PER_SLICE, SLICED);
   let place = lane % PER_SLICE;
   let lane_m = place / LANES_N;
   let lane_n = place % LANES_N;
   let depth = size_k();
   var acc: array<vec4<f32>, FOURS>;
-  var next_a: array<mat4x4<f32>, FETCHES_A>;
-  var next_b: array<mat4x4<f32>, FETCHES_B>;
+  var next_a: array<Block, FETCHES_A>;
+  var next_b: array<Block, FETCHES_B>;
   for (var i = 0u; i < FETCHES_A; i++) { //# unroll
     let at = i * THREADS + lane;
     if (at < BLOCKS_A) { next_a[i] = fetch_a(batch, first_m, 0, at); }
@@ -96,7 +115,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
       if (at < BLOCKS_A) {
         let row = select(at / (TILE_K / 4u), at % (TILE_M / 4u), A_ALONG_M);
         let column = select(at % (TILE_K / 4u), at / (TILE_M / 4u), A_ALONG_M);
-        var block = next_a[i];
+        var block = whole(next_a[i]);
         if (!A_ALONG_M) { block = transpose(block); }
         for (var j = 0u; j < 4u; j++) { tiles[(column * 4u + j) * STRIDE_A + row] = block[j]; }
       }
@@ -106,7 +125,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
       if (at < BLOCKS_B) {
         let column = select(at / (TILE_K / 4u), at % (TILE_N / 4u), B_ALONG_N);
         let row = select(at % (TILE_K / 4u), at / (TILE_N / 4u), B_ALONG_N);
-        var block = next_b[i];
+        var block = whole(next_b[i]);
         if (!B_ALONG_N) { block = transpose(block); }
         for (var j = 0u; j < 4u; j++) { tiles[TILE_B + (row * 4u + j) * STRIDE_B + column] = block[j]; }
       }

@@ -12,6 +12,9 @@ import { specialize } from "./specialize.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { loadEight } from "./vector.ts";
 
+/** What stands for eight elements that are not there. */
+const NOTHING = "vec4<u32>()";
+
 /** Queries and keys of a block. */
 const SHAPES = [
   [16, 64],
@@ -85,9 +88,9 @@ function emitMatrix(task: AttentionTask, config: Config, caps: Caps): Kernel {
     },
     hooks: {
       ...scores,
-      load_q: loadEight(frame, q, d, m, d, depth === d.extent),
-      load_key: loadEight(frame, key, d, k, d, depth === d.extent),
-      load_v: loadEight(frame, v, n, k, k),
+      load_q: loadEight(frame, q, { v: d, other: m, summed: d, isWhole: depth === d.extent }, NOTHING),
+      load_key: loadEight(frame, key, { v: d, other: k, summed: d, isWhole: depth === d.extent }, NOTHING),
+      load_v: loadEight(frame, v, { v: n, other: k, summed: k, isWhole: false }, NOTHING),
       store: hook([m, n, peak, sum], (block) => {
         block.nest(`if (n < ${module.dim(n.extent)})`, () => storeRun(block, stores, n, acc, results), true);
       }),

@@ -9,6 +9,7 @@ import { applicable as isOfWords } from "./gemm-dot4.ts";
 import { emitMatrix, type MatrixOperands, matrixOf, matrixTiles } from "./matrix.ts";
 import { asGemm } from "./product.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
+import { returnVector } from "./vector.ts";
 import { type Bytes, byteOperands, byteRun, isSymmetric, returnWord, signed, zeroWord } from "./words.ts";
 
 const shapeOf = (caps: Caps) => matrixOf(caps, "i8", "i32", 32);
@@ -48,6 +49,8 @@ function emit(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel {
       ...operandsOf(frame.gemm),
       hooks: {
         zero_a: frame.value(left.zero),
+        missing_a: missingOf(frame, left),
+        missing_b: missingOf(frame, right),
         load_a: loadSixteen(frame, left, m, "m", isWhole),
         load_b: loadSixteen(frame, right, n, "n", isWhole),
       },
@@ -55,7 +58,11 @@ function emit(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel {
   });
 }
 
-/** The hook that reads sixteen bytes along k: one vector where they are one in memory, otherwise four words. */
+/** The hook that gives what stands for sixteen bytes that are not there. */
+const missingOf = ({ hook }: Frame, bytes: Bytes): string =>
+  hook([], (block) => block.line(`return vec4<u32>(${zeroWord(block, bytes)});`));
+
+/** The hook that fetches sixteen bytes along k: one vector where they are one in memory, otherwise four words. */
 function loadSixteen(
   { module, gemm: { k }, hook }: Frame,
   bytes: Bytes,
@@ -70,20 +77,14 @@ function loadSixteen(
     const text = hook([along, k], (block) => returnWord(block, bytes, k, inside));
     module.add(`fn word_${name}(${parameters}) -> u32 {\n${text}\n}`);
     const words = [0, 4, 8, 12].map((i) => `word_${name}(batch, ${name === "m" ? `m, k + ${i}` : `k + ${i}, n`})`);
-    return `  return vec4<u32>(${words.join(", ")});`;
+    return `  return Fetched(vec4<u32>(${words.join(", ")}), true);`;
   }
   return hook([along, k], (block) => {
-    // Without a branch, so that many loads are on their way at once. What comes of rows that are not there is not stored.
+    // What comes of rows that are not there is not stored.
     block.line(`let inside = min(${name}, ${module.dim(along.extent)} - 1);`);
     block.bind(along, "inside");
     const tests = [...(isWhole ? [] : [`k < ${module.dim(k.extent)}`]), ...(bytes.guard ? [block.value(bytes.guard)] : [])];
-    const offset = block.value(run.offset);
     const read = (at: string): string => signed(run.load, `${module.vectorBuffer(run.load.value)}[${at} >> 4u]`, "vec4<u32>");
-    if (tests.length === 0) {
-      block.line(`return ${read(offset)};`);
-      return;
-    }
-    block.line(`let there = ${tests.join(" && ")};`);
-    block.line(`return select(vec4<u32>(${zeroWord(block, bytes)}), ${read(`select(0, ${offset}, there)`)}, there);`);
+    returnVector(block, read, block.value(run.offset), tests);
   });
 }

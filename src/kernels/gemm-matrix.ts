@@ -42,13 +42,16 @@ const emit = (task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel =>
   emitMatrix(task, config, caps, shapeOf(caps)!, (frame) => {
     const { a, b, m, n, k } = frame.gemm;
     const operands = operandsOf(frame.gemm, caps);
+    const { alongM, alongN } = operands;
     const isWhole = isStatic(k.extent) && k.extent % (config.tileK as number) === 0;
     return {
       ...operands,
       hooks: {
         zero_a: "  return f32();",
-        load_a: operands.alongM ? loadEight(frame, a, m, k, k, isWhole) : loadEight(frame, a, k, m, k, isWhole),
-        load_b: operands.alongN ? loadEight(frame, b, n, k, k, isWhole) : loadEight(frame, b, k, n, k, isWhole),
+        missing_a: "  return vec4<u32>();",
+        missing_b: "  return vec4<u32>();",
+        load_a: loadEight(frame, a, { v: alongM ? m : k, other: alongM ? k : m, summed: k, isWhole }),
+        load_b: loadEight(frame, b, { v: alongN ? n : k, other: alongN ? k : n, summed: k, isWhole }),
       },
     };
   });

@@ -86,6 +86,7 @@ function emitVector(task: GemmTask | ConvTask, config: Config, caps: Caps): Kern
   const { m, n, k, a, b } = frame.gemm;
   const [alongM, alongN] = [isAlong(a, m, k, caps), isAlong(b, n, k, caps)];
   const threads = threadsOf(shape);
+  const isWhole = isStatic(k.extent) && k.extent % tileK === 0;
   const text = specialize("gemm_vector", gemmVectorShader, {
     specs: {
       TILE_M: tileM,
@@ -105,8 +106,8 @@ function emitVector(task: GemmTask | ConvTask, config: Config, caps: Caps): Kern
     },
     hooks: {
       ...frame.sizes,
-      load_a: alongM ? loadFour(frame, a, m, k) : loadFour(frame, a, k, m),
-      load_b: alongN ? loadFour(frame, b, n, k) : loadFour(frame, b, k, n),
+      load_a: loadFour(frame, a, { v: alongM ? m : k, other: alongM ? k : m, summed: k, isWhole }),
+      load_b: loadFour(frame, b, { v: alongN ? n : k, other: alongN ? k : n, summed: k, isWhole }),
       store: storeResults(frame, 4),
     },
   });

@@ -179,7 +179,11 @@ export function emitMatrix(
   config: Config,
   caps: Caps,
   matrix: MatrixConfig,
-  operandsOf: (frame: Frame) => MatrixOperands & { readonly hooks: Readonly<Record<"zero_a" | "load_a" | "load_b", string>> },
+  operandsOf: (
+    frame: Frame,
+  ) => MatrixOperands & {
+    readonly hooks: Readonly<Record<"zero_a" | "missing_a" | "missing_b" | "load_a" | "load_b", string>>;
+  },
 ): Kernel {
   const frame = frameOf(task, caps);
   const { module } = frame;
@@ -190,7 +194,7 @@ export function emitMatrix(
   const threads = subgroupsOf(shape) * caps.subgroupMaxSize;
   const pass = passOf(shape, operands, caps);
   const run = (config.run as Count | undefined) ?? resultsOf(frame);
-  const { type, ...stores } = storeApart(frame, run);
+  const { Along, Beside, ...stores } = storeApart(frame, run);
   const text = specialize("gemm_matrix", gemmMatrixShader, {
     specs: {
       T: matrix.component,
@@ -226,7 +230,8 @@ export function emitMatrix(
       STEPS: tileK / matrix.k / slices,
       PASSES: subN / matrix.n / pass,
       ROUNDS: Math.max(1, (matrix.m * pass * matrix.n) / run / (slices * caps.subgroupMaxSize)),
-      Beside: type,
+      Along,
+      Beside,
       SHIFTED_A: operands.hasZero,
       VECTORS: Math.max(stagedBytes(shape, operands), stripBytes(shape, operands, pass)) / 16,
       ONE: matrix.component === "f16" ? "1.0h" : "1i",

@@ -4,14 +4,10 @@
 import { type Dim, isStatic, product } from "../ir/dims.ts";
 import {
   add,
-  type BinaryFn,
   type Expr,
-  float,
   int,
   type Load,
   lt,
-  maximum,
-  minimum,
   mul,
   offsetOf,
   type Slot,
@@ -20,6 +16,7 @@ import {
   unflatten,
   type Var,
   variable,
+  visit,
 } from "../ir/expr.ts";
 import { runOffset, variesInRun } from "../ir/runs.ts";
 import { storageOf } from "../ir/storage.ts";
@@ -29,6 +26,7 @@ import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
 import type { Frame } from "./frame.ts";
 import { WORKGROUP_NUMBER } from "./grid.ts";
+import { ROUNDER, saturated } from "./rounding.ts";
 import { loadsAlways } from "./vector.ts";
 import type { Block } from "./writer.ts";
 
@@ -48,7 +46,7 @@ export function storeRun(
   n: Var,
   acc: Slot,
   sums: readonly string[],
-  beside?: string,
+  isAhead = false,
 ): void {
   const slots = sums.map((text, i) => {
     const lane = slot(`acc${i}`, acc.type);
@@ -63,18 +61,22 @@ export function storeRun(
         [acc, slots[i]!],
       ]),
     );
-  storeLanes(block, stores, n, to, sums.length, beside);
+  storeLanes(block, stores, n, to, sums.length, isAhead);
 }
 
-/** As `storeRun`, with results that `to` puts into each neighbour's expressions; `beside` has what was read ahead. */
-export function storeLanes(block: Block, stores: readonly Store[], n: Var, to: ToLane, count: number, beside?: string): void {
+/**
+ * As `storeRun`, with results that `to` puts into each neighbour's expressions. `isAhead`: loads were read before, and are fields of
+ * `along` and `beside` (see `storeApart`).
+ */
+export function storeLanes(block: Block, stores: readonly Store[], n: Var, to: ToLane, count: number, isAhead = false): void {
   const { module } = block;
   const at = (store: Store, i: number): Store => mapStore(store, (e) => to(e, i));
   const isWhole = isStatic(n.extent) && n.extent % count === 0;
   const read = alwaysRead(stores, n, count);
-  let field = 0;
+  const fields = { along: 0, beside: 0 };
   for (const load of read) {
-    if (beside) for (const { bind } of readsOf(block, load, n, to, count)) bind(`${beside}.f${field++}`);
+    const part = isAlong(load, n) ? "along" : "beside";
+    if (isAhead) for (const { bind } of readsOf(block, load, n, to, count)) bind(`${part}.f${fields[part]++}`);
     else readRun(block, load, n, to, count);
   }
   const asVectors = new Set(
@@ -122,7 +124,7 @@ export function inRuns(
 }
 
 /** The hook that stores `count` results along n, `acc` being a vector or an array of them. */
-export const storeResults = ({ gemm, hook }: Frame, count: Count, beside?: string): string =>
+export const storeResults = ({ gemm, hook }: Frame, count: Count, isAhead = false): string =>
   hook([gemm.m, gemm.n], (block) =>
     storeRun(
       block,
@@ -130,34 +132,60 @@ export const storeResults = ({ gemm, hook }: Frame, count: Count, beside?: strin
       gemm.n,
       gemm.acc,
       Array.from({ length: count }, (_, i) => `acc[${i}]`),
-      beside,
+      isAhead,
     ),
   );
 
 /**
- * Two hooks for `storeResults`'s one, so that memory's latency passes while sums are on their way: what results need beside
- * their sums, as a value of `type`, and the store that is given it as `beside`.
+ * Three hooks for `storeResults`'s one, so that memory's latency passes while sums are on their way: what results need beside
+ * their sums, `along` what varies along n alone and `beside` the rest, and the store that is given both; with the types of the two.
  */
 export function storeApart(
   frame: Frame,
   count: Count,
-): { readonly type: string; readonly beside: string; readonly store: string } {
+): Readonly<Record<"Along" | "Beside" | "along" | "beside" | "store", string>> {
   const { gemm, hook, module } = frame;
-  const types: string[] = [];
-  const beside = hook([gemm.m, gemm.n], (block) => {
-    const to: ToLane = (e, i) => substitute(e, new Map<Expr, Expr>([[gemm.n, add(gemm.n, int(i))]]));
-    const reads = [...alwaysRead(gemm.stores, gemm.n, count)].flatMap((load) => readsOf(block, load, gemm.n, to, count));
-    const names = reads.map(({ type, text }) => {
-      types.push(type);
-      const name = block.fresh();
-      block.line(`let ${name} = ${text()};`);
-      return name;
+  const to: ToLane = (e, i) => substitute(e, new Map<Expr, Expr>([[gemm.n, add(gemm.n, int(i))]]));
+  const loads = [...alwaysRead(gemm.stores, gemm.n, count)];
+  /** The hook that reads some of the loads, and what it gives. */
+  const reading = (type: string, parameters: readonly Var[], some: readonly Load[]): readonly [type: string, hook: string] => {
+    const types: string[] = [];
+    const text = hook(parameters, (block) => {
+      const names = some
+        .flatMap((load) => readsOf(block, load, gemm.n, to, count))
+        .map((read) => {
+          types.push(read.type);
+          const name = block.fresh();
+          block.line(`let ${name} = ${read.text()};`);
+          return name;
+        });
+      block.line(`return ${type}(${names.join(", ")});`);
     });
-    block.line(reads.length > 0 ? `return Beside(${names.join(", ")});` : "return Beside();");
+    if (types.length === 0) return ["u32", text];
+    module.add(`struct Loaded${type} {\n${types.map((each, i) => `  f${i}: ${each},`).join("\n")}\n}`);
+    return [`Loaded${type}`, text];
+  };
+  const [along, readAlong] = reading(
+    "Along",
+    [gemm.n],
+    loads.filter((load) => isAlong(load, gemm.n)),
+  );
+  const [beside, readBeside] = reading(
+    "Beside",
+    [gemm.m, gemm.n],
+    loads.filter((load) => !isAlong(load, gemm.n)),
+  );
+  const isAhead = along !== "u32" || beside !== "u32";
+  return { Along: along, Beside: beside, along: readAlong, beside: readBeside, store: storeResults(frame, count, isAhead) };
+}
+
+/** Whether a load is the same for all of what n alone does not tell apart. */
+function isAlong({ index }: Load, n: Var): boolean {
+  let others = false;
+  visit(index, (e) => {
+    others ||= e.kind === "load" || (e.kind === "var" && e !== n);
   });
-  if (types.length === 0) return { type: "u32", beside, store: storeResults(frame, count) };
-  module.add(`struct Loaded {\n${types.map((type, i) => `  f${i}: ${type},`).join("\n")}\n}`);
-  return { type: "Loaded", beside, store: storeResults(frame, count, "beside") };
+  return !others;
 }
 
 /** Results that one lane stores: sixteen bytes of f16, where they are whole and stored under one condition, or of f32. */
@@ -284,30 +312,14 @@ function storeVectors(block: Block, store: Store, at: (store: Store, i: number) 
   }
 }
 
-/**
- * 1.5 · 2²³. A number of less than 2²² in magnitude that it is added to stands, rounded half to even, in the low bits of the sum: in
- * one addition what rounding and converting take two slow instructions for.
- */
-const ROUNDER = 12_582_912;
-
-/** u32 text whose low byte is a saturated, rounded and shifted number (`requantize`); undefined for other expressions. */
+/** u32 text whose low byte is a rounded and saturated number; undefined for other expressions. */
 function roundedBits(block: Block, e: Expr): string | undefined {
-  const clamped = e.kind === "convert" ? operandsOf(e.a, "min") : undefined;
-  const floored = clamped && operandsOf(clamped[0], "max");
-  if (!floored) return undefined;
-  const [shifted, zero] = operandsOf(floored[0], "add") ?? [floored[0], 0];
-  if (shifted.kind !== "unary" || shifted.fn !== "round" || !Number.isInteger(zero)) return undefined;
-  const within = minimum(maximum(shifted.a, float(floored[1] - zero)), float(clamped[1] - zero));
+  const number = e.kind === "convert" ? saturated(e.a) : undefined;
+  if (!number) return undefined;
+  const { within, zero } = number;
   const bits = block.fresh();
   block.line(`let ${bits} = bitcast<u32>(${block.value(within)} + ${ROUNDER}.0);`);
   return zero === 0 ? bits : `(${bits} + ${(zero >>> 0).toString()}u)`;
-}
-
-/** The operands of a binary expression whose second one is a known number. */
-function operandsOf(e: Expr, fn: BinaryFn): readonly [Expr, number] | undefined {
-  if (e.kind !== "binary" || e.fn !== fn) return undefined;
-  const known = e.b.kind === "convert" ? e.b.a : e.b;
-  return known.kind === "const" ? [e.a, known.value] : undefined;
 }
 
 /** Packed bytes, which lie along n; four words at once where they are a vector. */

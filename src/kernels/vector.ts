@@ -116,42 +116,76 @@ export function loadsAlways(roots: readonly Expr[]): ReadonlySet<Load> {
   return found;
 }
 
-/** The hook that reads four neighbours of an operand along `v`, 0 beyond the extents of `v` and `other`. */
-export const loadFour = ({ hook, module }: Frame, e: Expr, v: Var, other: Var, type: "f32" | "f16" = "f32"): string =>
-  hook([v, other], (block) => {
-    const tests = [v, other].map((each) => `${block.value(each)} < ${module.dim(each.extent)}`);
+/**
+ * Ends a hook that reads a vector at `offset`: `missing` where one of the tests fails. Without a branch, so that many loads are on
+ * their way at once: what is not there reads the first element. Without `missing` the hook gives a `Fetched`, and the kernel puts
+ * what is missing in its place when it needs the vector: to do so here is to wait for it.
+ */
+export function returnVector(
+  block: Block,
+  read: (offset: string) => string,
+  offset: string,
+  tests: readonly string[],
+  missing?: string,
+): void {
+  const there = block.fresh();
+  if (tests.length > 0) block.line(`let ${there} = ${tests.join(" && ")};`);
+  const vector = read(tests.length > 0 ? `select(0, ${offset}, ${there})` : offset);
+  if (missing === undefined) block.line(`return Fetched(${vector}, ${tests.length > 0 ? there : true});`);
+  else block.line(`return ${tests.length > 0 ? `select(${missing}, ${vector}, ${there})` : vector};`);
+}
+
+/** How a product's hooks read an operand along `v`. */
+interface Reading {
+  readonly v: Var;
+  /** Its other variable. */
+  readonly other: Var;
+  /** The one of the two that is summed over. Beyond the other's extent anything is read: what comes of it is not stored. */
+  readonly summed: Var;
+  /** Whether nothing is read beyond the extent of `summed`. */
+  readonly isWhole: boolean;
+}
+
+/** Keeps what is not summed over within its extent; the tests of the rest. */
+function testsOf(block: Block, { v, other, summed, isWhole }: Reading, count: number, guard: Expr | undefined): string[] {
+  const { module } = block;
+  const free = summed === v ? other : v;
+  const limit = `${block.value(summed)} < ${module.dim(summed.extent)}`;
+  const clamped = block.fresh();
+  block.line(`let ${clamped} = min(${block.value(free)}, ${module.dim(free.extent)} - ${free === v ? count : 1});`);
+  block.bind(free, clamped);
+  return [...(isWhole ? [] : [limit]), ...(guard ? [block.value(guard)] : [])];
+}
+
+/** The hook that reads four neighbours of an operand, f32, as a `Fetched`: 0 beyond the extent of what is summed over. */
+export const loadFour = ({ hook, module }: Frame, e: Expr, reading: Reading): string => {
+  const { v, other } = reading;
+  return hook([v, other], (block) => {
     const vector = vectorLoad(e, v, module.caps);
-    if (vector) {
-      // Without a branch, so that many loads are on their way at once: what is not there reads the first element.
-      const { load, guard } = vector;
-      const there = block.fresh();
-      block.line(`let ${there} = ${[...tests, ...(guard ? [block.value(guard)] : [])].join(" && ")};`);
-      const read = `${module.vectorBuffer(load.value)}[select(0, ${block.value(vector.offset)}, ${there}) >> 2u]`;
-      block.line(`return select(vec4<${type}>(), vec4<${type}>(${read}), ${there});`);
+    if (!vector) {
+      const inside = [v, other].map((each) => `${block.value(each)} < ${module.dim(each.extent)}`).join(" && ");
+      block.nest(`if (${inside})`, () => block.line(`return Fetched(${readFour(block, e, v)}, true);`), true);
+      block.line("return Fetched(vec4<f32>(), true);");
       return;
     }
-    const inside = tests.join(" && ");
-    block.nest(`if (${inside})`, () => block.line(`return ${readFour(block, e, v, type)};`), true);
-    block.line(`return vec4<${type}>();`);
+    const tests = testsOf(block, reading, 4, vector.guard);
+    const read = (at: string): string => `vec4<f32>(${module.vectorBuffer(vector.load.value)}[${at} >> 2u])`;
+    returnVector(block, read, block.value(vector.offset), tests);
   });
+};
 
-/**
- * The hook that reads eight neighbours of an f16 operand along `v` as words of two: 0 beyond the extent of `summed`, one of `v`
- * and `other`, unless `isWhole` says that nothing is read there. Beyond that of the one that is not summed it gives anything: what
- * comes of it is not stored.
- */
+/** The hook that reads eight neighbours of an f16 operand as words of two, likewise; `missing` as in `returnVector`. */
 export const loadEight = (
   { hook, module }: Pick<Frame, "hook" | "module">,
   e: Expr,
-  v: Var,
-  other: Var,
-  summed: Var,
-  isWhole = false,
-): string =>
-  hook([v, other], (block) => {
+  reading: Reading,
+  missing?: string,
+): string => {
+  const { v, other } = reading;
+  return hook([v, other], (block) => {
     const vector = vectorLoad(e, v, module.caps, 8);
-    const [own, limit] = [block.value(summed), module.dim(summed.extent)];
     if (!vector) {
+      const given = (words: string): string => `return ${missing === undefined ? `Fetched(${words}, true)` : words};`;
       const inside = [v, other].map((each) => `${block.value(each)} < ${module.dim(each.extent)}`).join(" && ");
       block.nest(
         `if (${inside})`,
@@ -159,26 +193,15 @@ export const loadEight = (
           const halves = [0, 4].map((i) =>
             readFour(block, substitute(e, new Map<Expr, Expr>([[v, add(v, int(i))]])), v, "f16"),
           );
-          block.line(`return vec4<u32>(${halves.map((four) => `bitcast<vec2<u32>>(${four})`).join(", ")});`);
+          block.line(given(`vec4<u32>(${halves.map((four) => `bitcast<vec2<u32>>(${four})`).join(", ")})`));
         },
         true,
       );
-      block.line("return vec4<u32>();");
+      block.line(given("vec4<u32>()"));
       return;
     }
-    // Without a branch, so that many loads are on their way at once: what is not there reads the first element.
-    const free = summed === v ? other : v;
-    const clamped = block.fresh();
-    block.line(`let ${clamped} = min(${block.value(free)}, ${module.dim(free.extent)} - ${free === v ? 8 : 1});`);
-    block.bind(free, clamped);
-    const tests = [...(isWhole ? [] : [`${own} < ${limit}`]), ...(vector.guard ? [block.value(vector.guard)] : [])];
-    const offset = block.value(vector.offset);
+    const tests = testsOf(block, reading, 8, vector.guard);
     const from = module.vectorBuffer(vector.load.value, "u32");
-    if (tests.length === 0) {
-      block.line(`return ${from}[${offset} >> 3u];`);
-      return;
-    }
-    const there = block.fresh();
-    block.line(`let ${there} = ${tests.join(" && ")};`);
-    block.line(`return select(vec4<u32>(), ${from}[select(0, ${offset}, ${there}) >> 3u], ${there});`);
+    returnVector(block, (at) => `${from}[${at} >> 3u]`, block.value(vector.offset), tests, missing);
   });
+};

@@ -10,6 +10,7 @@ import type { Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
 import { internal } from "../util/errors.ts";
 import { libraryFunctions } from "./library.ts";
+import { ROUNDER, ROUNDER_BITS, saturated } from "./rounding.ts";
 import type { KernelStep } from "./tactic.ts";
 
 export class Module {
@@ -438,8 +439,13 @@ export class Block {
   }
 
   private convert(to: DType, a: Expr): string {
-    const value = this.value(a);
     const { scalar, bytes, signed, kind } = dtypeFacts[to];
+    const number = kind === "int" ? saturated(a) : undefined;
+    if (number && number.low >= (signed ? -(2 ** (8 * bytes - 1)) : 0) && number.high < 2 ** (8 * bytes - (signed ? 1 : 0))) {
+      const bits = `bitcast<${SCALARS[scalar]}>(${this.value(number.within)} + ${ROUNDER}.0)`;
+      return `${bits} - ${literal(scalar, ROUNDER_BITS - number.zero)}`;
+    }
+    const value = this.value(a);
     if (to === "bf16") return this.module.call("bfloat", a.type === "f32" ? value : `f32(${value})`);
     if (to === "f16") {
       const wide = a.type === "f32" ? value : `f32(${value})`;
