@@ -50,9 +50,10 @@ const STEPS = 1u;                //# spec
 const PASSES = 1u;               //# spec
 // Runs of results that an invocation stores of a strip.
 const ROUNDS = 2u;               //# spec
-// What a run of results needs beside its sums: what varies along n alone, read once, and the rest, read a strip ahead.
+// What a run of results needs beside its sums: what varies along n alone, read once, and the rest, read DEEP strips ahead.
 alias Along = u32;               //# spec
 alias Beside = u32;              //# spec
+const DEEP = 1u;                 //# spec
 const SHIFTED_A = false;         //# spec
 const ONE = 1.0h;                //# spec
 // What workgroup memory holds at the most.
@@ -155,9 +156,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
   let own_m = first_m + i32(sub_m);
   let own_n = first_n + i32(sub_n);
   let own = slice * SUBGROUP + lane % SUBGROUP;
-  var next: array<Beside, ROUNDS>;
-  for (var t = 0u; t < ROUNDS; t++) { //# unroll
-    next[t] = beside_strip(batch, own_m, own_n, 0u, t * SLICES * SUBGROUP + own);
+  var besides: array<Beside, DEEP * ROUNDS>;
+  for (var s = 0u; s < DEEP; s++) { //# unroll
+    for (var t = 0u; t < ROUNDS; t++) { //# unroll
+      besides[s * ROUNDS + t] = beside_strip(batch, own_m, own_n, s, t * SLICES * SUBGROUP + own);
+    }
   }
   var acc: array<array<subgroup_matrix_result<ACC, N, M>, FRAGMENTS_N>, FRAGMENTS_M>;
   var columns: array<subgroup_matrix_result<ACC, N, M>, FRAGMENTS_N>;
@@ -248,12 +251,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
   for (var p = 0u; p < PASSES; p++) { //# unroll
     let column = along(batch, inside_n(own_n + column_of(p * FRAGMENTS_M, own)));
     for (var i = 0u; i < FRAGMENTS_M; i++) { //# unroll
-      let now = next;
-      for (var t = 0u; t < ROUNDS; t++) { //# unroll
-        if (p * FRAGMENTS_M + i + 1u < FRAGMENTS_M * PASSES) {
-          next[t] = beside_strip(batch, own_m, own_n, p * FRAGMENTS_M + i + 1u, t * SLICES * SUBGROUP + own);
-        }
-      }
+      const strip = p * FRAGMENTS_M + i;
       workgroupBarrier();
       for (var j = 0u; j < PASS; j++) { //# unroll
         subgroupMatrixStore<row_major>(&tiles, base + j * N / 4u, acc[i][p * PASS + j], STRIP);
@@ -263,7 +261,11 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgr
       }
       workgroupBarrier();
       for (var t = 0u; t < ROUNDS; t++) { //# unroll
-        leave(batch, own_m, own_n, part, p * FRAGMENTS_M + i, t * SLICES * SUBGROUP + own, column, now[t]);
+        let beside = besides[strip % DEEP * ROUNDS + t];
+        if (strip + DEEP < FRAGMENTS_M * PASSES) {
+          besides[strip % DEEP * ROUNDS + t] = beside_strip(batch, own_m, own_n, strip + DEEP, t * SLICES * SUBGROUP + own);
+        }
+        leave(batch, own_m, own_n, part, strip, t * SLICES * SUBGROUP + own, column, beside);
       }
     }
   }

@@ -173,15 +173,16 @@ export function* matrixTiles(gemm: GemmTask, operands: MatrixOperands, caps: Cap
   for (const { shape } of byCycles.sort((a, b) => a.cycles - b.cycles)) yield* runs(shape);
 }
 
+/** Registers for what results need beside their sums: enough loads on their way to use all of memory's speed. */
+const BESIDE_REGISTERS = 24;
+
 /** The kernel for operands whose hooks the caller writes. */
 export function emitMatrix(
   task: GemmTask | ConvTask,
   config: Config,
   caps: Caps,
   matrix: MatrixConfig,
-  operandsOf: (
-    frame: Frame,
-  ) => MatrixOperands & {
+  operandsOf: (frame: Frame) => MatrixOperands & {
     readonly hooks: Readonly<Record<"zero_a" | "missing_a" | "missing_b" | "load_a" | "load_b", string>>;
   },
 ): Kernel {
@@ -194,7 +195,9 @@ export function emitMatrix(
   const threads = subgroupsOf(shape) * caps.subgroupMaxSize;
   const pass = passOf(shape, operands, caps);
   const run = (config.run as Count | undefined) ?? resultsOf(frame);
-  const { Along, Beside, ...stores } = storeApart(frame, run);
+  const { Along, Beside, words, ...stores } = storeApart(frame, run);
+  const rounds = Math.max(1, (matrix.m * pass * matrix.n) / run / (slices * caps.subgroupMaxSize));
+  const strips = (subM / matrix.m) * (subN / matrix.n / pass);
   const text = specialize("gemm_matrix", gemmMatrixShader, {
     specs: {
       T: matrix.component,
@@ -229,9 +232,10 @@ export function emitMatrix(
       FRAGMENTS_N: subN / matrix.n,
       STEPS: tileK / matrix.k / slices,
       PASSES: subN / matrix.n / pass,
-      ROUNDS: Math.max(1, (matrix.m * pass * matrix.n) / run / (slices * caps.subgroupMaxSize)),
+      ROUNDS: rounds,
       Along,
       Beside,
+      DEEP: words === 0 ? 1 : Math.min(strips, Math.max(1, Math.floor(BESIDE_REGISTERS / (rounds * words)))),
       SHIFTED_A: operands.hasZero,
       VECTORS: Math.max(stagedBytes(shape, operands), stripBytes(shape, operands, pass)) / 16,
       ONE: matrix.component === "f16" ? "1.0h" : "1i",

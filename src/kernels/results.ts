@@ -138,17 +138,22 @@ export const storeResults = ({ gemm, hook }: Frame, count: Count, isAhead = fals
 
 /**
  * Three hooks for `storeResults`'s one, so that memory's latency passes while sums are on their way: what results need beside
- * their sums, `along` what varies along n alone and `beside` the rest, and the store that is given both; with the types of the two.
+ * their sums, `along` what varies along n alone and `beside` the rest, and the store that is given both; with the types of the two and
+ * the words that `beside` gives.
  */
 export function storeApart(
   frame: Frame,
   count: Count,
-): Readonly<Record<"Along" | "Beside" | "along" | "beside" | "store", string>> {
+): Readonly<Record<"Along" | "Beside" | "along" | "beside" | "store", string>> & { readonly words: number } {
   const { gemm, hook, module } = frame;
   const to: ToLane = (e, i) => substitute(e, new Map<Expr, Expr>([[gemm.n, add(gemm.n, int(i))]]));
   const loads = [...alwaysRead(gemm.stores, gemm.n, count)];
   /** The hook that reads some of the loads, and what it gives. */
-  const reading = (type: string, parameters: readonly Var[], some: readonly Load[]): readonly [type: string, hook: string] => {
+  const reading = (
+    type: string,
+    parameters: readonly Var[],
+    some: readonly Load[],
+  ): readonly [type: string, hook: string, words: number] => {
     const types: string[] = [];
     const text = hook(parameters, (block) => {
       const names = some
@@ -161,22 +166,22 @@ export function storeApart(
         });
       block.line(`return ${type}(${names.join(", ")});`);
     });
-    if (types.length === 0) return ["u32", text];
+    if (types.length === 0) return ["u32", text, 0];
     module.add(`struct Loaded${type} {\n${types.map((each, i) => `  f${i}: ${each},`).join("\n")}\n}`);
-    return [`Loaded${type}`, text];
+    return [`Loaded${type}`, text, types.reduce((words, each) => words + (each.startsWith("vec4") ? 4 : 1), 0)];
   };
   const [along, readAlong] = reading(
     "Along",
     [gemm.n],
     loads.filter((load) => isAlong(load, gemm.n)),
   );
-  const [beside, readBeside] = reading(
+  const [beside, readBeside, words] = reading(
     "Beside",
     [gemm.m, gemm.n],
     loads.filter((load) => !isAlong(load, gemm.n)),
   );
-  const isAhead = along !== "u32" || beside !== "u32";
-  return { Along: along, Beside: beside, along: readAlong, beside: readBeside, store: storeResults(frame, count, isAhead) };
+  const store = storeResults(frame, count, along !== "u32" || beside !== "u32");
+  return { Along: along, Beside: beside, along: readAlong, beside: readBeside, store, words };
 }
 
 /** Whether a load is the same for all of what n alone does not tell apart. */
