@@ -1,5 +1,5 @@
-// Matrix product by tiles, four at a time: a workgroup makes TILE_M x TILE_N results of one batch. Operands come from memory
-// as 4x4 blocks of vectors, fetched into registers while the stage before is multiplied, and lie in workgroup memory as vectors
+// Matrix product by tiles, four at a time: a workgroup makes TILE_M x TILE_N results of one batch. Operands come from memory as vectors
+// of four, along m (n) or along k, fetched into registers while the stage before is multiplied, and lie in workgroup memory as vectors
 // along m and n; an invocation makes (4 REPEAT_M) x (4 REPEAT_N) results from them. SLICES groups of invocations share the depth of
 // each stage; in the end each adds up and stores every SLICES-th row of four.
 
@@ -17,12 +17,12 @@ const LANES_M = TILE_M / (4u * REPEAT_M);
 const LANES_N = TILE_N / (4u * REPEAT_N);
 const PER_SLICE = LANES_M * LANES_N;
 const THREADS = PER_SLICE * SLICES;
-// Rows of vectors, padded by one so that those a transposed block writes start in different banks.
+// Rows of vectors, padded by one so that the elements of vectors along k, written one by one, are in different banks.
 const STRIDE_A = TILE_M / 4u + 1u;
 const STRIDE_B = TILE_N / 4u + 1u;
-const BLOCKS_A = TILE_M * TILE_K / 16u;
-const BLOCKS_B = TILE_N * TILE_K / 16u;
-// Blocks that an invocation fetches: BLOCKS / THREADS, rounded up.
+const VECTORS_A = TILE_M * TILE_K / 4u;
+const VECTORS_B = TILE_N * TILE_K / 4u;
+// Vectors that an invocation fetches: VECTORS / THREADS, rounded up.
 const FETCHES_A = 1u;            //# spec
 const FETCHES_B = 1u;            //# spec
 // Rows of four that an invocation has sums of, a SLICES-th of them, and what workgroup memory holds at the most.
@@ -31,10 +31,9 @@ const ROUNDS = 8u;               //# spec
 const VECTORS = 544u;            //# spec
 const TILE_B = TILE_K * STRIDE_A;
 
-// Four elements of an operand, a block of such, and whether they are there. Those that are not are replaced where they are needed: to
-// do so sooner would be to wait for the load.
+// Four elements of an operand, and whether they are there. Those that are not are replaced where they are needed: to do so sooner
+// would be to wait for the load.
 struct Fetched { value: vec4<f32>, there: bool }
-struct Block { rows: mat4x4<f32>, there: vec4<bool> }
 
 fn size_m() -> i32 { return 64; }                                                       //# hook
 fn size_n() -> i32 { return 64; }                                                       //# hook
@@ -46,45 +45,39 @@ fn store(batch: i32, m: i32, n: i32, acc: vec4<f32>) { return; }                
 // The staged operands: A's, then B's; in the end, where there are slices, their sums.
 var<workgroup> tiles: array<vec4<f32>, VECTORS>;
 
-fn block_of(a: Fetched, b: Fetched, c: Fetched, d: Fetched) -> Block {
-  return Block(mat4x4<f32>(a.value, b.value, c.value, d.value), vec4<bool>(a.there, b.there, c.there, d.there));
-}
-
-// Row i of the block: along m at depth i, or along k at row i.
-fn fetch_a(batch: i32, first_m: i32, first_k: i32, at: u32) -> Block {
-  let row = first_m + i32(select(at / (TILE_K / 4u), at % (TILE_M / 4u), A_ALONG_M) * 4u);
-  let depth = first_k + i32(select(at % (TILE_K / 4u), at / (TILE_M / 4u), A_ALONG_M) * 4u);
-  let step_m = select(1, 0, A_ALONG_M);
-  let step_k = 1 - step_m;
-  return block_of(
-    load_a(batch, row, depth),
-    load_a(batch, row + step_m, depth + step_k),
-    load_a(batch, row + 2 * step_m, depth + 2 * step_k),
-    load_a(batch, row + 3 * step_m, depth + 3 * step_k),
+// Where vector `at` of a stage lies: its row along m (n), a vector's four or one, and its depth, one or a vector's four. Along k
+// neighbouring invocations take two vectors of a row each, so that what they write is in different banks.
+fn place_of(at: u32, rows: u32, along: bool) -> vec2<u32> {
+  return select(
+    vec2<u32>(at / 2u % rows, (at % 2u + at / (2u * rows) * 2u) * 4u),
+    vec2<u32>(at % (rows / 4u) * 4u, at / (rows / 4u)),
+    along,
   );
 }
 
-fn fetch_b(batch: i32, first_n: i32, first_k: i32, at: u32) -> Block {
-  let column = first_n + i32(select(at / (TILE_K / 4u), at % (TILE_N / 4u), B_ALONG_N) * 4u);
-  let depth = first_k + i32(select(at % (TILE_K / 4u), at / (TILE_N / 4u), B_ALONG_N) * 4u);
-  let step_n = select(1, 0, B_ALONG_N);
-  let step_k = 1 - step_n;
-  return block_of(
-    load_b(batch, depth, column),
-    load_b(batch, depth + step_k, column + step_n),
-    load_b(batch, depth + 2 * step_k, column + 2 * step_n),
-    load_b(batch, depth + 3 * step_k, column + 3 * step_n),
-  );
+fn fetch_a(batch: i32, first_m: i32, first_k: i32, at: u32) -> Fetched {
+  let place = place_of(at, TILE_M, A_ALONG_M);
+  return load_a(batch, first_m + i32(place.x), first_k + i32(place.y));
 }
 
-fn whole(block: Block) -> mat4x4<f32> {
-  let nothing = vec4<f32>();
-  return mat4x4<f32>(
-    select(nothing, block.rows[0], block.there[0]),
-    select(nothing, block.rows[1], block.there[1]),
-    select(nothing, block.rows[2], block.there[2]),
-    select(nothing, block.rows[3], block.there[3]),
-  );
+fn fetch_b(batch: i32, first_n: i32, first_k: i32, at: u32) -> Fetched {
+  let place = place_of(at, TILE_N, B_ALONG_N);
+  return load_b(batch, first_k + i32(place.y), first_n + i32(place.x));
+}
+
+// Writes a vector of the stage that begins at `base`.
+fn put(base: u32, stride: u32, rows: u32, along: bool, at: u32, fetched: Fetched) {
+  let value = select(vec4<f32>(), fetched.value, fetched.there);
+  let place = place_of(at, rows, along);
+  let to = base + place.y * stride + place.x / 4u;
+  if (along) {
+    tiles[to] = value;
+  } else {
+    tiles[to][place.x % 4u] = value.x;
+    tiles[to + stride][place.x % 4u] = value.y;
+    tiles[to + 2u * stride][place.x % 4u] = value.z;
+    tiles[to + 3u * stride][place.x % 4u] = value.w;
+  }
 }
 
 @compute @workgroup_size(THREADS)
@@ -98,48 +91,36 @@ fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index
   let lane_n = place % LANES_N;
   let depth = size_k();
   var acc: array<vec4<f32>, FOURS>;
-  var next_a: array<Block, FETCHES_A>;
-  var next_b: array<Block, FETCHES_B>;
+  var next_a: array<Fetched, FETCHES_A>;
+  var next_b: array<Fetched, FETCHES_B>;
   for (var i = 0u; i < FETCHES_A; i++) { //# unroll
     let at = i * THREADS + lane;
-    if (at < BLOCKS_A) { next_a[i] = fetch_a(batch, first_m, 0, at); }
+    if (VECTORS_A % THREADS == 0u || at < VECTORS_A) { next_a[i] = fetch_a(batch, first_m, 0, at); }
   }
   for (var i = 0u; i < FETCHES_B; i++) { //# unroll
     let at = i * THREADS + lane;
-    if (at < BLOCKS_B) { next_b[i] = fetch_b(batch, first_n, 0, at); }
+    if (VECTORS_B % THREADS == 0u || at < VECTORS_B) { next_b[i] = fetch_b(batch, first_n, 0, at); }
   }
   for (var first_k = 0; first_k < depth; first_k += i32(TILE_K)) {
     workgroupBarrier();
     for (var i = 0u; i < FETCHES_A; i++) { //# unroll
       let at = i * THREADS + lane;
-      if (at < BLOCKS_A) {
-        let row = select(at / (TILE_K / 4u), at % (TILE_M / 4u), A_ALONG_M);
-        let column = select(at % (TILE_K / 4u), at / (TILE_M / 4u), A_ALONG_M);
-        var block = whole(next_a[i]);
-        if (!A_ALONG_M) { block = transpose(block); }
-        for (var j = 0u; j < 4u; j++) { tiles[(column * 4u + j) * STRIDE_A + row] = block[j]; }
-      }
+      if (VECTORS_A % THREADS == 0u || at < VECTORS_A) { put(0u, STRIDE_A, TILE_M, A_ALONG_M, at, next_a[i]); }
     }
     for (var i = 0u; i < FETCHES_B; i++) { //# unroll
       let at = i * THREADS + lane;
-      if (at < BLOCKS_B) {
-        let column = select(at / (TILE_K / 4u), at % (TILE_N / 4u), B_ALONG_N);
-        let row = select(at % (TILE_K / 4u), at / (TILE_N / 4u), B_ALONG_N);
-        var block = whole(next_b[i]);
-        if (!B_ALONG_N) { block = transpose(block); }
-        for (var j = 0u; j < 4u; j++) { tiles[TILE_B + (row * 4u + j) * STRIDE_B + column] = block[j]; }
-      }
+      if (VECTORS_B % THREADS == 0u || at < VECTORS_B) { put(TILE_B, STRIDE_B, TILE_N, B_ALONG_N, at, next_b[i]); }
     }
     workgroupBarrier();
     let ahead = first_k + i32(TILE_K);
     if (ahead < depth) {
       for (var i = 0u; i < FETCHES_A; i++) { //# unroll
         let at = i * THREADS + lane;
-        if (at < BLOCKS_A) { next_a[i] = fetch_a(batch, first_m, ahead, at); }
+        if (VECTORS_A % THREADS == 0u || at < VECTORS_A) { next_a[i] = fetch_a(batch, first_m, ahead, at); }
       }
       for (var i = 0u; i < FETCHES_B; i++) { //# unroll
         let at = i * THREADS + lane;
-        if (at < BLOCKS_B) { next_b[i] = fetch_b(batch, first_n, ahead, at); }
+        if (VECTORS_B % THREADS == 0u || at < VECTORS_B) { next_b[i] = fetch_b(batch, first_n, ahead, at); }
       }
     }
     for (var step = 0u; step < TILE_K / SLICES; step++) {

@@ -5,7 +5,7 @@ import { gpuInvalid, type KilnError, outOfMemory } from "../util/errors.ts";
 import { BufferUsage, MapMode } from "./constants.ts";
 import type { Device } from "./device.ts";
 
-const slotBytes = 2 << 20;
+const slotBytes = 4 << 20;
 const maxSlots = 4;
 
 interface Waiter {

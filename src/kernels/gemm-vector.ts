@@ -101,8 +101,8 @@ function emitVector(task: GemmTask | ConvTask, config: Config, caps: Caps): Kern
       FOURS: 4 * repeatM * repeatN,
       A_ALONG_M: alongM,
       B_ALONG_N: alongN,
-      FETCHES_A: Math.ceil((tileM * tileK) / 16 / threads),
-      FETCHES_B: Math.ceil((tileN * tileK) / 16 / threads),
+      FETCHES_A: Math.ceil((tileM * tileK) / 4 / threads),
+      FETCHES_B: Math.ceil((tileN * tileK) / 4 / threads),
     },
     hooks: {
       ...frame.sizes,
