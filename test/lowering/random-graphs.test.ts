@@ -3,7 +3,6 @@
 // KILN_RANDOM_SEED for others. A failure names its seed and what was left out.
 
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { Builder } from "../../src/builder.ts";
 import { deviationOf } from "../../src/cli/compare.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { importModel } from "../../src/importer/import.ts";
@@ -16,6 +15,7 @@ import { lowerGraph } from "../../src/lowering/lower.ts";
 import { rewriteLog, runPasses } from "../../src/passes/index.ts";
 import { coreCaps } from "../../src/util/caps.ts";
 import { realDevice } from "../gpu/open.ts";
+import { batchesOf, faultsOf } from "../support/random-agreement.ts";
 import { runOnnxRuntime } from "../support/onnxruntime.ts";
 import { type RandomGraph, randomGraph } from "../support/random-graph.ts";
 
@@ -60,7 +60,6 @@ function interpreted(program: Program, inputs: Tensors): Tensors {
 
 const title = (seed: number, { text, isDynamic }: RandomGraph): string =>
   `seed ${seed}${isDynamic ? ", any batch" : ""}: ${text}`;
-const batchesOf = ({ batch, isDynamic }: RandomGraph): readonly number[] => (isDynamic ? [batch, batch + 1] : [batch]);
 
 it.for(seeds(Number(ASKED ?? 200)))("the interpreter agrees with ONNX Runtime from seed $from", LONG, async ({ seeds }) => {
   const rules = Object.keys(FUSION_RULES);
@@ -102,23 +101,7 @@ it.for(seeds(Number(ASKED ?? 8)))("the GPU agrees, fused and not, from seed $fro
   if (!device) return skip("no GPU adapter");
   for (const seed of seeds) {
     const graph = randomGraph(seed);
-    const shapesOf = (batch: number): Record<string, readonly number[]> =>
-      Object.fromEntries(Object.entries(graph.inputs(batch)).map(([name, { shape }]) => [name, shape]));
-    const batches = batchesOf(graph);
-    const [min, max] = [shapesOf(1), shapesOf(batches.at(-1)!)];
-    const profiles = graph.isDynamic
-      ? [Object.fromEntries(Object.keys(max).map((name) => [name, { min: min[name]!, opt: max[name]!, max: max[name]! }]))]
-      : [];
-    for (const fusion of [true, false]) {
-      const engine = await new Builder(device).build(graph.bytes, { optimizationLevel: 0, fusion, profiles });
-      const context = engine.createExecutionContext();
-      for (const batch of batches) {
-        const inputs = graph.inputs(batch);
-        const where = `${fusion ? "fused" : "unfused"}, batch ${batch}, ${title(seed, graph)}`;
-        expectSame(await context.execute(inputs), await runOnnxRuntime(graph.bytes, inputs), where);
-      }
-      engine.dispose();
-    }
+    expect(await faultsOf(device, graph), title(seed, graph)).toEqual([]);
   }
   device.check();
 });
