@@ -162,9 +162,21 @@ class Finder {
       for (const i of moved) if (this.quantize(node, i)) this.join(out, node.inputs[i]!);
     } else if (POOLS.has(node.op) && this.born.has(node.inputs[0]!)) this.quantize(node, 0);
     else if (node.op === "Add" && this.isResidual(node) && this.isAbsorbed(out)) {
-      for (const i of [0, 1]) this.quantize(node, i);
-      this.join(node.inputs[0]!, node.inputs[1]!);
+      const inside = this.addedInside(node);
+      for (const i of [0, 1]) if (i !== inside) this.quantize(node, i);
+      if (inside === undefined) this.join(node.inputs[0]!, node.inputs[1]!);
     }
+  }
+
+  /**
+   * Which operand of a residual addition comes of a product for nothing else: that product adds the other one before it rounds, as
+   * TensorRT has it. Of two the one that reads what no other does: the other may become one kernel with those that read the same.
+   */
+  private addedInside({ inputs }: GraphNode): number | undefined {
+    const makers = inputs.map((value) => (value && this.readersOf(value).length === 1 ? this.makers.get(value) : undefined));
+    const siblings = (i: number): number => this.readersOf(makers[i]!.inputs[0]!).length;
+    const own = [1, 0].filter((i) => makers[i] && this.products.has(makers[i]));
+    return own.sort((a, b) => siblings(a) - siblings(b))[0];
   }
 
   private quantize(node: GraphNode, input: number): boolean {

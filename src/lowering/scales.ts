@@ -69,7 +69,7 @@ function simplify(e: Expr): Expr | undefined {
   }
 }
 
-/** e / by as a whole number times one factor, under whatever choices are made of it; undefined where that cannot be. */
+/** e / by as whole numbers times one factor each, under whatever sums and choices are made of them; undefined where that cannot be. */
 function divided(e: Expr, by: Expr): Expr | undefined {
   const constant = foldBinary("div", e, by);
   if (constant) return constant;
@@ -78,11 +78,10 @@ function divided(e: Expr, by: Expr): Expr | undefined {
     const factor = foldBinary("div", product.factor, by);
     return factor && scaled({ whole: product.whole, factor });
   }
-  if (e.kind === "binary" && (e.fn === "max" || e.fn === "min") && isPositive(by)) {
-    const [a, b] = [divided(e.a, by), divided(e.b, by)];
-    return a && b && binary(e.fn, a, b);
-  }
-  return undefined;
+  const passes = e.kind === "binary" && (e.fn === "add" || ((e.fn === "max" || e.fn === "min") && isPositive(by)));
+  if (!passes) return undefined;
+  const [a, b] = [divided(e.a, by), divided(e.b, by)];
+  return a && b && binary(e.fn, a, b);
 }
 
 /** The byte that is quantized again by the scale and zero point by which it was dequantized. */

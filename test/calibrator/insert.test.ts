@@ -72,8 +72,29 @@ const groupsOf = (onnx: Uint8Array, options: SiteOptions = {}): string[] =>
     .sort();
 
 describe("sites", () => {
-  it("a residual addition's inputs share a scale; what is absorbed into kernels gets none", () => {
-    expect(groupsOf(network(residual))).toEqual(["c2+r1", "c3", "p", "r2", "x"]);
+  /** The numbers of the inputs that the addition reads in bytes. */
+  const addedInBytes = (spec: Network): number[] => {
+    const { reads } = findSites(importModel(network(spec)));
+    return [...reads].flatMap(([{ op }, inputs]) => (op === "Add" ? [...inputs] : [])).sort();
+  };
+
+  it("a product adds what it alone makes before it rounds; what is absorbed into kernels gets no scale", () => {
+    expect(groupsOf(network(residual))).toEqual(["c3", "p", "r1", "r2", "x"]);
+    expect(addedInBytes(residual)).toEqual([1]);
+  });
+
+  it("of two products' sum that is in bytes which shares its input with another", () => {
+    const side = { op: "Conv", name: "side", inputs: ["x", "w3"], outputs: ["c0"], attributes: { pads: [1, 1, 1, 1] } };
+    const nodes = [side, ...residual.nodes.map((node) => (node.op === "Add" ? { ...node, inputs: ["c2", "c0"] } : node))];
+    expect(groupsOf(network({ ...residual, nodes }))).toEqual(["c0", "c3", "p", "r1", "r2", "x"]);
+    expect(addedInBytes({ ...residual, nodes })).toEqual([1]);
+  });
+
+  it("inputs that others read too share a scale", () => {
+    const twice = { op: "Conv", name: "other", inputs: ["c2", "w3"], outputs: ["c4"], attributes: { pads: [1, 1, 1, 1] } };
+    const nodes = [...residual.nodes, twice];
+    expect(groupsOf(network({ ...residual, nodes, outputs: ["y", "c4"] }))).toEqual(["c2+r1", "c3", "p", "r2", "x"]);
+    expect(addedInBytes({ ...residual, nodes, outputs: ["y", "c4"] })).toEqual([0, 1]);
   });
 
   it("the parts of a concatenation share its scale through a pool; a view gets no pair", () => {
@@ -86,12 +107,12 @@ describe("sites", () => {
         .groups.flatMap((group) => group.measured.map(({ name }) => name))
         .sort();
     expect(measured(branches)).toEqual(["p", "x"]);
-    expect(measured(residual)).toEqual(["c2", "c3", "p", "r1", "r2", "x"]);
+    expect(measured(residual)).toEqual(["c3", "p", "r1", "r2", "x"]);
   });
 
   it("leaves out first and last layers, and layers by name", () => {
-    expect(groupsOf(network(residual), { firstLayers: false })).toEqual(["c2+r1", "c3", "p", "r2"]);
-    expect(groupsOf(network(residual), { lastLayers: false })).toEqual(["c2+r1", "c3", "r2", "x"]);
+    expect(groupsOf(network(residual), { firstLayers: false })).toEqual(["c3", "p", "r1", "r2"]);
+    expect(groupsOf(network(residual), { lastLayers: false })).toEqual(["c3", "r1", "r2", "x"]);
     expect(groupsOf(network(residual), { keep: ["second", "third"] })).toEqual(["p", "x"]);
   });
 

@@ -130,10 +130,12 @@ interface ConvCase {
   readonly relu: boolean;
   /** Quantizes a float input, and ends with a pool: what the convolution reads and writes are values of the network's own. */
   readonly inside: boolean;
+  /** Adds bytes of another scale before it rounds. */
+  readonly residual: boolean;
   readonly seed: number;
 }
 
-/** DequantizeLinear of x and w → Conv → Relu → QuantizeLinear, and what integers make of it. */
+/** DequantizeLinear of x and w → Conv → Add → Relu → QuantizeLinear, and what integers make of it. */
 function convNetwork({
   type,
   zero,
@@ -147,6 +149,7 @@ function convNetwork({
   bias,
   relu,
   inside,
+  residual,
   seed,
 }: ConvCase): { network: Network; expected: number[] } {
   const next = generator(seed);
@@ -156,9 +159,11 @@ function convNetwork({
   const x = filled(type, [2, ic, size, size], next, low, high);
   const w = filled("i8", [oc, perGroup, kernel, kernel], next, -127, 127);
   const b = filled("i32", [oc], next, -4000, 4000);
-  const [sx, sy] = [Math.fround(0.0371), Math.fround(0.91)];
+  const [sx, sy, sd] = [Math.fround(0.0371), Math.fround(0.91), Math.fround(0.53)];
   const sw = Array.from({ length: oc }, () => Math.fround(0.001 + 0.01 * next()));
   const unit = sw.map((scale) => Math.fround(sx * scale));
+  const out = Math.floor((size + 2 * pad - ((kernel - 1) * dilation + 1)) / stride) + 1;
+  const d = residual ? filled(type, [2, oc, out, out], next, low, high) : undefined;
   const network: Network = {
     inputs: inside
       ? {
@@ -168,10 +173,11 @@ function convNetwork({
             numbersOf(x).map((value) => sx * (value - zero)),
           ),
         }
-      : { x },
+      : { x, ...(d ? { d } : {}) },
     constants: {
       sx: scalar(sx),
       zx: scalarTensor(type, zero),
+      sd: scalar(sd),
       sy: scalar(sy),
       zy: scalarTensor(type, outZero),
       w,
@@ -202,13 +208,19 @@ function convNetwork({
         outputs: ["c"],
         attributes: { group: groups, strides: [stride, stride], dilations: [dilation, dilation], pads: [pad, pad, pad, pad] },
       },
-      ...(relu ? [{ op: "Relu", inputs: ["c"], outputs: ["r"] }] : []),
-      { op: "QuantizeLinear", inputs: [relu ? "r" : "c", "sy", "zy"], outputs: [inside ? "q" : "y"] },
+      ...(d
+        ? [
+            { op: "DequantizeLinear", inputs: ["d", "sd", "zx"], outputs: ["df"] },
+            { op: "Add", inputs: ["c", "df"], outputs: ["s"] },
+          ]
+        : []),
+      ...(relu ? [{ op: "Relu", inputs: [d ? "s" : "c"], outputs: ["r"] }] : []),
+      { op: "QuantizeLinear", inputs: [relu ? "r" : d ? "s" : "c", "sy", "zy"], outputs: [inside ? "q" : "y"] },
       ...(inside ? [{ op: "MaxPool", inputs: ["q"], outputs: ["y"], attributes: { kernel_shape: [2, 2] } }] : []),
     ],
   };
   const [xs, ws, bs] = [x, w, b].map(numbersOf) as [number[], number[], number[]];
-  const out = Math.floor((size + 2 * pad - ((kernel - 1) * dilation + 1)) / stride) + 1;
+  const ds = d ? numbersOf(d) : undefined;
   const expected: number[] = [];
   for (let n = 0; n < 2; n++)
     for (let o = 0; o < oc; o++)
@@ -225,7 +237,9 @@ function convNetwork({
                   (xs[((n * ic + channel) * size + row) * size + column]! - zero) *
                   ws[((o * perGroup + c) * kernel + p) * kernel + q]!;
               }
-          const real = Math.fround(Math.fround(sum) * Math.fround(unit[o]! / sy));
+          const product = Math.fround(Math.fround(sum) * Math.fround(unit[o]! / sy));
+          const added = ds ? Math.fround((ds[expected.length]! - zero) * Math.fround(sd / sy)) : 0;
+          const real = Math.fround(product + added);
           expected.push(clamp(roundEven(relu ? Math.max(0, real) : real) + outZero, type));
         }
   return { network, expected: inside ? pooled(expected, out) : expected };
@@ -244,6 +258,7 @@ function pooled(values: readonly number[], size: number): number[] {
 describe("convolution", () => {
   const base: ConvCase = {
     inside: false,
+    residual: false,
     seed: 1,
     type: "i8",
     zero: 0,
@@ -264,6 +279,8 @@ describe("convolution", () => {
     "grouped, dilated": { groups: 2, dilation: 2, pad: 2, channels: [6, 4] },
     depthwise: { groups: 6, channels: [6, 6], type: "u8", zero: 3, outZero: 128 },
     "1 x 1": { kernel: 1, pad: 0, channels: [13, 5] },
+    "a residual of another scale": { residual: true, channels: [8, 8] },
+    "a residual of u8 with a zero point": { residual: true, channels: [8, 8], type: "u8", zero: 117, outZero: 9, bias: false },
     "words of channels": { inside: true, channels: [16, 8] },
     "words of channels, depthwise": { inside: true, groups: 8, channels: [8, 8], type: "u8", zero: 7 },
   };
@@ -313,9 +330,16 @@ describe("convolution", () => {
         bias: fc.boolean(),
         relu: fc.boolean(),
         inside: fc.boolean(),
+        residual: fc.boolean(),
         seed: fc.nat(),
       })
-      .map(({ perGroup: [ic, oc], groups, ...rest }) => ({ ...rest, groups, channels: [groups * ic, groups * oc] }));
+      .map(({ perGroup: [ic, oc], groups, residual, ...rest }) => ({
+        ...rest,
+        groups,
+        channels: [groups * ic, groups * oc],
+        // With all of them a kernel would need more bindings than every device has: factors are buffers here.
+        residual: residual && !rest.inside && !rest.bias,
+      }));
     await fc.assert(
       fc.asyncProperty(drawn, async (made) => {
         const { network, expected } = convNetwork(made);
