@@ -8,6 +8,8 @@ import { parseArgs } from "node:util";
 import { Builder } from "../src/builder.ts";
 import { columns } from "../src/cli/print.ts";
 import { median } from "../src/gpu/timer.ts";
+import { importModel } from "../src/importer/import.ts";
+import { isStatic } from "../src/ir/dims.ts";
 import { reader, type Tensor, tensor } from "../src/ir/tensor.ts";
 import { openNodeDevice } from "../src/node-device.ts";
 import { NETWORKS } from "./networks/index.ts";
@@ -28,6 +30,12 @@ const builder = new Builder(device);
 const rows = [];
 for (const name of positionals.length > 0 ? positionals : ["mobilenetv2", "resnet50", "densenet121"]) {
   const model = existsSync(name) ? readFileSync(name) : NETWORKS[name]!({ batch: 1 });
+  // Sizes that the model leaves open are 1.
+  const ends = importModel(model).inputs.map(({ name: input, dtype, shape }) => {
+    return { name: input, dtype, shape: shape.map((dim) => (isStatic(dim) ? dim : 1)), isOpen: !shape.every(isStatic) };
+  });
+  const profile = Object.fromEntries(ends.map(({ name: input, shape }) => [input, { min: shape, opt: shape, max: shape }]));
+  const profiles = ends.some(({ isOpen }) => isOpen) ? [profile] : [];
   let inputs: Record<string, Tensor> | undefined;
   let plain: Readonly<Record<string, Tensor>> | undefined;
   const times: number[] = [];
@@ -35,17 +43,16 @@ for (const name of positionals.length > 0 ? positionals : ["mobilenetv2", "resne
   let buildSeconds = 0;
   for (const optimizationLevel of [0, Number(flags.level)] as Level[]) {
     const from = performance.now();
-    const engine = await builder.build(model, { optimizationLevel, maxTuneTime: Number(flags.tune) });
+    const engine = await builder.build(model, { optimizationLevel, maxTuneTime: Number(flags.tune), profiles });
     buildSeconds = (performance.now() - from) / 1000;
     inputs ??= Object.fromEntries(
-      engine.plan.inputs.map(({ name: input, dtype, shape }) => {
-        const sizes = shape.map((dim) => (Number.isNaN(Number(dim)) ? 1 : Number(dim)));
-        const length = sizes.reduce((a, b) => a * b, 1);
+      ends.map(({ name: input, dtype, shape }) => {
+        const length = shape.reduce((a, b) => a * b, 1);
         return [
           input,
           tensor(
             dtype,
-            sizes,
+            shape,
             Float32Array.from({ length }, (_, i) => ((i * 7919) % 1009) / 1009),
           ),
         ];
