@@ -1,10 +1,10 @@
 // A picture of a tensor's calibration: the divergence over the threshold, and where each calibrator puts it. SVG by Vega-Lite.
 
-import { parse, View } from "vega";
-import { compile, type TopLevelSpec } from "vega-lite";
+import type { TopLevelSpec } from "vega-lite";
 import { divergences, LEVELS } from "../src/calibrator/entropy.ts";
 import type { Histogram } from "../src/calibrator/histogram.ts";
 import { CALIBRATORS } from "../src/calibrator/thresholds.ts";
+import { svgOf } from "./svg.ts";
 
 /** The chart as SVG text. */
 export function divergenceChart(histogram: Histogram, network: string): Promise<string> {
@@ -39,5 +39,5 @@ export function divergenceChart(histogram: Histogram, network: string): Promise<
       },
     ],
   };
-  return new View(parse(compile(spec).spec), { renderer: "none" }).toSVG();
+  return svgOf(spec);
 }

@@ -1,7 +1,7 @@
 // A table of ratios as an SVG heat map: 1 is best, marked cells are outlined.
 
-import { parse, View } from "vega";
-import { compile, type TopLevelSpec } from "vega-lite";
+import type { TopLevelSpec } from "vega-lite";
+import { svgOf } from "./svg.ts";
 
 export interface Cell {
   readonly row: string;
@@ -45,5 +45,5 @@ export async function heatMap(title: string, legend: string, cells: readonly Cel
       },
     ],
   };
-  return new View(parse(compile(spec).spec), { renderer: "none" }).toSVG();
+  return svgOf(spec);
 }
