@@ -5,12 +5,14 @@
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { columns } from "../src/cli/print.ts";
-import { Memory } from "../src/gpu/buffers.ts";
 import { deviceName } from "../src/gpu/fingerprint.ts";
-import { median } from "../src/gpu/timer.ts";
+import { load } from "../src/ir/expr.ts";
+import { Lowering } from "../src/ir/lower.ts";
+import type { KernelTask } from "../src/ir/task.ts";
+import { makeValue } from "../src/ir/value.ts";
 import { DEVICE_FLAGS, openDevice } from "./device.ts";
 import { productOf, race } from "./products.ts";
-import { timesOf, verdict } from "./subject.ts";
+import { verdict } from "./subject.ts";
 
 const { values: flags } = parseArgs({
   options: {
@@ -25,26 +27,17 @@ const { values: flags } = parseArgs({
 const size = Number(flags.size);
 const device = await openDevice(flags);
 
-/** GB/s, read and written, of copies of so many bytes: of twenty what they take longer than ten. */
-async function copyRate(bytes: number): Promise<number> {
-  const memory = new Memory(device);
-  const [from, to] = [
-    await memory.create({ label: "from", bytes, boundInParts: true }),
-    await memory.create({ label: "to", bytes, boundInParts: true }),
-  ];
-  const copies = (count: number) => async (): Promise<void> => {
-    const encoder = device.device.createCommandEncoder();
-    for (let i = 0; i < count; i++) encoder.copyBufferToBuffer(from, 0, to, 0, bytes);
-    device.queue.submit([encoder.finish()]);
-    await device.queue.onSubmittedWorkDone();
-  };
-  const [ten, twenty] = [median(await timesOf(copies(10), 500)), median(await timesOf(copies(20), 500))];
-  memory.dispose();
-  return (20 * bytes) / (twenty - ten) / 1e6;
+/** Nanoseconds of the fastest kernel that copies so many numbers of f32. */
+async function copying(numbers: number): Promise<number> {
+  const b = new Lowering("copy");
+  const from = makeValue("from", "f32", [numbers]);
+  b.map("f32", [numbers], (index) => load(from, index));
+  const [best] = await race(device, b.tasks[0] as KernelTask, /./, Number(flags.seconds));
+  return best![1].ns;
 }
 
-const copied = await copyRate(4 * size * size);
-console.log(`${deviceName(device.fingerprint)}, toggles ${flags.toggles}: copies at ${copied.toFixed(0)} GB/s`);
+const copied = (2 * 4 * size * size) / (await copying(size * size));
+console.log(`${deviceName(device.fingerprint)}, toggles ${flags.toggles}: copies ${copied.toFixed(0)} GB/s, read and written`);
 const rows = [];
 for (const type of flags.types.split(",") as ("f32" | "f16")[]) {
   const [best] = await race(device, productOf(type, 1, size, size), /./, Number(flags.seconds));

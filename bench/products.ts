@@ -1,4 +1,4 @@
-// Matrix products for benchmarks, and a race of their candidates.
+// Matrix products for benchmarks, and a race of the candidates of a task.
 
 import { type Candidate, candidatesOf, plainest } from "../src/autotuner/candidates.ts";
 import { Bench, type Measured } from "../src/autotuner/measure.ts";
@@ -6,7 +6,7 @@ import type { Device } from "../src/gpu/device.ts";
 import { PipelineCache } from "../src/gpu/pipelines.ts";
 import { load } from "../src/ir/expr.ts";
 import { Lowering } from "../src/ir/lower.ts";
-import type { GemmTask } from "../src/ir/task.ts";
+import type { GemmTask, KernelTask } from "../src/ir/task.ts";
 import type { DType } from "../src/ir/types.ts";
 import { makeValue } from "../src/ir/value.ts";
 
@@ -28,7 +28,7 @@ export function productOf(type: "f32" | "f16" | "i8", m: number, n: number, k: n
 /** Times a task's candidates of some tactics for about so many seconds, the fastest first. */
 export async function race(
   device: Device,
-  task: GemmTask,
+  task: KernelTask,
   tactics: RegExp,
   seconds: number,
 ): Promise<readonly (readonly [Candidate, Measured])[]> {
