@@ -15,8 +15,8 @@ import { lowerGraph } from "../../src/lowering/lower.ts";
 import { rewriteLog, runPasses } from "../../src/passes/index.ts";
 import { coreCaps } from "../../src/util/caps.ts";
 import { realDevice } from "../gpu/open.ts";
-import { batchesOf, faultsOf } from "../support/random-agreement.ts";
 import { runOnnxRuntime } from "../support/onnxruntime.ts";
+import { batchesOf, faultsOf } from "../support/random-agreement.ts";
 import { type RandomGraph, randomGraph } from "../support/random-graph.ts";
 
 const ASKED = process.env.KILN_RANDOM_GRAPHS;
