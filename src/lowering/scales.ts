@@ -69,7 +69,7 @@ function simplify(e: Expr): Expr | undefined {
   }
 }
 
-/** e / by as whole numbers times one factor each, under whatever sums and choices are made of them; undefined where that cannot be. */
+/** e / by as whole numbers times one factor each, under whatever choices are made of them or of the sum of two; undefined where that cannot be. */
 function divided(e: Expr, by: Expr): Expr | undefined {
   const constant = foldBinary("div", e, by);
   if (constant) return constant;
@@ -78,8 +78,9 @@ function divided(e: Expr, by: Expr): Expr | undefined {
     const factor = foldBinary("div", product.factor, by);
     return factor && scaled({ whole: product.whole, factor });
   }
-  const passes = e.kind === "binary" && (e.fn === "add" || ((e.fn === "max" || e.fn === "min") && isPositive(by)));
-  if (!passes) return undefined;
+  if (e.kind !== "binary") return undefined;
+  const isSum = e.fn === "add" && dequantizationOf(e.a) !== undefined && dequantizationOf(e.b) !== undefined;
+  if (!isSum && !((e.fn === "max" || e.fn === "min") && isPositive(by))) return undefined;
   const [a, b] = [divided(e.a, by), divided(e.b, by)];
   return a && b && binary(e.fn, a, b);
 }
