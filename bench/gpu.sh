@@ -26,6 +26,7 @@ correct)
   ;;
 tensor)
   run 130 gemm --toggles fast --sizes 1024,4096 --types f16,i8,f32 --tactics 'matrix|vector$' --seconds 18 $torch
+  run 40 gemv --toggles fast --seconds 8
   for network in resnet50 mobilenetv2 bert vit; do latency 100 --networks $network --precisions f16 --tune 45 $torch; done
   ;;
 batch)

@@ -69,7 +69,10 @@ function simplify(e: Expr): Expr | undefined {
   }
 }
 
-/** e / by as whole numbers times one factor each, under whatever choices are made of them or of the sum of two; undefined where that cannot be. */
+/**
+ * e / by as whole numbers times one factor each, under whatever choices are made of them or of the sum of two; undefined where that
+ * cannot be.
+ */
 function divided(e: Expr, by: Expr): Expr | undefined {
   const constant = foldBinary("div", e, by);
   if (constant) return constant;
