@@ -3,7 +3,7 @@
 // threshold.
 //
 //   node bench/run.mjs accuracy --shared DIR [--networks a,b] [--calibrators entropy,percentile] [--records 100] [--calibration 100]
-//     [--level 0] [--tensor NAME] [--json FILE] [--svg DIR]
+//     [--level 3: tunes; 0 where only accuracy is wanted] [--tensor NAME] [--json FILE] [--svg DIR]
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
