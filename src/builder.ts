@@ -36,6 +36,7 @@ import { NEWER_OPERATORS, runPasses } from "./passes/index.ts";
 import { type RewriteLog, rewriteLog } from "./passes/rewrite/log.ts";
 import { makePlan } from "./plan/plan.ts";
 import { completeProfiles, optimumOf, type ProfileShapes, planProfiles } from "./plan/profiles.ts";
+import { digestOf } from "./util/digest.ts";
 import { hostFallbackRefused, refitQuantized } from "./util/errors.ts";
 
 export interface BuildOptions {
@@ -119,7 +120,7 @@ export class Builder {
         : `by its timing cache${unmeasured > 0 ? `, ${unmeasured} of them by the cost model` : ""}`;
     const note = `built for ${deviceName(target.fingerprint)}, which was not there: kernels chosen ${chosen}`;
     const said: Plan = { ...plan, notes: [...plan.notes, note] };
-    return { file: serialize(said, weights, target.fingerprint), plan: said };
+    return { file: serialize(said, weights, await digestOf(weights), target.fingerprint), plan: said };
   }
 
   /** A model with 8-bit integers in the words of ONNX: explicit QuantizeLinear and DequantizeLinear. Errors as `build`. */

@@ -2,18 +2,7 @@
 // needs this file's bundle and nothing else.
 
 import { Engine, type HostOperators } from "./engine/engine.ts";
-import {
-  checkDevice,
-  checkSum,
-  checksumInPieces,
-  checkVersions,
-  checkWeights,
-  HEADER_BYTES,
-  type Manifest,
-  parseUnsummed,
-  readManifest,
-  wholeHeader,
-} from "./engine/format.ts";
+import { checkDevice, type Manifest, otherWeights, readManifest, weightsOf, wholeHeader } from "./engine/format.ts";
 import { Incoming, type OnLoadProgress } from "./engine/incoming.ts";
 import { type Device, openDevice } from "./gpu/device.ts";
 import { PipelineCache } from "./gpu/pipelines.ts";
@@ -67,17 +56,7 @@ export class Runtime {
     const { file = "engine", weights } = typeof options === "string" ? { file: options } : options;
     const all = bytes instanceof Uint8Array ? bytes : new Uint8Array(bytes);
     const header = wholeHeader(all, file);
-    const start = async (): Promise<Engine> => {
-      const parsed = parseUnsummed(all, header, file, weights);
-      return this.start(parsed, parsed.weights, file);
-    };
-    const starting = start();
-    // While pipelines compile.
-    const undamaged = async (): Promise<void> => {
-      await this.pipelines.textsRead();
-      checkSum(await checksumInPieces(all), header.checksum, file);
-    };
-    return both(starting, undamaged());
+    return this.start(readManifest(all, header, file), all.subarray(header.weightsAt), { file, weights });
   }
 
   /**
@@ -86,38 +65,37 @@ export class Runtime {
    */
   async load(source: Source, { file = nameOf(source), weights, onProgress }: LoadOptions = {}): Promise<Engine> {
     const incoming = await Incoming.open(await streamOf(source, file), file, onProgress);
-    const { header } = incoming;
-    const start = async (): Promise<Engine> => {
-      checkVersions(incoming.from(0), file);
-      await incoming.upTo(header.weightsAt);
-      const text = incoming.from(HEADER_BYTES).subarray(0, header.manifestBytes);
-      const manifest = readManifest(text, header.length - header.weightsAt, file);
-      const apart = checkWeights(manifest, weights, file);
-      const arrived = apart ? undefined : (bytes: number) => incoming.upTo(header.weightsAt + bytes);
-      return this.start(manifest, apart ?? incoming.from(header.weightsAt), file, arrived);
-    };
-    return both(start(), incoming.whole());
+    const { weightsAt } = incoming.header;
+    try {
+      await incoming.upTo(weightsAt);
+      const manifest = readManifest(incoming.from(0), incoming.header, file);
+      const arrived = (bytes: number): Promise<void> => incoming.upTo(weightsAt + bytes);
+      return await this.start(manifest, incoming.from(weightsAt), { file, weights }, arrived);
+    } catch (failure) {
+      incoming.cancel();
+      throw failure;
+    }
   }
 
-  private start(
-    { plan, fingerprint }: Manifest,
-    weights: Uint8Array,
-    file: string,
+  /** `arrived` resolves when so many bytes of the weights `inFile` are there. */
+  private async start(
+    manifest: Manifest,
+    inFile: Uint8Array,
+    { file, weights: given }: { readonly file: string; readonly weights: Uint8Array | undefined },
     arrived?: (bytes: number) => Promise<void>,
   ): Promise<Engine> {
     const { hostOperators = () => undefined, onWarning = (message) => console.warn(message) } = this.options;
+    const { plan, fingerprint } = manifest;
     for (const warning of checkDevice(fingerprint, this.device.fingerprint, file)) onWarning(warning);
-    return Engine.load(this.device, plan, weights, hostOperators, this.pipelines, fingerprint, arrived);
+    const weights = weightsOf(manifest, inFile, given, file);
+    const isGiven = weights === given;
+    const waiting = isGiven ? undefined : arrived;
+    const engine = await Engine.load(this.device, plan, weights, hostOperators, this.pipelines, fingerprint, waiting);
+    // What cannot be as the manifest has it was damaged on its way; its kernels may not run.
+    if (engine.digest === manifest.weights.digest) return engine;
+    engine.dispose();
+    throw otherWeights(file, isGiven);
   }
-}
-
-/** The engine, once its file is known to be right. What is damaged may look like another version, device or shader: damage comes first. */
-async function both(starting: Promise<Engine>, undamaged: Promise<void>): Promise<Engine> {
-  const [engine, sum] = await Promise.allSettled([starting, undamaged]);
-  if (engine.status === "rejected") throw sum.status === "rejected" ? sum.reason : engine.reason;
-  if (sum.status === "fulfilled") return engine.value;
-  engine.value.dispose();
-  throw sum.reason;
 }
 
 type Source = string | URL | Response | ReadableStream<Uint8Array>;

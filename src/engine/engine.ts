@@ -9,6 +9,7 @@ import type { HostAttributes } from "../ir/task.ts";
 import { arrayOfBytes, sizeOf, type Tensor } from "../ir/tensor.ts";
 import type { DType } from "../ir/types.ts";
 import { BINDING_ALIGNMENT } from "../util/caps.ts";
+import { digestOf } from "../util/digest.ts";
 import { cannotRefit, disposedEngine, noHostOperator } from "../util/errors.ts";
 import { type ContextOptions, ExecutionContext } from "./context.ts";
 import { contextBytes, type Description, describe, slotBytes } from "./describe.ts";
@@ -40,12 +41,15 @@ export interface EndDescription {
 export class Engine {
   private readonly contexts = new Set<ExecutionContext>();
   private disposed = false;
+  private refitting = Promise.resolve();
 
   private constructor(
     readonly device: Device,
     readonly plan: Plan,
     /** As the engine file holds them, in one block. A stripped engine is loaded with them. */
     public weights: Uint8Array,
+    /** What `digestOf` says of them. */
+    public digest: string,
     readonly memory: Memory,
     /** Where weights lie, by buffer number. */
     readonly weightPlaces: ReadonlyMap<number, Place>,
@@ -73,9 +77,10 @@ export class Engine {
     const compiling = compileAll(plan, cache);
     // What this thread has to do with texts comes first: others compile them while it moves weights.
     const uploading = cache.textsRead().then(() => uploadWeights(device, memory, plan, weights, arrived));
+    const digesting = cache.textsRead().then(() => digestOf(weights, arrived));
     try {
-      const [pipelines, places] = await Promise.all([compiling, uploading]);
-      return new Engine(device, plan, weights, memory, places, pipelines, hostOperators, builtFor);
+      const [pipelines, places, digest] = await Promise.all([compiling, uploading, digesting]);
+      return new Engine(device, plan, weights, digest, memory, places, pipelines, hostOperators, builtFor);
     } catch (failure) {
       await uploading.catch(() => undefined);
       memory.dispose();
@@ -144,18 +149,24 @@ export class Engine {
       const { home, storage } = this.plan.buffers[weight.buffer]!;
       return { buffer: weight.buffer, home: home as WeightHome, bytes: toDevice(tensor, storage, `weight "${name}"`) };
     });
-    // The block may be the caller's file.
-    this.weights = this.weights.slice();
-    for (const { buffer, home, bytes } of changes) {
-      this.weights.set(bytes, home.offset);
-      const place = this.weightPlaces.get(buffer)!;
-      await this.memory.upload(place.buffer, bytes, place.offset);
-    }
+    const changing = this.refitting.then(async () => {
+      // The block may be the caller's file.
+      const weights = this.weights.slice();
+      for (const { home, bytes } of changes) weights.set(bytes, home.offset);
+      const digest = await digestOf(weights);
+      for (const { buffer, bytes } of changes) {
+        const place = this.weightPlaces.get(buffer)!;
+        await this.memory.upload(place.buffer, bytes, place.offset);
+      }
+      [this.weights, this.digest] = [weights, digest];
+    });
+    this.refitting = changing.catch(() => undefined);
+    return changing;
   }
 
   /** The engine file's bytes. `weights: false` leaves the weights out, to be kept apart: see `weights`. */
   serialize({ weights = true }: { readonly weights?: boolean } = {}): Uint8Array<ArrayBuffer> {
-    return serialize(this.plan, this.weights, this.builtFor, !weights);
+    return serialize(this.plan, this.weights, this.digest, this.builtFor, !weights);
   }
 
   /** Kernels, memory, tactics and host layers of a profile (by its number): what `kiln inspect --json` prints. Error K612. */

@@ -1,7 +1,7 @@
 // The .engine file. Little-endian; the first 64 bytes keep this layout in every version of the format:
 //    0  "KILN"            8  length of the file (u64)      32  length of the manifest (u64)
-//    4  format (u32)     16  checksum of all else          40  version of the compiler (text)
-// Then the manifest (plan and fingerprint as JSON) and, from the next multiple of 256 to the end, the weights.
+//    4  format (u32)     16  checksum of all before W      40  version of the compiler (text)
+// Then the manifest (plan, fingerprint and the weights' digest as JSON) and, from the next multiple of 256 (W) to the end, the weights.
 
 import { compare, deviceName, type Fingerprint } from "../gpu/fingerprint.ts";
 import { coreCaps, coreLimits, type LimitName, limitNames } from "../util/caps.ts";
@@ -14,56 +14,53 @@ import {
   wrongEngineVersion,
   wrongWeights,
 } from "../util/errors.ts";
-import { Hasher, hash } from "../util/hash.ts";
-import { turnOfOthers } from "../util/turn.ts";
+import { Hasher } from "../util/hash.ts";
 import { VERSION } from "../util/version.ts";
 import { checkManifest } from "./check-manifest.ts";
 import type { Plan } from "./plan.ts";
 
-export interface EngineFile extends Manifest {
-  /** A view of the file's bytes, or what was given for a stripped engine. */
-  readonly weights: Uint8Array;
-}
 export interface Manifest {
   readonly plan: Plan;
   /** The device that it was built for. */
   readonly fingerprint: Fingerprint;
-  /** Of an engine whose weights lie elsewhere: their length and hash. */
-  readonly stripped?: { readonly bytes: number; readonly hash: string };
+  /** Their length and what `digestOf` says of them. They lie behind the manifest or, of a stripped engine, elsewhere. */
+  readonly weights: { readonly bytes: number; readonly digest: string };
 }
 export interface Header {
   /** Of the file. */
   readonly length: number;
   readonly manifestBytes: number;
-  /** Where the weights begin. */
+  /** Where the weights begin, at most `length`. */
   readonly weightsAt: number;
   readonly checksum: Uint8Array;
 }
 
 /** Rises whenever an engine that older readers accept would not run there as meant. */
-const FORMAT = 1;
+const FORMAT = 2;
 const MAGIC = "KILN";
 export const HEADER_BYTES = 64;
-export const CHECKSUM = { at: 16, bytes: 16 } as const;
+const CHECKSUM = { at: 16, bytes: 16 } as const;
 const COMPILER = { at: 40, bytes: 24 } as const;
 const ALIGNMENT = 256;
 
 const weightsAt = (manifestBytes: number): number => Math.ceil((HEADER_BYTES + manifestBytes) / ALIGNMENT) * ALIGNMENT;
 
 /**
- * The file for a plan and its weights, built for the device of `fingerprint`. Equal arguments give equal bytes. `stripped`: without
- * the weights, whose hash it carries.
+ * The file for a plan and its weights, whose digest is that of `digestOf`, built for the device of `fingerprint`. Equal arguments
+ * give equal bytes. `stripped`: without the weights.
  */
 export function serialize(
   plan: Plan,
   weights: Uint8Array,
+  digest: string,
   fingerprint: Fingerprint,
   stripped = false,
 ): Uint8Array<ArrayBuffer> {
   const text = new TextEncoder();
-  const apart = stripped ? { stripped: { bytes: weights.length, hash: hash(weights) } } : {};
-  const manifest = text.encode(JSON.stringify({ fingerprint, plan, ...apart }, writeNumber));
-  const file = new Uint8Array(weightsAt(manifest.length) + (stripped ? 0 : weights.length));
+  const parts: Manifest = { fingerprint, plan, weights: { bytes: weights.length, digest } };
+  const manifest = text.encode(JSON.stringify(parts, writeNumber));
+  const at = weightsAt(manifest.length);
+  const file = new Uint8Array(at + (stripped ? 0 : weights.length));
   const header = new DataView(file.buffer);
   text.encodeInto(MAGIC, file);
   header.setUint32(4, FORMAT, true);
@@ -71,20 +68,9 @@ export function serialize(
   header.setBigUint64(32, BigInt(manifest.length), true);
   text.encodeInto(VERSION, file.subarray(COMPILER.at, COMPILER.at + COMPILER.bytes));
   file.set(manifest, HEADER_BYTES);
-  if (!stripped) file.set(weights, weightsAt(manifest.length));
-  file.set(checksumOf(file), CHECKSUM.at);
+  if (!stripped) file.set(weights, at);
+  file.set(checksumOf(file.subarray(0, at)), CHECKSUM.at);
   return file;
-}
-
-/**
- * Reads what `serialize` wrote; `file` names it in errors, `weights` are a stripped engine's. Errors, in the order of the checks:
- * K501 not an engine, K502 cut off, K503 damaged, K504 format or compiler too new or old, K506 a plan that points nowhere,
- * K507 weights that are missing or of another engine.
- */
-export function parseEngine(bytes: Uint8Array, file = "engine", weights?: Uint8Array): EngineFile {
-  const header = wholeHeader(bytes, file);
-  checkSum(checksumOf(bytes), header.checksum, file);
-  return parseUnsummed(bytes, header, file, weights);
 }
 
 /** The header of a file that is there in all its length. Errors: K501–K503. */
@@ -96,61 +82,56 @@ export function wholeHeader(bytes: Uint8Array, file: string): Header {
   return header;
 }
 
-/** What comes after the checksum. Errors: K504, K506, K507. */
-export function parseUnsummed(bytes: Uint8Array, header: Header, file: string, weights?: Uint8Array): EngineFile {
-  checkVersions(bytes, file);
-  const at = header.weightsAt;
-  const text = bytes.subarray(HEADER_BYTES, HEADER_BYTES + header.manifestBytes);
-  const manifest = readManifest(text, Math.max(0, header.length - at), file);
-  return { ...manifest, weights: checkWeights(manifest, weights, file) ?? bytes.subarray(at) };
-}
-
-const PIECE = 8 << 20;
-
-/** What the checksum is of: everything but its own place; in pieces, none of which takes long. */
-function* summedPieces(file: Uint8Array): Iterable<Uint8Array> {
-  yield file.subarray(0, CHECKSUM.at);
-  for (let at = CHECKSUM.at + CHECKSUM.bytes; at < file.length; at += PIECE) yield file.subarray(at, at + PIECE);
-}
-
 /** The first 64 bytes. Errors: K501, K502. */
 export function readHeader(bytes: Uint8Array, file: string): Header {
   checkMagic(bytes, file);
   if (bytes.length < HEADER_BYTES) throw truncatedEngine(file, bytes.length, HEADER_BYTES);
   const header = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const manifestBytes = Number(header.getBigUint64(32, true));
+  const [length, manifestBytes] = [8, 32].map((at) => Number(header.getBigUint64(at, true))) as [number, number];
   return {
-    length: Number(header.getBigUint64(8, true)),
+    length,
     manifestBytes,
-    weightsAt: weightsAt(manifestBytes),
+    weightsAt: Math.min(weightsAt(manifestBytes), length),
     checksum: bytes.slice(CHECKSUM.at, CHECKSUM.at + CHECKSUM.bytes),
   };
 }
 
-/** The manifest's text; `weightBytes`: of the file. Error K506. */
-export function readManifest(bytes: Uint8Array, weightBytes: number, file: string): Manifest {
+/**
+ * Checks all that comes before the weights, and reads it: `bytes` hold it, and perhaps more. `file` names it in errors.
+ * Errors, in the order of the checks: K503 damaged, K504 format or compiler too new or old, K506 a plan that points nowhere.
+ */
+export function readManifest(bytes: Uint8Array, header: Header, file: string): Manifest {
+  const sum = checksumOf(bytes.subarray(0, header.weightsAt));
+  if (sum.some((byte, i) => byte !== header.checksum[i])) throw mismatched(file);
+  checkVersions(bytes, file);
   try {
-    const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-    return checkManifest(JSON.parse(text, readNumber) as unknown, weightBytes);
+    const text = new TextDecoder("utf-8", { fatal: true }).decode(
+      bytes.subarray(HEADER_BYTES, Math.min(HEADER_BYTES + header.manifestBytes, header.weightsAt)),
+    );
+    return checkManifest(JSON.parse(text, readNumber) as unknown, header.length - header.weightsAt);
   } catch (cause) {
     throw invalidPlan(file, cause instanceof Error ? cause.message : String(cause));
   }
 }
 
-/** The weights given for a stripped engine; undefined for one that has its own. Error K507. */
-export function checkWeights({ stripped }: Manifest, given: Uint8Array | undefined, file: string): Uint8Array | undefined {
-  if (!stripped) return undefined;
+/** An engine's weights: those in its file or, of a stripped one, those `given`. Error K507 where they are missing or of another length. */
+export function weightsOf(
+  { weights: { bytes } }: Manifest,
+  inFile: Uint8Array,
+  given: Uint8Array | undefined,
+  file: string,
+): Uint8Array {
+  if (inFile.length === bytes) return inFile;
   if (!given) throw wrongWeights(file, "its weights lie elsewhere, and were not given");
-  if (given.length !== stripped.bytes)
-    throw wrongWeights(file, `it needs ${stripped.bytes} bytes of weights, ${given.length} were given`);
-  if (hash(given) !== stripped.hash) throw wrongWeights(file, "the weights given are those of another engine");
+  if (given.length !== bytes) throw wrongWeights(file, `it needs ${bytes} bytes of weights, ${given.length} were given`);
   return given;
 }
 
-/** Error K503 unless both are the same. */
-export function checkSum(found: Uint8Array, said: Uint8Array, file: string): void {
-  if (found.some((byte, i) => byte !== said[i])) throw damagedEngine(file, "its checksum does not match its contents");
-}
+/** For weights whose digest is another than the manifest's: K507 where they were `given`, K503 where they are the file's. */
+export const otherWeights = (file: string, given: boolean): Error =>
+  given ? wrongWeights(file, "the weights given are those of another engine") : mismatched(file);
+
+const mismatched = (file: string): Error => damagedEngine(file, "its checksum does not match its contents");
 
 /**
  * Whether an engine built for one device may run on another: warnings for people when it may (other versions of the driver),
@@ -213,7 +194,7 @@ const isOnnx = ([first, version, next]: Uint8Array): boolean =>
   first === 8 && version! <= 32 && [0x12, 0x1a, 0x22, 0x28, 0x32, 0x3a, 0x42].includes(next!);
 
 /** Error K504 for a header of a format or compiler that is not this one's. */
-export function checkVersions(bytes: Uint8Array, file: string): void {
+function checkVersions(bytes: Uint8Array, file: string): void {
   const format = new DataView(bytes.buffer, bytes.byteOffset).getUint32(4, true);
   const compiler = latin(bytes.subarray(COMPILER.at, COMPILER.at + COMPILER.bytes)).replace(/\0+$/, "");
   if (format !== FORMAT) throw wrongEngineVersion(file, "format", String(format), String(FORMAT), format > FORMAT);
@@ -232,25 +213,14 @@ const compareVersions = (a: string, b: string): number => {
   return left[0]! - right[0]! || (left[1] ?? 0) - (right[1] ?? 0);
 };
 
-function checksumOf(file: Uint8Array): Uint8Array {
-  const hasher = new Hasher();
-  for (const piece of summedPieces(file)) hasher.update(piece);
-  return bytesOfHash(hasher.digest());
+/** Of all that comes before the weights, but its own place. */
+function checksumOf(head: Uint8Array): Uint8Array {
+  const digest = new Hasher()
+    .update(head.subarray(0, CHECKSUM.at))
+    .update(head.subarray(CHECKSUM.at + CHECKSUM.bytes))
+    .digest();
+  return Uint8Array.from(digest.match(/../g)!, (pair) => Number.parseInt(pair, 16));
 }
-
-/** The same, with rests in which other work goes on. */
-export async function checksumInPieces(file: Uint8Array): Promise<Uint8Array> {
-  const hasher = new Hasher();
-  for (const piece of summedPieces(file)) {
-    await turnOfOthers();
-    hasher.update(piece);
-  }
-  return bytesOfHash(hasher.digest());
-}
-
-/** The 16 bytes that hex digits stand for. */
-export const bytesOfHash = (digest: string): Uint8Array =>
-  Uint8Array.from(digest.match(/../g)!, (pair) => Number.parseInt(pair, 16));
 
 // --- JSON with all numbers -----------------------------------------------------------------------------------------------
 

@@ -1,8 +1,7 @@
-// An engine file that is still on its way: gives out what has arrived, and in the end says whether all of it is right.
+// An engine file that is still on its way: gives out what has arrived, and says when it is not as long as it should be.
 
 import { damagedEngine, truncatedEngine } from "../util/errors.ts";
-import { Hasher } from "../util/hash.ts";
-import { bytesOfHash, CHECKSUM, checkSum, HEADER_BYTES, type Header, readHeader } from "./format.ts";
+import { HEADER_BYTES, type Header, readHeader } from "./format.ts";
 
 /** Bytes arrived, and of the whole file. */
 export type OnLoadProgress = (progress: { readonly loaded: number; readonly total: number }) => void;
@@ -19,7 +18,6 @@ export class Incoming {
   private ended = false;
   private failure: unknown;
   private waiting: Waiter[] = [];
-  private done: Promise<void> = Promise.resolve();
   private readonly reader: ReadableStreamDefaultReader<Uint8Array>;
 
   private constructor(
@@ -42,7 +40,7 @@ export class Incoming {
     const head = incoming.bytes;
     incoming.bytes = room(header.length, file);
     incoming.bytes.set(head);
-    incoming.done = incoming.readOn(header, early, onProgress);
+    void incoming.readOn(header, early, onProgress);
     return Object.assign(incoming, { header });
   }
 
@@ -51,17 +49,17 @@ export class Incoming {
     return this.bytes.subarray(Math.min(from, this.bytes.length));
   }
 
-  /** Resolves when the first `to` bytes are there. Errors: K502, K503, what the stream failed with. */
+  /** Resolves when the first `to` bytes are there, and for all of them when nothing follows. Errors: K502, K503, what the stream failed with. */
   upTo(to: number): Promise<void> {
-    if (this.loaded >= to) return Promise.resolve();
-    if (this.ended) return Promise.reject(this.failure ?? truncatedEngine(this.file, this.loaded, to));
+    if (this.failure !== undefined) return Promise.reject(this.failure);
+    if (this.loaded >= to && (this.ended || to < this.bytes.length)) return Promise.resolve();
+    if (this.ended) return Promise.reject(truncatedEngine(this.file, this.loaded, to));
     return new Promise((go, fail) => this.waiting.push({ to, go, fail }));
   }
 
-  /** Resolves when the file is there and undamaged. Errors as of `upTo`. */
-  async whole(): Promise<void> {
-    await this.done;
-    if (this.failure !== undefined) throw this.failure;
+  /** Lets go of the stream. */
+  cancel(): void {
+    this.reader.cancel().catch(() => undefined);
   }
 
   /** Takes a piece of the header; gives what is behind it. */
@@ -77,8 +75,6 @@ export class Incoming {
 
   private async readOn(header: Header, early: Uint8Array | undefined, onProgress?: OnLoadProgress): Promise<void> {
     const { file } = this;
-    const head = this.bytes.subarray(0, HEADER_BYTES);
-    const hasher = new Hasher().update(head.subarray(0, CHECKSUM.at)).update(head.subarray(CHECKSUM.at + CHECKSUM.bytes));
     try {
       for (let piece = early; ; ) {
         if (piece && piece.length > 0) {
@@ -86,7 +82,6 @@ export class Incoming {
             throw damagedEngine(file, `it goes on behind the ${header.length} bytes that its header says`);
           this.bytes.set(piece, this.loaded);
           this.loaded += piece.length;
-          hasher.update(piece);
           this.wake();
         }
         onProgress?.({ loaded: this.loaded, total: header.length });
@@ -95,10 +90,9 @@ export class Incoming {
         piece = value;
       }
       if (this.loaded < header.length) throw truncatedEngine(file, this.loaded, header.length);
-      checkSum(bytesOfHash(hasher.digest()), header.checksum, file);
     } catch (failure) {
       this.failure = failure;
-      this.reader.cancel().catch(() => undefined);
+      this.cancel();
     }
     this.ended = true;
     this.wake();

@@ -111,7 +111,7 @@ it("sixty of them", { timeout: 300_000 }, async () => {
   const engine = await new Builder(device).build(onnx, { optimizationLevel: 0 });
   const good = engine.serialize();
   const elsewhere = (change: Partial<Fingerprint>): Uint8Array =>
-    serialize(engine.plan, engine.weights, { ...device.fingerprint, ...change });
+    serialize(engine.plan, engine.weights, engine.digest, { ...device.fingerprint, ...change });
   const all = cases(good, elsewhere);
   expect(all).toHaveLength(60);
   const runtime = new Runtime(device, { onWarning: () => {} });

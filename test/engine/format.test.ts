@@ -2,10 +2,11 @@
 
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { checkDevice, parseEngine, serialize } from "../../src/engine/format.ts";
+import { checkDevice, type Manifest, readManifest, serialize, wholeHeader } from "../../src/engine/format.ts";
 import type { Plan } from "../../src/engine/plan.ts";
 import { type Fingerprint, fingerprintOf } from "../../src/gpu/fingerprint.ts";
 import { type Caps, coreCaps } from "../../src/util/caps.ts";
+import { digestOf } from "../../src/util/digest.ts";
 import { KilnError } from "../../src/util/errors.ts";
 import { Hasher } from "../../src/util/hash.ts";
 import { VERSION } from "../../src/util/version.ts";
@@ -24,7 +25,12 @@ const h200 = fingerprintOf(info, caps, [], "dawn.node 0.6.2");
 
 const plan = doubling();
 const weights = someWeights();
-const good = serialize(plan, weights, h200);
+const digest = await digestOf(weights);
+const written = (of: Plan, fingerprint = h200): Uint8Array<ArrayBuffer> => serialize(of, weights, digest, fingerprint);
+const good = written(plan);
+const { weightsAt } = wholeHeader(good, "good");
+
+const read = (bytes: Uint8Array, file = "engine"): Manifest => readManifest(bytes, wholeHeader(bytes, file), file);
 
 const changed = (at: number, ...bytes: readonly number[]): Uint8Array => {
   const copy = good.slice();
@@ -34,9 +40,10 @@ const changed = (at: number, ...bytes: readonly number[]): Uint8Array => {
 
 /** The file with a checksum that fits: damage by a program, not by chance. */
 const sealed = (file: Uint8Array): Uint8Array => {
-  const digest = new Hasher().update(file.subarray(0, 16)).update(file.subarray(32)).digest();
+  const head = file.subarray(0, wholeHeader(file, "forged").weightsAt);
+  const sum = new Hasher().update(head.subarray(0, 16)).update(head.subarray(32)).digest();
   file.set(
-    digest.match(/../g)!.map((pair) => Number.parseInt(pair, 16)),
+    sum.match(/../g)!.map((pair) => Number.parseInt(pair, 16)),
     16,
   );
   return file;
@@ -47,7 +54,7 @@ const text = (characters: string): Uint8Array => Uint8Array.from(characters, (ch
 /** The KilnError that reading these bytes ends with; fails when they are read, or with any other error. */
 const refusal = (bytes: Uint8Array): KilnError => {
   try {
-    parseEngine(bytes, "net.engine");
+    read(bytes, "net.engine");
   } catch (failure) {
     if (!(failure instanceof KilnError)) throw failure;
     expect(failure.hint, failure.message).toBeTruthy();
@@ -58,24 +65,21 @@ const refusal = (bytes: Uint8Array): KilnError => {
 
 describe("an engine file", () => {
   it("gives back what was written", () => {
-    const read = parseEngine(good);
-    expect(read.plan).toEqual(plan);
-    expect(read.fingerprint).toEqual(h200);
-    expect(read.weights).toEqual(weights);
+    expect(read(good)).toEqual({ plan, fingerprint: h200, weights: { bytes: weights.length, digest } });
+    expect(weightsAt % 256).toBe(0);
+    expect(good.subarray(weightsAt)).toEqual(weights);
   });
 
-  it("does not copy the weights, and aligns them to 256 bytes", () => {
+  it("may lie anywhere in a buffer", () => {
     const shifted = new Uint8Array(good.length + 3);
     shifted.set(good, 3);
-    const read = parseEngine(shifted.subarray(3));
-    expect(read.weights.buffer).toBe(shifted.buffer);
-    expect((read.weights.byteOffset - 3) % 256).toBe(0);
+    expect(read(shifted.subarray(3)).plan).toEqual(plan);
   });
 
   it("is the same for the same engine, and may have no weights", () => {
-    expect(serialize(plan, weights, h200)).toEqual(good);
+    expect(written(plan)).toEqual(good);
     const empty: Plan = { ...plan, buffers: plan.buffers.slice(0, 2) };
-    expect(parseEngine(serialize(empty, new Uint8Array(0), h200)).weights.length).toBe(0);
+    expect(read(serialize(empty, new Uint8Array(0), digest, h200)).weights.bytes).toBe(0);
   });
 
   it("keeps numbers that JSON has not", () => {
@@ -85,7 +89,7 @@ describe("an engine file", () => {
       steps: [{ kind: "host", node: "n", op: "Odd", attrs, inputs: [0, null], outputs: [1] }],
       hostLayers: [{ node: "n", op: "Odd", reason: "a test" }],
     };
-    const [step] = parseEngine(serialize(host, weights, h200)).plan.steps;
+    const [step] = read(written(host)).plan.steps;
     expect(step).toEqual({ kind: "host", node: "n", op: "Odd", attrs, inputs: [0, null], outputs: [1] });
   });
 
@@ -138,8 +142,10 @@ describe("reading refuses", () => {
     expect(refusal(longer).why).toBe(`it holds ${good.length + 1} bytes, its header says ${good.length}`);
   });
 
-  it("any flipped bit", () => {
-    for (let at = 0; at < good.length; at++) {
+  it("any flipped bit", async () => {
+    for (let at = weightsAt; at < good.length; at++)
+      expect(await digestOf(changed(at, good[at]! ^ (1 << (at % 8))).subarray(weightsAt)), `byte ${at}`).not.toBe(digest);
+    for (let at = 0; at < weightsAt; at++) {
       const error = refusal(changed(at, good[at]! ^ (1 << (at % 8))));
       expect(error.code, `byte ${at}`).toMatch(at < 4 ? /K501/ : at < 8 || at >= 16 ? /K503/ : /K50[23]/);
     }
@@ -159,8 +165,8 @@ describe("reading refuses", () => {
   });
 
   it.each<[string, Uint8Array, string]>([
-    ["a newer format", changed(4, 2), "the engine is too new: its format version is 2, this Kiln reads 1"],
-    ["an older format", changed(4, 0), "the engine is too old: its format version is 0, this Kiln reads 1"],
+    ["a newer format", changed(4, 3), "the engine is too new: its format version is 3, this Kiln reads 2"],
+    ["an older format", changed(4, 1), "the engine is too old: its format version is 1, this Kiln reads 2"],
     [
       "a newer compiler",
       changed(40, ...text("0.2.0")),
@@ -175,12 +181,12 @@ describe("reading refuses", () => {
   });
 
   it("not another patch of the compiler", () => {
-    expect(parseEngine(sealed(changed(40, ...text("0.1.77")))).plan).toEqual(plan);
+    expect(read(sealed(changed(40, ...text("0.1.77")))).plan).toEqual(plan);
   });
 });
 
 describe("a forged manifest", () => {
-  const forged = (forgery: Plan | object): KilnError => refusal(serialize(forgery as Plan, weights, h200));
+  const forged = (forgery: Plan | object): KilnError => refusal(written(forgery as Plan));
   const [step] = plan.steps;
   const [x, y, w] = plan.buffers;
 
@@ -239,7 +245,7 @@ describe("a forged manifest", () => {
     for (const path of paths(plan)) {
       for (const by of [undefined, null, -1, 1e9, "?", [], {}]) {
         try {
-          parseEngine(serialize(replaced(plan, path, by) as Plan, weights, h200));
+          read(written(replaced(plan, path, by) as Plan));
         } catch (failure) {
           expect(failure).toBeInstanceOf(KilnError);
           expect((failure as KilnError).code).toBe("K506");
@@ -258,7 +264,7 @@ describe("a forged manifest", () => {
 
   it("with a fingerprint that is none is K506", () => {
     for (const forgery of [null, {}, { ...h200, features: undefined }, { ...h200, limits: {} }, { ...h200, vendor: 3 }]) {
-      expect(refusal(serialize(plan, weights, forgery as Fingerprint)).code).toBe("K506");
+      expect(refusal(written(plan, forgery as Fingerprint)).code).toBe("K506");
     }
   });
 });

@@ -7,15 +7,17 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { TimingCache } from "../../src/autotuner/cache.ts";
 import { Builder } from "../../src/builder.ts";
 import { Engine } from "../../src/engine/engine.ts";
-import { checkDevice, parseEngine, serialize } from "../../src/engine/format.ts";
+import { checkDevice, readManifest, serialize, wholeHeader } from "../../src/engine/format.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { numbersOf, type Tensor, tensor } from "../../src/ir/tensor.ts";
 import { Runtime } from "../../src/runtime.ts";
+import { digestOf } from "../../src/util/digest.ts";
 import { nullDevice, realDevice, rejection } from "../gpu/open.ts";
 import { model } from "../support/onnx-model.ts";
 import { runOnnxRuntime } from "../support/onnxruntime.ts";
 import { doubling, someWeights } from "./plans.ts";
 
+const digest = await digestOf(someWeights());
 let device: Device;
 let real: Device | undefined;
 beforeAll(async () => {
@@ -40,7 +42,7 @@ const inPieces = (bytes: Uint8Array, cuts: readonly number[]): ReadableStream<Ui
 };
 
 describe("loading from a stream", () => {
-  const whole = (): Uint8Array<ArrayBuffer> => serialize(doubling(), someWeights(), device.fingerprint);
+  const whole = (): Uint8Array<ArrayBuffer> => serialize(doubling(), someWeights(), digest, device.fingerprint);
 
   it("gives the same engine however the bytes are cut, and tells how far it is", async () => {
     const file = whole();
@@ -166,7 +168,8 @@ describe("engines for other devices", () => {
     });
     expect(built.plan.notes.join()).toContain("no f16");
     const bytes = built.serialize();
-    expect(checkDevice(parseEngine(bytes).fingerprint, { ...device.fingerprint, vendor: "other", device: "Z80" })).toEqual([]);
+    const { fingerprint } = readManifest(bytes, wholeHeader(bytes, "portable"), "portable");
+    expect(checkDevice(fingerprint, { ...device.fingerprint, vendor: "other", device: "Z80" })).toEqual([]);
     const small = (await realDevice({ portable: true }))!;
     for (const there of [real, small]) {
       const engine = await new Runtime(there).deserialize(bytes);
@@ -189,10 +192,11 @@ describe("engines for other devices", () => {
     const elsewhere = new Builder(other);
     const target = { caps: device.caps, fingerprint: device.fingerprint };
     const cached = await elsewhere.buildFor(target, classifier, { timingCache, optimizationLevel: 1 });
-    const same = parseEngine(cached.file);
+    const header = wholeHeader(cached.file, "cached");
+    const same = readManifest(cached.file, header, "cached");
     expect(cached.plan.notes).toEqual(["built for null-backend, which was not there: kernels chosen by its timing cache"]);
     expect({ ...same.plan, notes: [] }).toEqual({ ...here.plan, notes: [] });
-    expect(same.weights).toEqual(here.weights);
+    expect(cached.file.subarray(header.weightsAt)).toEqual(here.weights);
     const guessed = await elsewhere.buildFor(target, classifier, {});
     expect(guessed.plan.notes.at(-1)).toContain("chosen by the cost model");
     const partly = await elsewhere.buildFor(target, classifier, { timingCache: new TimingCache(), optimizationLevel: 1 });

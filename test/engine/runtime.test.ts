@@ -14,16 +14,18 @@ import type { Device } from "../../src/gpu/device.ts";
 import { fingerprintOf } from "../../src/gpu/fingerprint.ts";
 import { Runtime } from "../../src/runtime.ts";
 import { coreCaps } from "../../src/util/caps.ts";
+import { digestOf } from "../../src/util/digest.ts";
 import { nullDevice, realDevice, rejection } from "../gpu/open.ts";
 import { doubling, someWeights } from "./plans.ts";
 
+const digest = await digestOf(someWeights());
 let device: Device;
 beforeAll(async () => {
   device = await nullDevice();
 });
 afterAll(() => device.destroy());
 
-const file = (plan: Plan = doubling()): Uint8Array<ArrayBuffer> => serialize(plan, someWeights(), device.fingerprint);
+const file = (plan: Plan = doubling()): Uint8Array<ArrayBuffer> => serialize(plan, someWeights(), digest, device.fingerprint);
 
 describe("the lean runtime's bundle", () => {
   const bundled = build({
@@ -54,7 +56,7 @@ describe("the lean runtime's bundle", () => {
     const path = join(folder, "runtime.mjs");
     writeFileSync(path, (await bundled).outputFiles[0]!.contents);
     const portable = fingerprintOf({ vendor: "", architecture: "", device: "", description: "" }, coreCaps, [], "");
-    writeFileSync(join(folder, "net.engine"), serialize(doubling(), someWeights(), portable));
+    writeFileSync(join(folder, "net.engine"), serialize(doubling(), someWeights(), digest, portable));
     // A process of its own, in a folder without packages: the bundle, a GPU and an engine are all there is.
     const script = `
       const { create } = await import(${JSON.stringify(import.meta.resolve("webgpu"))});
@@ -87,7 +89,7 @@ describe("Runtime.deserialize", () => {
   it("warns of another driver, and keeps saying which device the engine was built for", async () => {
     const warnings: string[] = [];
     const runtime = new Runtime(device, { onWarning: (message) => warnings.push(message) });
-    const bytes = serialize(doubling(), someWeights(), { ...device.fingerprint, implementation: "dawn.node 0.0.1" });
+    const bytes = serialize(doubling(), someWeights(), digest, { ...device.fingerprint, implementation: "dawn.node 0.0.1" });
     const engine = await runtime.deserialize(bytes, "net.engine");
     expect(warnings).toHaveLength(1);
     expect(warnings[0]).toContain('net.engine: WebGPU implementation: built for "dawn.node 0.0.1"');
@@ -101,7 +103,11 @@ describe("Runtime.deserialize", () => {
       "K501 not-an-engine  model.onnx",
     );
     expect((await rejection(runtime.deserialize(file().slice(0, 700)))).code).toBe("K502");
-    const elsewhere = serialize(doubling(), someWeights(), { ...device.fingerprint, device: "Voodoo 2", features: ["glide"] });
+    const elsewhere = serialize(doubling(), someWeights(), digest, {
+      ...device.fingerprint,
+      device: "Voodoo 2",
+      features: ["glide"],
+    });
     const error = await rejection(runtime.deserialize(elsewhere));
     expect(error.code).toBe("K505");
     expect(error.message).toContain("built for Voodoo 2");

@@ -1,6 +1,7 @@
 // docs/engine-format.md is enough to read, run and write engines: a loader and a writer that follow it and share nothing with
 // src/engine, MurmurHash3 and dimensions included.
 
+import { createHash } from "node:crypto";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Builder } from "../../src/builder.ts";
 import { BufferUsage, MapMode, ShaderStage } from "../../src/gpu/constants.ts";
@@ -53,13 +54,28 @@ function murmur(bytes: Uint8Array): number[] {
   return h;
 }
 
-const checksumOf = (file: Uint8Array): Uint8Array => {
-  const rest = new Uint8Array(file.length - 16);
-  rest.set(file.subarray(0, 16));
-  rest.set(file.subarray(32), 16);
+/** Where the weights begin. */
+const weightsAt = (manifestBytes: number): number => Math.ceil((64 + manifestBytes) / 256) * 256;
+
+const checksumOf = (head: Uint8Array): Uint8Array => {
+  const rest = new Uint8Array(head.length - 16);
+  rest.set(head.subarray(0, 16));
+  rest.set(head.subarray(32), 16);
   const result = new DataView(new ArrayBuffer(16));
   murmur(rest).forEach((word, i) => result.setUint32(4 * i, word));
   return new Uint8Array(result.buffer);
+};
+
+/** SHA-256 of the SHA-256s of pieces of 4 MiB. */
+const digestOf = (weights: Uint8Array): string => {
+  const all = createHash("sha256");
+  for (let at = 0; at < weights.length; at += 2 ** 22)
+    all.update(
+      createHash("sha256")
+        .update(weights.subarray(at, at + 2 ** 22))
+        .digest(),
+    );
+  return all.digest("hex");
 };
 
 interface Plan {
@@ -85,12 +101,17 @@ interface Plan {
 function read(file: Uint8Array): { plan: Plan; weights: Uint8Array } {
   const header = new DataView(file.buffer, file.byteOffset);
   expect(String.fromCharCode(...file.subarray(0, 4))).toBe("KILN");
-  expect(header.getUint32(4, true)).toBe(1);
+  expect(header.getUint32(4, true)).toBe(2);
   expect(header.getBigUint64(8, true)).toBe(BigInt(file.length));
-  expect(file.subarray(16, 32)).toEqual(checksumOf(file));
   const length = Number(header.getBigUint64(32, true));
-  const { plan } = JSON.parse(new TextDecoder().decode(file.subarray(64, 64 + length))) as { plan: Plan };
-  return { plan, weights: file.subarray(Math.ceil((64 + length) / 256) * 256) };
+  expect(file.subarray(16, 32)).toEqual(checksumOf(file.subarray(0, weightsAt(length))));
+  const manifest = JSON.parse(new TextDecoder().decode(file.subarray(64, 64 + length))) as {
+    plan: Plan;
+    weights: { bytes: number; digest: string };
+  };
+  const weights = file.subarray(weightsAt(length));
+  expect(manifest.weights).toEqual({ bytes: weights.length, digest: digestOf(weights) });
+  return { plan: manifest.plan, weights };
 }
 
 /** A dimension's value: JavaScript's own arithmetic, with division and remainder rounding down. */
@@ -294,18 +315,21 @@ describe("docs/engine-format.md", () => {
       hostLayers: [],
       notes: [],
     };
-    const manifest = new TextEncoder().encode(JSON.stringify({ fingerprint: device.fingerprint, plan }));
-    const weightsAt = Math.ceil((64 + manifest.length) / 256) * 256;
-    const file = new Uint8Array(weightsAt + 268);
+    const weights = new Uint8Array(268);
+    [2, 3, 5].forEach((value, i) => new DataView(weights.buffer).setFloat32(256 + 4 * i, value, true));
+    const needs = { bytes: 268, digest: digestOf(weights) };
+    const manifest = new TextEncoder().encode(JSON.stringify({ fingerprint: device.fingerprint, plan, weights: needs }));
+    const at = weightsAt(manifest.length);
+    const file = new Uint8Array(at + 268);
     const header = new DataView(file.buffer);
     file.set(new TextEncoder().encode("KILN"));
-    header.setUint32(4, 1, true);
+    header.setUint32(4, 2, true);
     header.setBigUint64(8, BigInt(file.length), true);
     header.setBigUint64(32, BigInt(manifest.length), true);
     file.set(new TextEncoder().encode("0.1.0"), 40);
     file.set(manifest, 64);
-    [2, 3, 5].forEach((value, i) => header.setFloat32(weightsAt + 256 + 4 * i, value, true));
-    file.set(checksumOf(file), 16);
+    file.set(weights, at);
+    file.set(checksumOf(file.subarray(0, at)), 16);
     const engine = await new Runtime(device).deserialize(file);
     const x: Tensor = { dtype: "f32", shape: [7], data: Float32Array.of(1, 2, 3, 4, 5, 6, 7) };
     const { y } = await engine.createExecutionContext().execute({ x });
