@@ -2,7 +2,7 @@
 // operands. What the tactics that block or tile a product start from.
 
 import { type Dim, product } from "../ir/dims.ts";
-import { type Expr, flatten, loadsOf, offsetOf, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
+import { type Expr, flatten, loadsOf, offsetOf, substitute, unflatten, type Var, variable, visit } from "../ir/expr.ts";
 import { storageOf } from "../ir/storage.ts";
 import { asReduce, type ConvTask, type GemmTask, type KernelTask, mapStore, type Store } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
@@ -21,19 +21,22 @@ export interface Product {
   readonly stores: readonly Store[];
 }
 
-/** What each convolution is as a product and as a GEMM: tactics ask again and again. Layouts are known by then. */
+/** What each task is as a product and as a GEMM: tactics ask again and again. Layouts are known by then. */
 const products = new WeakMap<ConvTask, Product>();
-const gemms = new WeakMap<ConvTask, GemmTask>();
+const gemms = new WeakMap<GemmTask | ConvTask, GemmTask>();
 
-function remembered<T>(table: WeakMap<ConvTask, T>, task: ConvTask, make: (task: ConvTask) => T): T {
+function remembered<K extends object, T>(table: WeakMap<K, T>, task: K, make: (task: K) => T): T {
   const known = table.get(task) ?? make(task);
   table.set(task, known);
   return known;
 }
 
-/** m: batch and positions; n: output channels of one group; inner: input channels of a group and taps. */
-export const asProduct = (task: GemmTask | ConvTask): Product =>
-  task.kind === "gemm" ? { ...task, inner: [task.k] } : remembered(products, task, productOf);
+/** Of a convolution, m: batch and positions; n: output channels of one group; inner: input channels of a group and taps. */
+export function asProduct(task: GemmTask | ConvTask): Product {
+  if (task.kind === "conv") return remembered(products, task, productOf);
+  const gemm = asGemm(task);
+  return { ...gemm, inner: [gemm.k] };
+}
 
 function productOf(task: ConvTask): Product {
   const perGroup = (task.oc.extent as number) / task.groups;
@@ -65,8 +68,31 @@ function productOf(task: ConvTask): Product {
 
 const channelsLast = ({ x }: ConvTask): boolean => loadsOf([x]).some(({ value: { layout } }) => layout?.at(-1) === 1);
 
-/** The product with all inner variables as one. */
-export const asGemm = (task: GemmTask | ConvTask): GemmTask => (task.kind === "gemm" ? task : remembered(gemms, task, gemmOf));
+/** The product with all inner variables as one, and with as many rows as share their right operand. */
+export const asGemm = (task: GemmTask | ConvTask): GemmTask =>
+  remembered<GemmTask | ConvTask, GemmTask>(gemms, task, () => (task.kind === "gemm" ? withAllRows(task) : gemmOf(task)));
+
+/** Batches that the right operand does not know become rows: fewer tiles have rows to spare. */
+function withAllRows(task: GemmTask): GemmTask {
+  const seen = new Set<Expr>();
+  visit([task.b], (e) => void seen.add(e));
+  const rows = [...task.batch.filter((v) => !seen.has(v)), task.m];
+  if (rows.length === 1) return task;
+  const m = variable("m", sizeOf(rows));
+  const index = unflatten(
+    m,
+    rows.map(({ extent }) => extent),
+  );
+  const at = new Map<Expr, Expr>(rows.map((v, i) => [v, index[i]!]));
+  const move = (e: Expr): Expr => substitute(e, at);
+  return {
+    ...task,
+    batch: task.batch.filter((v) => seen.has(v)),
+    m,
+    a: move(task.a),
+    stores: task.stores.map((store) => mapStore(store, move)),
+  };
+}
 
 function gemmOf(task: ConvTask): GemmTask {
   const { inner, a, b, ...rest } = asProduct(task);
