@@ -1,17 +1,17 @@
 // Regret: how much slower than the best of an exhaustive search (level 5) is what a level chooses, over the layers of
 // bench/layers.ts, and in what part of the time. Times of both choices are those that the exhaustive search measured.
 //
-//   node bench/run.mjs regret [--level 3] [--layers RE] [--batch 1] [--dtype f32|f16] [--shrink N] [--seconds S] [--json FILE]
+//   node bench/run.mjs regret [--level 3] [--layers RE] [--batch 1] [--dtype f32|f16] [--shrink N] [--seconds S] [--toggles safe|fast]
+//     [--json FILE]
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { TimingCache } from "../src/autotuner/cache.ts";
-import { type Candidate, keyOf } from "../src/autotuner/candidates.ts";
-import { tune } from "../src/autotuner/tune.ts";
+import { TimingCache, type TimingEntry } from "../src/autotuner/cache.ts";
+import { type Candidate, keyOf, taskKeyOf } from "../src/autotuner/candidates.ts";
+import { type Choices, tune } from "../src/autotuner/tune.ts";
 import { columns } from "../src/cli/print.ts";
 import { key as fingerprintKey } from "../src/gpu/fingerprint.ts";
 import { PipelineCache } from "../src/gpu/pipelines.ts";
-import type { ConvTask } from "../src/ir/task.ts";
 import { DEVICE_FLAGS, openDevice } from "./device.ts";
 import { LAYERS, shrunk, taskOf } from "./layers.ts";
 
@@ -22,79 +22,93 @@ const { values: flags } = parseArgs({
     batch: { type: "string", default: "1" },
     dtype: { type: "string", default: "f32" },
     shrink: { type: "string", default: "1" },
-    /** Of the exhaustive search, a layer. */
-    seconds: { type: "string", default: "120" },
+    /** That the exhaustive search may take. */
+    seconds: { type: "string", default: "3600" },
     ...DEVICE_FLAGS,
     json: { type: "string" },
   },
 });
 
-interface Row {
-  readonly layer: string;
-  /** Time of the level's choice over that of the best. */
-  readonly regret: number;
-  readonly choice: string;
-  readonly best: string;
-  readonly seconds: readonly [number, number];
-  readonly candidates: readonly [number, number];
-}
-
 const device = await openDevice(flags);
 const deviceKey = fingerprintKey(device.fingerprint);
-const dtype = flags.dtype === "f16" ? "f16" : "f32";
-const rows: Row[] = [];
-for (const layer of LAYERS.filter(({ name }) => new RegExp(flags.layers).test(name))) {
-  const task = taskOf(Number(flags.shrink) > 1 ? shrunk(layer, Number(flags.shrink)) : layer, Number(flags.batch), dtype);
-  const fast = await search(task, Number(flags.level) as 3);
-  const whole = await search(task, 5);
+const [dtype, shrink] = [flags.dtype === "f16" ? "f16" : "f32", Number(flags.shrink)] as const;
+const layers = LAYERS.filter(({ name }) => new RegExp(flags.layers).test(name));
+const tasks = layers.map((layer) => taskOf(shrink > 1 ? shrunk(layer, shrink) : layer, Number(flags.batch), dtype));
+
+const fast = await search(Number(flags.level) as 3);
+const whole = await search(5);
+const rows = layers.map(({ name }, i) => {
+  const task = tasks[i]!;
+  const [chosen, best] = [fast, whole].map(({ choices }) => choices.get(task)!) as [Candidate, Candidate];
   // What the level chose may not have been reached where the exhaustive search ran out of time: then its own time counts.
-  const time = ({ kernel }: Candidate): number =>
-    (whole.cache.get(keyOf(kernel, deviceKey, new Map())) ?? fast.cache.get(keyOf(kernel, deviceKey, new Map())))?.ns ??
-    Number.NaN;
-  const row = {
-    layer: layer.name,
-    regret: time(fast.choice) / Math.min(time(fast.choice), time(whole.choice)),
-    choice: fast.choice.tactic,
-    best: whole.choice.tactic,
-    seconds: [fast.seconds, whole.seconds],
-    candidates: [fast.cache.size, whole.cache.size],
+  const time = ({ kernel }: Candidate): number => {
+    const key = keyOf(kernel, deviceKey, new Map());
+    return (whole.cache.get(key) ?? fast.cache.get(key))?.ns ?? Number.NaN;
+  };
+  const regret = time(chosen) / Math.min(time(chosen), time(best));
+  return {
+    name,
+    regret,
+    chosen: textOf(chosen),
+    best: textOf(best),
+    measured: [measured(fast, i), measured(whole, i)],
   } as const;
-  rows.push(row);
-  console.error(`${row.layer}: ${row.regret.toFixed(3)}, ${row.seconds.map((s) => s.toFixed(1)).join(" of ")} s`);
-}
-const sum = (pick: (row: Row) => number): number => rows.reduce((all, row) => all + pick(row), 0);
-const geometric = Math.exp(sum(({ regret }) => Math.log(regret)) / rows.length);
+});
 console.log(
   columns([
-    ["layer", "regret", `level ${flags.level}`, "level 5", "seconds", "candidates"],
-    ...rows.map(({ layer, regret, choice, best, seconds, candidates }) => [
-      layer,
-      regret.toFixed(3),
-      choice,
-      best,
-      seconds.map((s) => s.toFixed(1)).join(" of "),
-      candidates.join(" of "),
-    ]),
+    ["layer", "regret", `level ${flags.level}`, "level 5", "candidates"],
+    ...rows.map(({ name, regret, chosen, best, measured: [few, all] }) => {
+      return [name, regret.toFixed(3), chosen, best, `${few.length} of ${all.length}`];
+    }),
   ]),
 );
+const geometric = Math.exp(rows.reduce((sum, { regret }) => sum + Math.log(regret), 0) / rows.length);
 console.log(
-  `regret: geometric mean ${geometric.toFixed(3)}, worst ${Math.max(...rows.map(({ regret }) => regret)).toFixed(3)} over ${rows.length} layers; time ${(sum(({ seconds }) => seconds[0]) / sum(({ seconds }) => seconds[1])).toFixed(3)} of the exhaustive search's`,
+  `regret: geometric mean ${geometric.toFixed(3)}, worst ${Math.max(...rows.map(({ regret }) => regret)).toFixed(3)} over ${rows.length} layers; ${fast.seconds.toFixed(1)} s, ${(fast.seconds / whole.seconds).toFixed(3)} of the ${whole.seconds.toFixed(1)} s of the exhaustive search`,
 );
-if (flags.json) writeFileSync(flags.json, `${JSON.stringify({ device: device.fingerprint, geometric, rows }, undefined, 2)}\n`);
+if (flags.json) writeFileSync(flags.json, JSON.stringify({ device: device.fingerprint, geometric, rows }));
 device.destroy();
 
-async function search(
-  task: ConvTask,
-  level: 1 | 2 | 3 | 4 | 5,
-): Promise<{ choice: Candidate; seconds: number; cache: TimingCache }> {
+interface Found {
+  readonly choices: Choices;
+  readonly seconds: number;
+  readonly cache: TimingCache;
+}
+
+async function search(level: 3 | 5): Promise<Found> {
   const cache = new TimingCache();
-  const program = { inputs: [], outputs: [], tasks: [task], assumed: new Map() };
   const from = performance.now();
-  const pipelines = new PipelineCache(device);
-  const choices = await tune(program, device, { device, pipelines }, new Map(), {
-    optimizationLevel: level,
-    timingCache: cache,
-    maxTuneTime: Number(flags.seconds),
-  });
-  return { choice: choices.get(task)!, seconds: (performance.now() - from) / 1000, cache };
+  const seconds = (): number => (performance.now() - from) / 1000;
+  let last = -1;
+  const choices = await tune(
+    { inputs: [], outputs: [], tasks, assumed: new Map() },
+    device,
+    { device, pipelines: new PipelineCache(device) },
+    new Map(),
+    {
+      optimizationLevel: level,
+      timingCache: cache,
+      maxTuneTime: Number(flags.seconds),
+      onProgress: ({ done, total, what }) => {
+        if (done !== last) console.error(`level ${level}, ${seconds().toFixed(1)} s: ${done} of ${total}, ${what}`);
+        last = done;
+      },
+    },
+  );
+  return { choices, seconds: seconds(), cache };
+}
+
+/** What was measured of a layer, the fastest first. */
+function measured({ cache }: Found, layer: number): readonly TimingEntry[] {
+  const name = taskKeyOf(tasks[layer]!, device, deviceKey, new Map());
+  return cache
+    .list()
+    .flatMap(([, entry]) => (entry.task === name ? [entry] : []))
+    .sort((a, b) => a.ns - b.ns);
+}
+
+function textOf({ tactic, config: { product, ...config } }: Candidate): string {
+  return [tactic.replace("conv.", ""), product ?? "", ...Object.values(config).map(String)]
+    .filter((word) => word !== "")
+    .join(" ");
 }

@@ -14,6 +14,7 @@ const LANES_M = TILE_M / THREAD_M;
 const LANES_N = TILE_N / THREAD_N;
 const THREADS = LANES_M * LANES_N;
 
+fn tile_at(number: i32) -> vec3<i32> { return vec3<i32>(number); }            //# hook
 fn size_m() -> i32 { return 64; }                                             //# hook
 fn size_n() -> i32 { return 64; }                                             //# hook
 fn size_k() -> i32 { return 64; }                                             //# hook
@@ -30,10 +31,16 @@ var<workgroup> tile_b: array<u32, TILE_K * (TILE_N + 1u)>;
 fn column_of(lane_n: u32, j: u32) -> u32 { return (j / 4u) * LANES_N * 4u + lane_n * 4u + j % 4u; }
 
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let batch = i32(workgroup.z);
-  let first_m = i32(workgroup.y * TILE_M);
-  let first_n = i32(workgroup.x * TILE_N);
+fn main(
+  @builtin(workgroup_id) workgroup: vec3u,
+  @builtin(num_workgroups) workgroups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let tile = tile_at(i32(workgroup.y * workgroups.x + workgroup.x));
+  if (tile.x < 0) { return; }
+  let batch = tile.x;
+  let first_m = tile.y * i32(TILE_M);
+  let first_n = tile.z * i32(TILE_N);
   let lane_m = lane / LANES_N;
   let lane_n = lane % LANES_N;
   var acc: array<i32, THREAD_M * THREAD_N>;

@@ -28,7 +28,6 @@ const AHEAD = 2u;                //# spec
 // Whether loads ahead are not tested, but spread over the steps of a stage: past the end the last stage is fetched again.
 const STRAIGHT = false;          //# spec
 // Tiles along m that neighbouring workgroups take before they go on along n.
-const GROUP = 8u;                //# spec
 // Elements in sixteen bytes.
 const SPAN = 8u;                 //# spec
 const RUN = 8u;                  //# spec
@@ -75,6 +74,7 @@ const STRIPS = PER_SLICE * SLICES * M * STRIP;
 // would be to wait for the load.
 struct Fetched { value: vec4<u32>, there: bool }
 
+fn tile_at(number: i32) -> vec3<i32> { return vec3<i32>(number); }                 //# hook
 fn size_m() -> i32 { return 64; }                                                  //# hook
 fn size_n() -> i32 { return 64; }                                                  //# hook
 fn size_k() -> i32 { return 64; }                                                  //# hook
@@ -139,14 +139,16 @@ fn leave(batch: i32, own_m: i32, own_n: i32, part: u32, strip: u32, e: u32, alon
 }
 
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(num_workgroups) workgroups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let batch = i32(workgroup.z);
-  let turn = workgroup.y * workgroups.x + workgroup.x;
-  let above = turn / (GROUP * workgroups.x) * GROUP;
-  let rows = min(workgroups.y - above, GROUP);
-  let inside = turn % (GROUP * workgroups.x);
-  let first_m = i32((above + inside % rows) * TILE_M);
-  let first_n = i32(inside / rows * TILE_N);
+fn main(
+  @builtin(workgroup_id) workgroup: vec3u,
+  @builtin(num_workgroups) workgroups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let tile = tile_at(i32(workgroup.y * workgroups.x + workgroup.x));
+  if (tile.x < 0) { return; }
+  let batch = tile.x;
+  let first_m = tile.y * i32(TILE_M);
+  let first_n = tile.z * i32(TILE_N);
   let subgroup = lane / SUBGROUP;
   let slice = subgroup / PER_SLICE;
   let part = subgroup % PER_SLICE;

@@ -15,6 +15,7 @@ const LANES_M = TILE_M / THREAD_M;
 const LANES_N = TILE_N / THREAD_N;
 const THREADS = LANES_M * LANES_N;
 
+fn tile_at(number: i32) -> vec3<i32> { return vec3<i32>(number); }            //# hook
 fn size_m() -> i32 { return 64; }                                             //# hook
 fn size_n() -> i32 { return 64; }                                             //# hook
 fn size_k() -> i32 { return 64; }                                             //# hook
@@ -26,10 +27,16 @@ var<workgroup> tile_a: array<T, TILE_K * (TILE_M + 1u)>;
 var<workgroup> tile_b: array<T, TILE_K * (TILE_N + 1u)>;
 
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let batch = i32(workgroup.z);
-  let first_m = i32(workgroup.y * TILE_M);
-  let first_n = i32(workgroup.x * TILE_N);
+fn main(
+  @builtin(workgroup_id) workgroup: vec3u,
+  @builtin(num_workgroups) workgroups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let tile = tile_at(i32(workgroup.y * workgroups.x + workgroup.x));
+  if (tile.x < 0) { return; }
+  let batch = tile.x;
+  let first_m = tile.y * i32(TILE_M);
+  let first_n = tile.z * i32(TILE_N);
   let lane_m = select(lane / LANES_N, lane % LANES_M, RESULTS_ALONG_M);
   let lane_n = select(lane % LANES_N, lane / LANES_M, RESULTS_ALONG_M);
   var acc: array<T, THREAD_M * THREAD_N>;

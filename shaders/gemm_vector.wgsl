@@ -35,6 +35,7 @@ const TILE_B = TILE_K * STRIDE_A;
 // would be to wait for the load.
 struct Fetched { value: vec4<f32>, there: bool }
 
+fn tile_at(number: i32) -> vec3<i32> { return vec3<i32>(number); }                      //# hook
 fn size_m() -> i32 { return 64; }                                                       //# hook
 fn size_n() -> i32 { return 64; }                                                       //# hook
 fn size_k() -> i32 { return 64; }                                                       //# hook
@@ -81,10 +82,16 @@ fn put(base: u32, stride: u32, rows: u32, along: bool, at: u32, fetched: Fetched
 }
 
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let batch = i32(workgroup.z);
-  let first_m = i32(workgroup.y * TILE_M);
-  let first_n = i32(workgroup.x * TILE_N);
+fn main(
+  @builtin(workgroup_id) workgroup: vec3u,
+  @builtin(num_workgroups) workgroups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let tile = tile_at(i32(workgroup.y * workgroups.x + workgroup.x));
+  if (tile.x < 0) { return; }
+  let batch = tile.x;
+  let first_m = tile.y * i32(TILE_M);
+  let first_n = tile.z * i32(TILE_N);
   let slice = select(0u, lane / PER_SLICE, SLICED);
   let place = lane % PER_SLICE;
   let lane_m = place / LANES_N;

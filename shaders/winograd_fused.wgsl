@@ -26,9 +26,15 @@ fn load_weight(point: i32, k: i32, n: i32) -> f32 { return f32(point + k + n); }
 fn finish(tile: i32, n: i32, at: u32) { return; }                                       //# hook
 
 @compute @workgroup_size(THREADS)
-fn main(@builtin(workgroup_id) workgroup: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let first_tile = i32(workgroup.y * TILES);
-  let first_n = i32(workgroup.x * WIDTH);
+fn main(
+  @builtin(workgroup_id) workgroup: vec3u,
+  @builtin(num_workgroups) workgroups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let number = workgroup.y * workgroups.x + workgroup.x;
+  let columns = (u32(size_n()) + WIDTH - 1u) / WIDTH;
+  let first_tile = i32(number / columns * TILES);
+  let first_n = i32(number % columns * WIDTH);
   let point = lane / (LANES_T * LANES_W);
   let lane_t = (lane / LANES_W) % LANES_T;
   let lane_w = lane % LANES_W;

@@ -37,15 +37,19 @@ export const kernelTasksOf = (tasks: readonly Task[]): readonly KernelTask[] =>
           : [],
   );
 
-/** All candidates by promise: a tactic's likelihood times what was `learned` of it, less for each of its configurations that came before. */
+/**
+ * Candidates by promise: a tactic's likelihood times what was `learned` of it, less for each of its configurations that came
+ * before. `all`: see `Tactic.candidates`.
+ */
 export function* candidatesOf(
   task: KernelTask,
   { caps }: Where,
   learned: ReadonlyMap<string, number> = new Map(),
+  all = false,
 ): Generator<Candidate> {
   const lists = tacticsFor(task, caps).map((tactic) => ({
     worth: tactic.likelihood(task, caps) * (learned.get(tactic.name) ?? 1),
-    items: configsOf(tactic, tactic.candidates(task, caps)),
+    items: configsOf(tactic, tactic.candidates(task, caps, all)),
   }));
   for (const { tactic, config } of byPromise(lists.filter(({ worth }) => worth > 0)))
     yield { tactic: tactic.name, config, kernel: tactic.emit(task, config, caps) };

@@ -237,7 +237,7 @@ class Tuner {
 
   private begin(task: KernelTask, name: string, apart?: Candidate): Search {
     const { wave, most } = LEVELS[this.level];
-    const rest = withFirst(apart, candidatesOf(task, this.target, this.learned));
+    const rest = withFirst(apart, candidatesOf(task, this.target, this.learned, most === Number.POSITIVE_INFINITY));
     return { name, rest, first: this.takeWave(rest, Math.min(wave, most)) };
   }
 

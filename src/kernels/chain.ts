@@ -31,15 +31,18 @@ export const fitsBuffers = (values: readonly Value[], caps: Caps): boolean =>
 
 const PRODUCTS: readonly Tactic<GemmTask>[] = [gemmVector, gemmTiled, gemmBlocked, gemmMatrix, gemmDot4, gemmMatrixBytes];
 
-/** The most promising ways to run a product inside of a chain, as configurations that `emitProduct` reads. */
-export function* productConfigs(task: GemmTask, caps: Caps, most: number): Generator<Config> {
+/** Ways to run a product inside of a chain that an exhaustive search tries. */
+const MANY = 16;
+
+/** The most promising ways to run a product inside of a chain, a `few` or as many as pay, as configurations that `emitProduct` reads. */
+export function* productConfigs(task: GemmTask, caps: Caps, few: number, all = false): Generator<Config> {
   const lists = PRODUCTS.filter(({ applicable }) => applicable(task, caps)).map(({ name, likelihood, candidates }) => ({
     worth: likelihood(task, caps),
     items: [...candidates(task, caps)].map((config): Config => ({ product: name, ...config })),
   }));
   let count = 0;
   for (const config of byPromise(lists)) {
-    if (count++ >= most) return;
+    if (count++ >= (all ? MANY : few)) return;
     yield config;
   }
 }

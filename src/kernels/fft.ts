@@ -21,9 +21,13 @@ const TILES = [16, 32] as const;
 const PRODUCTS = 3;
 const sizeOr = (dim: Dim): number => (isStatic(dim) ? dim : 64);
 
-/** True where at least a quarter of a tile's rows and columns are results. */
-const fits = ({ kernel }: ConvTask, tile: number): boolean =>
-  kernel.every(({ extent }) => tile - (extent as number) + 1 >= tile / 4);
+/** Bytes of spectra beyond which an engine would be nothing else. */
+const MOST_SPECTRA = 128 << 20;
+
+/** True where at least a quarter of a tile's rows and columns are results, and spectra have a size to be kept. */
+const fits = ({ kernel, ic, oc }: ConvTask, tile: number): boolean =>
+  kernel.every(({ extent }) => tile - (extent as number) + 1 >= tile / 4) &&
+  8 * tile * (tile + 2) * (ic.extent as number) * (oc.extent as number) <= MOST_SPECTRA;
 
 /** Channels a workgroup takes: as many as its memory holds, neighbours in memory. */
 function lanesOf(tile: number, caps: Caps): number {
@@ -58,11 +62,11 @@ export const convFft = tactic("conv", {
     const best = Math.min(...TILES.filter((tile) => fits(task, tile)).map((tile) => savings(task, tile)));
     return channels < 16 ? 0.05 : best < 0.15 ? (caps.tier === "core" ? 0.5 : 0.83) : best < 0.3 ? 0.4 : 0.05;
   },
-  *candidates(task, caps) {
+  *candidates(task, caps, all) {
     for (const tile of TILES.filter((size) => fits(task, size)).sort((a, b) => savings(task, a) - savings(task, b))) {
       const { gemm, values } = stepsOf(task, tile);
       if (!fitsBuffers(values, caps)) continue;
-      for (const config of productConfigs(gemm, caps, PRODUCTS)) yield { tile, ...config };
+      for (const config of productConfigs(gemm, caps, PRODUCTS, all)) yield { tile, ...config };
     }
   },
   emit: (task, { tile, ...config }, caps) => {
@@ -266,12 +270,14 @@ function spectra(task: ConvTask, tile: number): Packed {
   const sin = Array.from({ length: tile }, (_, i) => Math.sin((2 * Math.PI * i) / tile));
   return packed(value, `fft${tile}`, "f32", [tile * half, 2 * ic, 2 * oc], (read, target) => {
     const rows = new Float64Array(2 * height * half);
-    for (let o = 0; o < oc; o++) {
-      for (let c = 0; c < ic; c++) {
+    // Output channels are innermost in memory.
+    for (let c = 0; c < ic; c++) {
+      for (let o = 0; o < oc; o++) {
         const from = (o * ic + c) * height * width;
         for (let y = 0; y < height; y++) {
           for (let f = 0; f < half; f++) {
-            let [re, im] = [0, 0];
+            let re = 0;
+            let im = 0;
             for (let x = 0; x < width; x++) {
               const w = read(from + y * width + x) / tile ** 2;
               re += w * cos[(f * x) % tile]!;
@@ -283,10 +289,13 @@ function spectra(task: ConvTask, tile: number): Packed {
         }
         for (let fy = 0; fy < tile; fy++) {
           for (let f = 0; f < half; f++) {
-            let [re, im] = [0, 0];
+            let re = 0;
+            let im = 0;
             for (let y = 0; y < height; y++) {
-              const [a, b] = [rows[2 * (y * half + f)]!, rows[2 * (y * half + f) + 1]!];
-              const [p, q] = [cos[(fy * y) % tile]!, sin[(fy * y) % tile]!];
+              const a = rows[2 * (y * half + f)]!;
+              const b = rows[2 * (y * half + f) + 1]!;
+              const p = cos[(fy * y) % tile]!;
+              const q = sin[(fy * y) % tile]!;
               re += a * p - b * q;
               im += a * q + b * p;
             }

@@ -53,7 +53,7 @@ export const convFirstLayer = tactic("conv", {
     constantWeights(task) !== undefined &&
     fitsBuffers([stepsOf(task, caps).pixels], caps),
   likelihood: (task, caps) => ((task.oc.extent as number) < 16 ? 0.2 : caps.tier === "core" ? 0.5 : 0.8),
-  candidates: (task, caps) => productConfigs(stepsOf(task, caps).gemm, caps, PRODUCTS),
+  candidates: (task, caps, all) => productConfigs(stepsOf(task, caps).gemm, caps, PRODUCTS, all),
   emit: (task, config, caps) => {
     const { copy, gemm, pixels, weights } = stepsOf(task, caps);
     return inTurn([mapRun.emit(copy, { run: LANES, size: 64 }, caps), emitProduct(gemm, config, caps)], [pixels], [weights]);

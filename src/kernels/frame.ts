@@ -5,6 +5,7 @@ import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
 import { type Expr, type Slot, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
 import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
+import { gridOf } from "./grid.ts";
 import { asGemm } from "./product.ts";
 import type { Kernel } from "./tactic.ts";
 import { Block, Module } from "./writer.ts";
@@ -58,6 +59,11 @@ export interface Frame {
   readonly hook: Hook;
   readonly value: (e: Expr) => string;
   readonly sizes: { readonly size_m: string; readonly size_n: string; readonly size_k: string };
+  /**
+   * The body of a hook that says which batch, row and column of tiles the workgroup of a `number` makes, none of it where that is
+   * over. Those of `height` rows come column by column, so that tiles at work together share operands.
+   */
+  readonly tileAt: (tileM: number, tileN: number, height?: number) => string;
   /** Stores one result, `acc`, at m and n. */
   readonly storeOne: () => string;
   /** The kernel of the module as it stands, a workgroup a tile. */
@@ -98,8 +104,17 @@ export function frameOf(task: GemmTask | ConvTask, caps: Caps): Frame {
       hook([m, n, acc], (block) => {
         for (const store of gemm.stores) block.store(store);
       }),
+    tileAt: (tileM, tileN, height = 1) => `  let columns = ${module.dim(ceilDiv(n.extent, tileN))};
+  let rows = ${module.dim(ceilDiv(m.extent, tileM))};
+  let batch = number / (rows * columns);
+  if (batch >= ${module.dim(batches)}) { return vec3<i32>(-1); }
+  let turn = number % (rows * columns);
+  let above = turn / (${height} * columns) * ${height};
+  let high = min(rows - above, ${height});
+  let inside = turn % (${height} * columns);
+  return vec3<i32>(batch, above + inside % high, inside / high);`,
     tiles: (tileM, tileN) => ({
-      steps: [module.step([ceilDiv(n.extent, tileN), ceilDiv(m.extent, tileM), batches])],
+      steps: [module.step(gridOf(product([ceilDiv(n.extent, tileN), ceilDiv(m.extent, tileM), batches])))],
       scratch: [],
       packed: [],
     }),

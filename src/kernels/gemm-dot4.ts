@@ -87,27 +87,31 @@ function emitTiled(task: GemmTask | ConvTask, config: Config, caps: Caps): Kerne
     number
   >;
   const specs = { TILE_M: tileM, TILE_N: tileN, TILE_K: tileK, THREAD_M: threadM, THREAD_N: threadN };
-  return specialized("gemm_dot4", gemmDot4Shader, specs, task, caps).tiles(tileM, tileN);
+  const frame = frameOf(task, caps);
+  addSpecialized(frame, "gemm_dot4", gemmDot4Shader, specs, caps, { tile_at: frame.tileAt(tileM, tileN) });
+  return frame.tiles(tileM, tileN);
 }
 
 function emitBlocked(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel {
   const { rows, size } = config as { rows: number; size: number };
   const specs = { ROWS: rows, SIZE: size };
-  const { module, gemm, batches } = specialized("gemm_dot4_blocked", gemmDot4BlockedShader, specs, task, caps);
+  const frame = frameOf(task, caps);
+  const { module, gemm, batches } = frame;
+  addSpecialized(frame, "gemm_dot4_blocked", gemmDot4BlockedShader, specs, caps);
   const blocks = mul(ceilDiv(gemm.m.extent, rows), ceilDiv(gemm.n.extent, 4));
   const [x, y] = gridFor(blocks, size);
   return { steps: [module.step([x, y, batches])], scratch: [], packed: [] };
 }
 
-/** A frame whose module holds one of the two shaders: both have the same hooks. */
-function specialized(
+/** Adds one of the two shaders to a frame's module: they have the same hooks, and `others`. */
+function addSpecialized(
+  frame: Frame,
   name: string,
   shader: string,
   specs: Readonly<Record<string, number>>,
-  task: GemmTask | ConvTask,
   caps: Caps,
-): Frame {
-  const frame = frameOf(task, caps);
+  others: Readonly<Record<string, string>> = {},
+): void {
   const { module, gemm, hook, value } = frame;
   const { m, n, k } = gemm;
   const [left, right] = byteOperands(gemm.a, gemm.b)!;
@@ -119,6 +123,7 @@ function specialized(
     specs: { ...specs, SHIFTED_A: !isSymmetric(left), SHIFTED_B: !isSymmetric(right) },
     hooks: {
       ...frame.sizes,
+      ...others,
       zero_a: value(left.zero),
       zero_b: value(right.zero),
       load_a: operand(left, m, "m"),
@@ -128,5 +133,4 @@ function specialized(
     },
   });
   module.add(text);
-  return frame;
 }

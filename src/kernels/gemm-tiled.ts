@@ -51,7 +51,7 @@ export const convImplicitGemm = tactic("conv", { name: "conv.implicit-gemm", ...
 
 function emitTiled(task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel {
   const { tileM, tileN } = config as { tileM: number; tileN: number };
-  const { module, gemm, hook, sizes, storeOne, tiles } = frameOf(task, caps);
+  const { module, gemm, hook, sizes, tileAt, storeOne, tiles } = frameOf(task, caps);
   const { m, n, k } = gemm;
   const operand = (e: Expr, ...vars: readonly Var[]): string => hook(vars, (block) => block.line(`return ${block.value(e)};`));
   const { a, b } = asGemm(task);
@@ -67,7 +67,13 @@ function emitTiled(task: GemmTask | ConvTask, config: Config, caps: Caps): Kerne
       B_ALONG_N: !isContiguous([b], k),
       RESULTS_ALONG_M: storesAlongM(asGemm(task)),
     },
-    hooks: { ...sizes, load_a: operand(gemm.a, m, k), load_b: operand(gemm.b, k, n), store: storeOne() },
+    hooks: {
+      ...sizes,
+      tile_at: tileAt(tileM, tileN),
+      load_a: operand(gemm.a, m, k),
+      load_b: operand(gemm.b, k, n),
+      store: storeOne(),
+    },
   });
   module.add(text);
   return tiles(tileM, tileN);

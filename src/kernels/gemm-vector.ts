@@ -106,6 +106,7 @@ function emitVector(task: GemmTask | ConvTask, config: Config, caps: Caps): Kern
     },
     hooks: {
       ...frame.sizes,
+      tile_at: frame.tileAt(tileM, tileN),
       load_a: loadFour(frame, a, { v: alongM ? m : k, other: alongM ? k : m, summed: k, isWhole }),
       load_b: loadFour(frame, b, { v: alongN ? n : k, other: alongN ? k : n, summed: k, isWhole }),
       store: storeResults(frame, 4),

@@ -23,7 +23,7 @@ export const convIm2col = tactic("conv", {
     task.kernel.some(({ extent }) => extent !== 1) &&
     fitsBuffers([stepsOf(task).windows], caps),
   likelihood: (task) => ((task.oc.extent as number) / task.groups < 16 ? 0.05 : 0.35),
-  candidates: (task, caps) => productConfigs(stepsOf(task).gemm, caps, PRODUCTS),
+  candidates: (task, caps, all) => productConfigs(stepsOf(task).gemm, caps, PRODUCTS, all),
   emit: (task, config, caps) => {
     const { copy, gemm, windows } = stepsOf(task);
     return inTurn([mapElement.emit(copy, { size: 64 }, caps), emitProduct(gemm, config, caps)], [windows]);

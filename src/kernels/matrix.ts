@@ -215,7 +215,6 @@ export function emitMatrix(
       STAGES: stages,
       AHEAD: ahead,
       STRAIGHT: straight,
-      GROUP: 8,
       SPAN: span,
       RUN: run,
       RUN_VECTORS: run / 4,
@@ -240,7 +239,7 @@ export function emitMatrix(
       VECTORS: Math.max(stagedBytes(shape, operands), stripBytes(shape, operands, pass)) / 16,
       ONE: matrix.component === "f16" ? "1.0h" : "1i",
     },
-    hooks: { ...frame.sizes, ...hooks, ...stores },
+    hooks: { ...frame.sizes, tile_at: frame.tileAt(tileM, tileN, 8), ...hooks, ...stores },
   });
   for (const feature of ["subgroups", "chromium_experimental_subgroup_matrix"]) module.features.add(feature);
   if (matrix.component === "f16") module.features.add("f16");

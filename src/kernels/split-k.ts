@@ -36,15 +36,16 @@ const likelihood = (task: GemmTask | ConvTask, caps: Caps): number => {
   return caps.tier === "core" || results > ENOUGH || sizeOr(k.extent) < 512 ? 0.05 : results < ENOUGH / 8 ? 0.75 : 0.4;
 };
 
-function* candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
+function* candidates(task: GemmTask | ConvTask, caps: Caps, all?: boolean): Generator<Config> {
   const whole = asGemm(task);
   const lists = slicesOf(whole.k.extent).map((slices) => {
     const { gemm, partial } = stepsOf(whole, slices);
-    const configs = fitsBuffers([partial], caps) ? [...productConfigs(gemm, caps, PRODUCTS)] : [];
+    const configs = fitsBuffers([partial], caps) ? [...productConfigs(gemm, caps, PRODUCTS, all)] : [];
     return configs.map((config): Config => ({ parts: slices, ...config }));
   });
   // The best product at every number of slices before the second best at any.
-  for (let i = 0; i < PRODUCTS; i++) for (const list of lists) if (list[i]) yield list[i];
+  const longest = Math.max(...lists.map(({ length }) => length));
+  for (let i = 0; i < longest; i++) for (const list of lists) if (list[i]) yield list[i];
 }
 
 function emit(task: GemmTask | ConvTask, { parts, ...config }: Config, caps: Caps): Kernel {

@@ -43,8 +43,8 @@ export interface Tactic<T extends KernelTask = KernelTask> {
   readonly applicable: (task: T, caps: Caps) => boolean;
   /** How likely it is to win, 0 to 1, before anything is measured; what 0 is only compared with. */
   readonly likelihood: (task: T, caps: Caps) => number;
-  /** Configurations that fit the device, the one that is likely best first. */
-  readonly candidates: (task: T, caps: Caps) => Iterable<Config>;
+  /** Configurations that fit the device, the one that is likely best first. `all`: where one has a product inside, with many ways to run it. */
+  readonly candidates: (task: T, caps: Caps, all?: boolean) => Iterable<Config>;
   readonly emit: (task: T, config: Config, caps: Caps) => Kernel;
 }
 

@@ -2,11 +2,12 @@
 // would not stay in the cache.
 
 import winogradFusedShader from "../../shaders/winograd_fused.wgsl";
-import { ceilDiv, type Dim, isStatic } from "../ir/dims.ts";
+import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
 import { type Expr, int, load, type Slot, slot, unflatten, type Var, variable } from "../ir/expr.ts";
 import type { ConvTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { fitsBuffers } from "./chain.ts";
+import { gridOf as groupsOf } from "./grid.ts";
 import { besideMatrices } from "./matrix.ts";
 import { specialize } from "./specialize.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
@@ -141,7 +142,7 @@ function emitFused(task: ConvTask, config: Config, caps: Caps): Kernel {
     }),
   );
   return {
-    steps: [module.step([ceilDiv(task.oc.extent, width), ceilDiv(count, tiles), 1])],
+    steps: [module.step(groupsOf(product([ceilDiv(task.oc.extent, width), ceilDiv(count, tiles)])))],
     scratch: [],
     packed: [weights],
   };

@@ -59,14 +59,14 @@ export const convWinograd = tactic("conv", {
         ? 0.85
         : 0.5;
   },
-  *candidates(task, caps) {
+  *candidates(task, caps, all) {
     for (const outputs of [4, 2, 6]) {
       if (!fits(task, outputs)) continue;
       // Transforms of larger tiles multiply magnitudes by up to a hundred: f16 would overflow where the layer does not.
       for (const half of isHalf(task) && caps.f16 && outputs === 2 ? [true, false] : [false]) {
         const { gemm, weights, between } = stepsOf(task, outputs, half);
         if (!fitsBuffers([...between, weights.value], caps)) continue;
-        for (const config of productConfigs(gemm, caps, PRODUCTS)) yield { outputs, half, ...config };
+        for (const config of productConfigs(gemm, caps, PRODUCTS, all)) yield { outputs, half, ...config };
       }
     }
   },
@@ -180,13 +180,24 @@ export function winogradWeights(task: ConvTask, filters: readonly Filter[], dtyp
   const taps = matrices.reduce((count, [row]) => count * row!.length, 1);
   const how = `winograd${filters.map(outputsOf).join("x")}`;
   return packed(value, how, dtype, [points, ic, oc], (read, target) => {
-    for (let o = 0; o < oc; o++) {
-      for (let c = 0; c < ic; c++) {
+    // What each tap gives each point.
+    const factors = new Float64Array(points * taps);
+    for (let tap = 0; tap < taps; tap++) {
+      const unit = Array.from({ length: taps }, (_, i) => (i === tap ? 1 : 0));
+      alongAxes(unit, matrices, combineNumbers).forEach((factor, point) => {
+        factors[point * taps + tap] = factor;
+      });
+    }
+    const kernel = new Float64Array(taps);
+    for (let c = 0; c < ic; c++) {
+      for (let o = 0; o < oc; o++) {
         const from = (o * ic + c) * taps;
-        const kernel = Array.from({ length: taps }, (_, tap) => read(from + tap));
-        alongAxes(kernel, matrices, combineNumbers).forEach((e, point) => {
-          target[(point * ic + c) * oc + o] = e;
-        });
+        for (let tap = 0; tap < taps; tap++) kernel[tap] = read(from + tap);
+        for (let point = 0; point < points; point++) {
+          let sum = 0;
+          for (let tap = 0; tap < taps; tap++) sum += factors[point * taps + tap]! * kernel[tap]!;
+          target[(point * ic + c) * oc + o] = sum;
+        }
       }
     }
   });
