@@ -1,4 +1,4 @@
-// What 8 bits cost: networks × calibrators on labelled data. Top-1, agreement with the f32 engine, relative RMS of the outputs,
+// What 16 and 8 bits cost: networks × f16 and calibrators on labelled data. Top-1, agreement with the f32 engine, relative RMS of the outputs,
 // time and size; what calibrating costs against running the same data; and how the divergence of one tensor lies over its
 // threshold.
 //
@@ -78,18 +78,29 @@ async function measure(network: LabelledNetwork): Promise<void> {
   const count = expected.classes.length;
   const runSeconds = await secondsToRun(float, network.calibration(Number(flags.calibration)));
   console.log(`\n${network.name}: ${count} records`);
-  add({
-    network: network.name,
-    variant: "f32",
-    top1: expected.hits / count,
-    agreement: 1,
-    relativeRms: 0,
-    msPerRecord: expected.ms / count,
-    bytes: float.serialize().length,
-    calibrationSeconds: 0,
-    notes: [],
-  });
-  float.dispose();
+  const compare = async (
+    variant: string,
+    engine: Engine,
+    calibrationSeconds = 0,
+    notes: readonly string[] = [],
+  ): Promise<void> => {
+    const actual = engine === float ? expected : await run(engine, network);
+    add({
+      network: network.name,
+      variant,
+      top1: actual.hits / count,
+      agreement: actual.classes.filter((value, i) => value === expected.classes[i]).length / count,
+      relativeRms: relativeRms(actual.scores, expected.scores),
+      msPerRecord: actual.ms / count,
+      bytes: engine.serialize().length,
+      calibrationSeconds,
+      notes,
+    });
+    engine.dispose();
+  };
+  await compare("f32", float);
+  if (device.caps.f16)
+    await compare("f16", await builder.build(onnx, { file: network.model, optimizationLevel: level, timingCache, fp16: true }));
   // All calibrators look at the same histograms: the data is run once.
   let state: string | undefined;
   let collected: (() => string) | undefined;
@@ -135,19 +146,7 @@ async function measure(network: LabelledNetwork): Promise<void> {
       .split("\n")
       .slice(1)
       .map((line) => line.slice(0, line.lastIndexOf(": ")));
-    const actual = await run(engine, network);
-    add({
-      network: network.name,
-      variant: calibrator,
-      top1: actual.hits / count,
-      agreement: actual.classes.filter((value, i) => value === expected.classes[i]).length / count,
-      relativeRms: relativeRms(actual.scores, expected.scores),
-      msPerRecord: actual.ms / count,
-      bytes: engine.serialize().length,
-      calibrationSeconds,
-      notes: engine.plan.notes.slice(1),
-    });
-    engine.dispose();
+    await compare(calibrator, engine, calibrationSeconds, engine.plan.notes.slice(1));
   }
   if (state !== undefined) await chart(network.name, Collection.parse(state, names, "state").histograms);
 }
