@@ -1,6 +1,7 @@
 // Every candidate of every tactic goes through Dawn's WGSL front end and pipeline limits, for each tier of device; no GPU.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { LAYERS, taskOf } from "../../bench/layers.ts";
 import type { Device } from "../../src/gpu/device.ts";
 import { PipelineCache } from "../../src/gpu/pipelines.ts";
 import { allTactics, tacticsFor } from "../../src/kernels/index.ts";
@@ -64,6 +65,27 @@ describe("every candidate compiles", () => {
     );
     expect(allTactics.map(({ name }) => name).filter((name) => !reached.has(name))).toEqual([]);
   });
+});
+
+test("no candidate asks for more workgroups along an axis than there may be", () => {
+  const most = 65_535;
+  const layers = LAYERS.filter(({ name }) => /vgg16 3x3 (3>)?64 224/.test(name));
+  for (const [tier, caps] of tiers()) {
+    for (const layer of layers) {
+      for (const dtype of ["f32", "f16", "i8"] as const) {
+        const task = taskOf(layer, 128, dtype);
+        for (const tactic of tacticsFor(task, caps)) {
+          for (const config of tactic.candidates(task, caps)) {
+            for (const { workgroups } of tactic.emit(task, config, caps).steps)
+              expect(
+                Math.max(...workgroups.map(Number)),
+                `${tier} ${tactic.name} ${JSON.stringify(config)}`,
+              ).toBeLessThanOrEqual(most);
+          }
+        }
+      }
+    }
+  }
 });
 
 test("the first tactic of each kind applies to every problem", () => {
