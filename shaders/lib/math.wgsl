@@ -57,26 +57,26 @@ fn pow_i(x: i32, y: i32) -> i32 {
 
 fn pow_u(x: u32, y: u32) -> u32 { return bitcast<u32>(pow_i(bitcast<i32>(x), i32(y))); }
 
-// Taylor's series to x^19 below 1; Abramowitz & Stegun 7.1.26 above.
+// Taylor's series to x^11 below 0.5; above, 1 - 2^-p(|x|), where p is the polynomial of degree 8 without a constant that comes nearest
+// on [0, 4] (largest error 1.6e-8 before rounding, 9e-8 after; fitted by least squares with Lawson's weights). Without a branch:
+// invocations differ in which they would take, and a kernel computes several at a time.
 fn erf(x: f32) -> f32 {
   let z = abs(x);
-  if (z < 1.0) {
-    let s = x * x;
-    var p = 1.0 / 6894720.0 * -1.0;
-    p = fma(p, s, 1.0 / 685440.0);
-    p = fma(p, s, -1.0 / 75600.0);
-    p = fma(p, s, 1.0 / 9360.0);
-    p = fma(p, s, -1.0 / 1320.0);
-    p = fma(p, s, 1.0 / 216.0);
-    p = fma(p, s, -1.0 / 42.0);
-    p = fma(p, s, 0.1);
-    p = fma(p, s, -1.0 / 3.0);
-    p = fma(p, s, 1.0);
-    return 1.1283791670955126 * x * p;
-  }
-  let t = 1.0 / fma(0.3275911, z, 1.0);
-  let p = t * fma(t, fma(t, fma(t, fma(t, 1.061405429, -1.453152027), 1.421413741), -0.284496736), 0.254829592);
-  return sign(x) * (1.0 - p * exp(-z * z));
+  let s = x * x;
+  var series = fma(-1.0 / 1320.0, s, 1.0 / 216.0);
+  series = fma(series, s, -1.0 / 42.0);
+  series = fma(series, s, 0.1);
+  series = fma(series, s, -1.0 / 3.0);
+  series = fma(series, s, 1.0);
+  var p = fma(4.53585933e-5, z, -4.45507641e-4);
+  p = fma(p, z, 1.48944161e-3);
+  p = fma(p, z, 7.7462953e-4);
+  p = fma(p, z, -2.82536801e-2);
+  p = fma(p, z, 0.148481622);
+  p = fma(p, z, 0.918416381);
+  p = fma(p, z, 1.62790859);
+  let above = 1.0 - exp2(-p * z);
+  return select(select(above, -above, x < 0.0), 1.1283791670955126 * x * series, z < 0.5);
 }
 
 fn tanh_f(x: f32) -> f32 { return tanh(clamp(x, -10.0, 10.0)); }

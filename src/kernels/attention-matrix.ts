@@ -24,7 +24,15 @@ const SHAPES = [
   [32, 128],
   [32, 32],
   [64, 32],
+  [112, 32],
+  [128, 32],
 ] as const;
+
+/** Fragments of the results that pass through the strip at once: an invocation takes eight columns or more of each row. */
+const passOf = (width: number): number => (width % 32 === 0 ? 2 : 1);
+
+/** Vectors of a row of the strip: scores, results of a pass or a query, and one of padding. */
+const stripOf = (depth: number, width: number, keys: number): number => Math.max(keys / 4, 4 * passOf(width), depth / 8) + 1;
 
 /** Whole fragments. */
 const padded = (size: number): number => 16 * Math.ceil(size / 16);
@@ -48,8 +56,8 @@ export const attentionMatrix = tactic("attention", {
   *candidates({ m, d, n }, caps) {
     const [depth, width, queries] = [padded(d.extent as number), padded(n.extent as number), known(m.extent)];
     const fitting = SHAPES.filter(([rows, keys]) => {
-      const halves = rows * (Math.max(depth, keys) + 8) + keys * (depth + 8) + keys * (width + 8);
-      const bytes = 2 * halves + 4 * rows * (Math.max(keys, width) + 4);
+      const halves = rows * (keys + 8) + keys * (depth + 8) + keys * (width + 8);
+      const bytes = 2 * halves + 16 * rows * stripOf(depth, width, keys);
       const threads = (rows / 16) * caps.subgroupMaxSize;
       return bytes <= caps.limits.maxComputeWorkgroupStorageSize && threads <= caps.limits.maxComputeInvocationsPerWorkgroup;
     });
@@ -67,6 +75,7 @@ function emitMatrix(task: AttentionTask, config: Config, caps: Caps): Kernel {
   const [depth, width] = [padded(d.extent as number), padded(n.extent as number)];
   const lanes = caps.subgroupMaxSize / 16;
   const threads = (rows / 16) * caps.subgroupMaxSize;
+  const pass = passOf(width);
   const results = Array.from({ length: 8 }, (_, i) => `acc[${i}]`);
   const text = specialize("attention_matrix", attentionMatrixShader, {
     specs: {
@@ -77,14 +86,14 @@ function emitMatrix(task: AttentionTask, config: Config, caps: Caps): Kernel {
       SUBGROUP: caps.subgroupMaxSize,
       DEPTH_FRAGMENTS: depth / 16,
       KEY_FRAGMENTS: keys / 16,
-      WIDTH_FRAGMENTS: width / 16,
+      PASS: pass,
+      PASSES: width / 16 / pass,
       OWN_KEYS: keys / lanes,
       OWN_FOURS: keys / lanes / 4,
       FETCHES_K: Math.ceil((keys * depth) / 8 / threads),
       FETCHES_V: Math.ceil((keys * width) / 8 / threads),
-      OWN_COLUMNS: width / lanes,
-      LONGEST: Math.max(keys, width),
-      LONGER: Math.max(depth, keys),
+      OWN_PASS: (16 * pass) / lanes,
+      STRIP: stripOf(depth, width, keys),
     },
     hooks: {
       ...scores,

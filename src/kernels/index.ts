@@ -22,6 +22,7 @@ import { mapElement } from "./map.ts";
 import { mapRun, reduceRun } from "./neighbours.ts";
 import { mapPrivate } from "./private.ts";
 import { reduceThread, reduceWorkgroup } from "./reduce.ts";
+import { reduceSubgroup } from "./reduce-subgroup.ts";
 import { convSplitK, gemmSplitK } from "./split-k.ts";
 import type { Tactic } from "./tactic.ts";
 import { convWinograd } from "./winograd.ts";
@@ -29,7 +30,7 @@ import { convWinogradFused } from "./winograd-fused.ts";
 
 const TACTICS = {
   map: [mapElement, mapPrivate, mapRun],
-  reduce: [reduceThread, reduceWorkgroup, reduceRun],
+  reduce: [reduceThread, reduceWorkgroup, reduceRun, reduceSubgroup],
   gemm: [
     gemmDirect,
     gemmDot,

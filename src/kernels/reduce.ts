@@ -1,4 +1,5 @@
-// Reduce tasks: one invocation a row for short rows, one workgroup a row (shared memory tree) for long ones.
+// Reduce tasks: one invocation a row for short rows, one workgroup a row (shared memory tree) for long ones. In between a subgroup
+// takes a row: `reduce-subgroup.ts`.
 
 import { ceilDiv, type Dim, isStatic, product } from "../ir/dims.ts";
 import { type Expr, inMemoryOrder, int, mul, offsetOf, substitute, unflatten, type Var, variable, visit } from "../ir/expr.ts";
@@ -13,7 +14,7 @@ import { Block, combine, initialOf, Module } from "./writer.ts";
 const extentOf = (vars: readonly { extent: Dim }[]): Dim => product(vars.map(({ extent }) => extent));
 
 /** The task with its parallel variables taken from a flat row number. */
-function atRow(task: ReduceTask, row: Expr): ReduceTask {
+export function atRow(task: ReduceTask, row: Expr): ReduceTask {
   const vars = inMemoryOrder(task.vars, task.stores[0]!.value, task.stores[0]!.index);
   const index = unflatten(
     row,

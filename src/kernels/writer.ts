@@ -99,9 +99,9 @@ export class Module {
         `@group(0) @binding(${bindings.length}) var<uniform> params: array<vec4<i32>, ${Math.ceil(params.length / 4)}>;`,
       );
     const enables = [...this.features].sort().map((feature) => `enable ${feature};`);
-    // Offsets that differ between subgroups are uniform within each, which the compiler cannot prove.
+    // Offsets and branches that differ between subgroups are uniform within each, which the compiler cannot prove.
     if (this.features.has("chromium_experimental_subgroup_matrix"))
-      enables.push("diagnostic(off, chromium.subgroup_matrix_uniformity);");
+      enables.push("diagnostic(off, chromium.subgroup_matrix_uniformity);", "diagnostic(off, subgroup_uniformity);");
     const wgsl = [...enables, ...declarations, ...libraryFunctions(this.used), ...this.parts].join("\n");
     return { wgsl: `${wgsl}\n`, bindings, params, workgroups };
   }

@@ -449,6 +449,8 @@ export const PROBLEMS: readonly Problem[] = [
   pool("pool f32", "f32", [1, 12, 4, 7]),
   reduce("reduce symbolic", "f32", [N], [N], false),
   reduce("rows", "f32", [5], [97], true),
+  reduce("rows in runs", "f32", [5], [96], true),
+  reduce("rows in runs f16", "f16", [7], [168], true),
   reduce("rows symbolic", "f32", [N, 4], [N], true),
   gemm("gemm", "f32", [], 65, 33, 70),
   gemm("gemm f16", "f16", [], 64, 96, 128),
