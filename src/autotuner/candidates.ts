@@ -38,8 +38,8 @@ export const kernelTasksOf = (tasks: readonly Task[]): readonly KernelTask[] =>
   );
 
 /**
- * Candidates by promise: a tactic's likelihood times what was `learned` of it, less for each of its configurations that came
- * before. `all`: see `Tactic.candidates`.
+ * Candidates by promise: a tactic's likelihood times what was `learned` of it and how its first one's expected time compares with that
+ * of others that can tell, less for each of its configurations that came before. `all`: see `Tactic.candidates`.
  */
 export function* candidatesOf(
   task: KernelTask,
@@ -47,11 +47,18 @@ export function* candidatesOf(
   learned: ReadonlyMap<string, number> = new Map(),
   all = false,
 ): Generator<Candidate> {
-  const lists = tacticsFor(task, caps).map((tactic) => ({
-    worth: tactic.likelihood(task, caps) * (learned.get(tactic.name) ?? 1),
-    items: configsOf(tactic, tactic.candidates(task, caps, all)),
-  }));
-  for (const { tactic, config } of byPromise(lists.filter(({ worth }) => worth > 0)))
+  const lists = tacticsFor(task, caps)
+    .map((tactic) => ({ tactic, worth: tactic.likelihood(task, caps) * (learned.get(tactic.name) ?? 1) }))
+    .filter(({ worth }) => worth > 0)
+    .map(({ tactic, worth }) => {
+      const items = configsOf(tactic, tactic.candidates(task, caps, all));
+      const [first] = take(items, 1);
+      const cost = first && caps.tier !== "core" ? tactic.cost?.(task, first.config, caps) : undefined;
+      return { worth, cost, items: withFirst(first, items) };
+    });
+  const least = Math.min(...lists.map(({ cost }) => cost ?? Number.POSITIVE_INFINITY));
+  const compared = lists.map(({ worth, cost, items }) => ({ worth: worth * (cost === undefined ? 1 : least / cost), items }));
+  for (const { tactic, config } of byPromise(compared))
     yield { tactic: tactic.name, config, kernel: tactic.emit(task, config, caps) };
 }
 
@@ -64,6 +71,11 @@ export function take<T>(items: Iterator<T>, count: number): T[] {
     taken.push(next.value);
   }
   return taken;
+}
+
+export function* withFirst<T>(first: T | undefined, rest: Iterable<T>): Generator<T> {
+  if (first !== undefined) yield first;
+  yield* rest;
 }
 
 function* configsOf(tactic: Tactic, configs: Iterable<Config>): Generator<{ tactic: Tactic; config: Config }> {

@@ -22,6 +22,7 @@ import {
   plainest,
   take,
   taskKeyOf,
+  withFirst,
 } from "./candidates.ts";
 import { Bench, type Field } from "./measure.ts";
 
@@ -68,8 +69,8 @@ export interface TuneOptions {
 const LEVELS = [
   { most: 0, wave: 1, patience: 0 },
   { most: 3, wave: 3, patience: 1 },
-  { most: 8, wave: 8, patience: 1 },
-  { most: 24, wave: 8, patience: 1 },
+  { most: 8, wave: 4, patience: 1 },
+  { most: 20, wave: 5, patience: 1 },
   { most: 64, wave: 12, patience: 2 },
   { most: Number.POSITIVE_INFINITY, wave: 16, patience: Number.POSITIVE_INFINITY },
 ] as const;
@@ -287,11 +288,6 @@ class Tuner {
       field?.dispose();
     }
   }
-}
-
-function* withFirst<T>(first: T | undefined, rest: Iterable<T>): Generator<T> {
-  if (first) yield first;
-  yield* rest;
 }
 
 /** Sizes for symbols that no profile bounds. */

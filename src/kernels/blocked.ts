@@ -5,9 +5,10 @@ import { ceilDiv, type Dim, isStatic, product, sub } from "../ir/dims.ts";
 import { add, and, bool, type Expr, int, lt, minimum, mul, substitute, unflatten, type Var, variable } from "../ir/expr.ts";
 import { type ConvTask, type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
+import { known } from "./frame.ts";
 import { ENTRY_PARAMETERS, gridFor, WORKGROUP_NUMBER } from "./grid.ts";
 import { besideMatrices } from "./matrix.ts";
-import { asProduct, isContiguous, storesAlongM, storesElements } from "./product.ts";
+import { asGemm, asProduct, isContiguous, storesAlongM, storesElements } from "./product.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { Block, Module } from "./writer.ts";
 
@@ -66,17 +67,25 @@ function* blocks(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
 const termsFirst = (inner: readonly Var[], a: Expr, b: Expr, slices: number): boolean =>
   inner.length === 1 && slices >= 16 && isContiguous([a], inner[0]!) && isContiguous([b], inner[0]!);
 
+/** On a GPU, tiles of vectors win where they are full and sums are long, and other tactics where channels are alone. */
+function likelihood(task: GemmTask | ConvTask, caps: Caps): number {
+  const { m, n, k, acc } = asGemm(task);
+  const isTiled = acc.type === "f32" && known(m.extent) >= 16 && known(n.extent) >= 16 && known(k.extent) >= 64;
+  const isAlone = task.kind === "conv" && task.groups > 1 && n.extent === 1;
+  return (caps.tier !== "core" && (isTiled || isAlone) ? 0.25 : 0.6) * besideMatrices(task, caps);
+}
+
 export const gemmBlocked = tactic("gemm", {
   name: "gemm.blocked",
   applicable: storesElements,
-  likelihood: (task, caps) => 0.6 * besideMatrices(task, caps),
+  likelihood,
   candidates: blocks,
   emit: emitBlocked,
 });
 export const convBlocked = tactic("conv", {
   name: "conv.blocked",
   applicable: (task, caps) => isStatic(task.oc.extent) && storesElements(task, caps),
-  likelihood: (task, caps) => 0.6 * besideMatrices(task, caps),
+  likelihood,
   candidates: blocks,
   emit: emitBlocked,
 });

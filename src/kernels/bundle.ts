@@ -63,7 +63,7 @@ const ARRAY = /^var<workgroup> (\w+): array<(.*), ([^,]*)>;$/;
 const UNIFORM = /^@group\(0\) @binding\(\d+\) var<uniform> params: .*;$/;
 const CONSTANT = /^const (\w+) = (.*);$/;
 const ALIAS = /^alias (\w+) = (\w+);$/;
-const ENTRY = /@compute @workgroup_size\((.*)\)\nfn main\((.*)\) \{/;
+const ENTRY = /@compute @workgroup_size\((.*)\)\nfn main\(([\s\S]*?)\) \{/;
 
 const known = new WeakMap<KernelStep, Member | undefined>();
 

@@ -31,20 +31,49 @@ export const fitsBuffers = (values: readonly Value[], caps: Caps): boolean =>
 
 const PRODUCTS: readonly Tactic<GemmTask>[] = [gemmVector, gemmTiled, gemmBlocked, gemmMatrix, gemmDot4, gemmMatrixBytes];
 
-/** Ways to run a product inside of a chain that an exhaustive search tries. */
+/** Ways to run each variant's product inside of a chain that an exhaustive search tries. */
 const MANY = 16;
 
-/** The most promising ways to run a product inside of a chain, a `few` or as many as pay, as configurations that `emitProduct` reads. */
-export function* productConfigs(task: GemmTask, caps: Caps, few: number, all = false): Generator<Config> {
-  const lists = PRODUCTS.filter(({ applicable }) => applicable(task, caps)).map(({ name, likelihood, candidates }) => ({
-    worth: likelihood(task, caps),
-    items: [...candidates(task, caps)].map((config): Config => ({ product: name, ...config })),
-  }));
+/** A way to take a task apart: the product in it and what a configuration says of the way. */
+export interface Variant {
+  readonly gemm: GemmTask;
+  readonly config: Config;
+  /** Nanoseconds that all but the product is expected to take, and what part of its own time the product takes in the chain. */
+  readonly beside: number;
+  readonly part?: number;
+}
+
+/**
+ * Configurations that `emitProduct` reads, the most promising first, a `few` or as many as pay for each variant. Of a product that can
+ * tell what it costs, all variants' come in the order of their expected times; of another the best of each variant come first.
+ */
+export function* productConfigs(variants: readonly Variant[], caps: Caps, few: number, all = false): Generator<Config> {
+  const lists = PRODUCTS.map(({ name, applicable, likelihood, candidates, cost }) => {
+    const able = variants.filter(({ gemm }) => applicable(gemm, caps));
+    const items = able.flatMap(({ gemm, config, beside, part = 1 }) =>
+      [...candidates(gemm, caps)].map((own, place) => ({
+        config: { ...config, product: name, ...own },
+        order: cost && caps.tier !== "core" ? part * cost(gemm, own, caps)! + beside : place,
+      })),
+    );
+    return {
+      worth: Math.max(0, ...able.map(({ gemm }) => likelihood(gemm, caps))),
+      items: items.sort((a, b) => a.order - b.order).map(({ config }) => config),
+    };
+  });
   let count = 0;
   for (const config of byPromise(lists)) {
-    if (count++ >= (all ? MANY : few)) return;
+    if (count++ >= (all ? MANY : few) * variants.length) return;
     yield config;
   }
+}
+
+/** `Tactic.cost` of a configuration that `productConfigs` gave for these variants. */
+export function variantCost(variants: readonly Variant[], config: Config, caps: Caps): number | undefined {
+  const tactic = PRODUCTS.find(({ name }) => name === config.product);
+  const variant = variants.find((each) => Object.entries(each.config).every(([name, value]) => config[name] === value));
+  const cost = variant && tactic?.cost?.(variant.gemm, config, caps);
+  return cost === undefined ? undefined : (variant!.part ?? 1) * cost + variant!.beside;
 }
 
 /** The kernel of the product that a configuration names. */

@@ -41,13 +41,13 @@ export const convDepthwiseWindow = tactic("conv", {
     task.kernel.every(({ extent }) => isStatic(extent)),
   likelihood: (_task, caps) => (caps.tier === "core" ? 0.55 : 0.85),
   *candidates(task, caps) {
-    for (const [rows, columns] of BLOCKS) {
-      if (rows * columns * written(task) > MOST || (task.out.length === 1 && rows > 1)) continue;
-      // Rows of results share nothing where rows of the kernel are looped over.
-      if (isLooped(task) && rows > 1) continue;
-      for (const size of [64, 128, 256])
-        if (size <= caps.limits.maxComputeInvocationsPerWorkgroup) yield { rows, columns, size };
-    }
+    // Rows of results share nothing where rows of the kernel are looped over.
+    const blocks = BLOCKS.filter(
+      ([rows, columns]) => rows * columns * written(task) <= MOST && (rows === 1 || (task.out.length > 1 && !isLooped(task))),
+    );
+    for (const size of [128, 256, 64])
+      if (size <= caps.limits.maxComputeInvocationsPerWorkgroup)
+        for (const [rows, columns] of blocks) yield { rows, columns, size };
   },
   emit: (task, { rows, columns, size }, caps) =>
     reduceThread.emit(blocksOf(task, rows as number, columns as number), { size: size! }, caps),

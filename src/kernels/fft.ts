@@ -8,7 +8,7 @@ import { add, type Expr, float, int, load, mul, type Slot, slot, unflatten, type
 import type { ConvTask, GemmTask } from "../ir/task.ts";
 import { makeValue, type Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
-import { emitProduct, fitsBuffers, inTurn, productConfigs } from "./chain.ts";
+import { emitProduct, fitsBuffers, inTurn, productConfigs, type Variant, variantCost } from "./chain.ts";
 import { type Complex, transform } from "./fft-terms.ts";
 import { ENTRY_PARAMETERS, gridOf, WORKGROUP_NUMBER } from "./grid.ts";
 import { constantWeights, type Packed, packed } from "./packing.ts";
@@ -62,13 +62,8 @@ export const convFft = tactic("conv", {
     const best = Math.min(...TILES.filter((tile) => fits(task, tile)).map((tile) => savings(task, tile)));
     return channels < 16 ? 0.05 : best < 0.15 ? (caps.tier === "core" ? 0.5 : 0.83) : best < 0.3 ? 0.4 : 0.05;
   },
-  *candidates(task, caps, all) {
-    for (const tile of TILES.filter((size) => fits(task, size)).sort((a, b) => savings(task, a) - savings(task, b))) {
-      const { gemm, values } = stepsOf(task, tile);
-      if (!fitsBuffers(values, caps)) continue;
-      for (const config of productConfigs(gemm, caps, PRODUCTS, all)) yield { tile, ...config };
-    }
-  },
+  candidates: (task, caps, all) => productConfigs(variantsOf(task, caps), caps, PRODUCTS, all),
+  cost: (task, config, caps) => variantCost(variantsOf(task, caps), config, caps),
   emit: (task, { tile, ...config }, caps) => {
     const steps = stepsOf(task, tile as number);
     return inTurn(
@@ -78,6 +73,17 @@ export const convFft = tactic("conv", {
     );
   },
 });
+
+/** Spectra of the input and of results go through the cache twice, those of the weights once. */
+function variantsOf(task: ConvTask, caps: Caps): readonly Variant[] {
+  const tiles = TILES.filter((size) => fits(task, size)).sort((a, b) => savings(task, a) - savings(task, b));
+  return tiles.flatMap((tile): Variant[] => {
+    const { gemm, values, spectrum, products, weights } = stepsOf(task, tile);
+    const bytes = (...some: readonly Value[]): number => some.reduce((sum, { shape }) => sum + 4 * sizeOr(product(shape)), 0);
+    const beside = 6000 + (2 * bytes(spectrum, products)) / 1500 + bytes(weights.value) / 5000;
+    return fitsBuffers(values, caps) ? [{ gemm, config: { tile }, part: 0.6, beside }] : [];
+  });
+}
 
 interface Steps {
   readonly tile: number;

@@ -26,7 +26,8 @@ import { type ConvTask, type GemmTask, type MapTask, mapStore, plainLoad } from 
 import { dtypeFacts } from "../ir/types.ts";
 import { makeValue, type Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
-import { emitProduct, fitsBuffers, inTurn, productConfigs } from "./chain.ts";
+import { emitProduct, fitsBuffers, inTurn, productConfigs, type Variant, variantCost } from "./chain.ts";
+import { known } from "./frame.ts";
 import { mapRun } from "./neighbours.ts";
 import { constantWeights, type Packed, packed } from "./packing.ts";
 import { asGemm, storesElements } from "./product.ts";
@@ -53,12 +54,19 @@ export const convFirstLayer = tactic("conv", {
     constantWeights(task) !== undefined &&
     fitsBuffers([stepsOf(task, caps).pixels], caps),
   likelihood: (task, caps) => ((task.oc.extent as number) < 16 ? 0.2 : caps.tier === "core" ? 0.5 : 0.8),
-  candidates: (task, caps, all) => productConfigs(stepsOf(task, caps).gemm, caps, PRODUCTS, all),
+  candidates: (task, caps, all) => productConfigs([variantOf(task, caps)], caps, PRODUCTS, all),
+  cost: (task, config, caps) => variantCost([variantOf(task, caps)], config, caps),
   emit: (task, config, caps) => {
     const { copy, gemm, pixels, weights } = stepsOf(task, caps);
     return inTurn([mapRun.emit(copy, { run: LANES, size: 64 }, caps), emitProduct(gemm, config, caps)], [pixels], [weights]);
   },
 });
+
+/** The copy goes through the cache. */
+function variantOf(task: ConvTask, caps: Caps): Variant {
+  const { gemm, pixels } = stepsOf(task, caps);
+  return { gemm, config: {}, beside: 4000 + known(product(pixels.shape)) / 250 };
+}
 
 /** Whether results and weights are f16 in memory: then the pixels may be. */
 const isHalf = ({ stores, w }: ConvTask, caps: Caps): boolean =>

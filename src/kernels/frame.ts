@@ -20,6 +20,19 @@ export function coverOf({ batch, m, n }: GemmTask, tileM: number, tileN: number)
   return { groups, padded: (groups * tileM * tileN) / (known(m.extent) * known(n.extent) * batches) };
 }
 
+/** Workgroup memory and registers of a processor that workgroups share, how many processors there are and their clock, of the GPUs that were measured. */
+export const PROCESSOR = { count: 132, gigahertz: 1.755, registers: 65_536, invocations: 2048 } as const;
+
+/** How many workgroups a processor holds, and how often `groups` of them take turns: a last turn of few counts half. */
+export function turnsOf(groups: number, room: number): { readonly together: number; readonly waves: number } {
+  const held = Math.max(1, Math.floor(room));
+  const turns = groups / (PROCESSOR.count * held);
+  return {
+    together: Math.min(held, Math.ceil(groups / PROCESSOR.count)),
+    waves: turns > 1 ? (turns + Math.ceil(turns)) / 2 : 1,
+  };
+}
+
 /** Workgroups that keep a GPU of a hundred processors busy. */
 const ENOUGH = 200;
 

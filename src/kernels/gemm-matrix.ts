@@ -5,7 +5,7 @@ import type { Expr } from "../ir/expr.ts";
 import type { ConvTask, GemmTask } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { known } from "./frame.ts";
-import { emitMatrix, isHalf, type MatrixOperands, matrixOf, matrixTiles } from "./matrix.ts";
+import { emitMatrix, isHalf, type MatrixOperands, matrixCost, matrixOf, matrixTiles } from "./matrix.ts";
 import { asGemm, isContiguous } from "./product.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { loadEight, vectorLoad } from "./vector.ts";
@@ -33,6 +33,11 @@ function candidates(task: GemmTask | ConvTask, caps: Caps): Iterable<Config> {
   return matrixTiles(gemm, operandsOf(gemm, caps), caps);
 }
 
+function cost(task: GemmTask | ConvTask, config: Config, caps: Caps): number {
+  const gemm = asGemm(task);
+  return matrixCost(gemm, config, operandsOf(gemm, caps), caps);
+}
+
 const likelihood = (task: GemmTask | ConvTask): number => {
   const { m, n, k } = asGemm(task);
   return known(m.extent) >= 16 && known(n.extent) >= 16 && known(k.extent) >= 16 ? 0.9 : 0.1;
@@ -56,5 +61,5 @@ const emit = (task: GemmTask | ConvTask, config: Config, caps: Caps): Kernel =>
     };
   });
 
-export const gemmMatrix = tactic("gemm", { name: "gemm.matrix", applicable, likelihood, candidates, emit });
-export const convMatrix = tactic("conv", { name: "conv.matrix", applicable, likelihood, candidates, emit });
+export const gemmMatrix = tactic("gemm", { name: "gemm.matrix", applicable, likelihood, candidates, cost, emit });
+export const convMatrix = tactic("conv", { name: "conv.matrix", applicable, likelihood, candidates, cost, emit });

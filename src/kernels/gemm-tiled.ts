@@ -35,11 +35,14 @@ function* candidates(task: GemmTask | ConvTask, caps: Caps): Generator<Config> {
   }
 }
 
-/** Tiles pay where there is a row of them, enough rows of them, and where workgroup memory is faster than a cache. */
+/** Tiles pay where there is a row of them, enough rows of them, and where workgroup memory is faster than a cache; in f32 tiles of vectors pay more. */
 const likelihood = (task: GemmTask | ConvTask, caps: Caps): number => {
-  const gemm = asGemm(task);
-  const [m, n] = [known(gemm.m.extent), known(gemm.n.extent)];
-  return m < 8 || n < 8 ? 0.05 : (caps.tier === "core" || m * n < 400_000 ? 0.3 : 0.8) * besideMatrices(task, caps);
+  const { m, n, acc } = asGemm(task);
+  const [rows, columns] = [known(m.extent), known(n.extent)];
+  if (rows < 8 || columns < 8) return 0.05;
+  return (
+    (caps.tier === "core" ? 0.3 : acc.type === "f32" ? 0.15 : rows * columns < 400_000 ? 0.3 : 0.8) * besideMatrices(task, caps)
+  );
 };
 
 const applicable = (task: GemmTask | ConvTask, caps: Caps): boolean =>

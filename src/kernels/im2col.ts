@@ -1,11 +1,12 @@
 // Convolution as a matrix of all windows (Chellapilla et al. 2006) and a plain product. The windows take memory, but whatever
 // makes them costly to find (divisions, bounds, a fused prologue) is done once.
 
-import { isStatic } from "../ir/dims.ts";
+import { isStatic, product } from "../ir/dims.ts";
 import { load } from "../ir/expr.ts";
 import type { ConvTask, GemmTask, MapTask } from "../ir/task.ts";
 import { makeValue, type Value } from "../ir/value.ts";
-import { emitProduct, fitsBuffers, inTurn, productConfigs } from "./chain.ts";
+import { emitProduct, fitsBuffers, inTurn, productConfigs, type Variant, variantCost } from "./chain.ts";
+import { known } from "./frame.ts";
 import { mapElement } from "./map.ts";
 import { asGemm, storesElements } from "./product.ts";
 import { tactic } from "./tactic.ts";
@@ -23,12 +24,19 @@ export const convIm2col = tactic("conv", {
     task.kernel.some(({ extent }) => extent !== 1) &&
     fitsBuffers([stepsOf(task).windows], caps),
   likelihood: (task) => ((task.oc.extent as number) / task.groups < 16 ? 0.05 : 0.35),
-  candidates: (task, caps, all) => productConfigs(stepsOf(task).gemm, caps, PRODUCTS, all),
+  candidates: (task, caps, all) => productConfigs([variantOf(task)], caps, PRODUCTS, all),
+  cost: (task, config, caps) => variantCost([variantOf(task)], config, caps),
   emit: (task, config, caps) => {
     const { copy, gemm, windows } = stepsOf(task);
     return inTurn([mapElement.emit(copy, { size: 64 }, caps), emitProduct(gemm, config, caps)], [windows]);
   },
 });
+
+/** The windows go through the cache. */
+function variantOf(task: ConvTask): Variant {
+  const { gemm, windows } = stepsOf(task);
+  return { gemm, config: {}, beside: 4000 + known(product(windows.shape)) / 250 };
+}
 
 function stepsOf(task: ConvTask): { copy: MapTask; gemm: GemmTask; windows: Value } {
   const whole = asGemm(task);

@@ -5,7 +5,7 @@ import gemmMatrixShader from "../../shaders/gemm_matrix.wgsl";
 import { type Expr, loadsOf } from "../ir/expr.ts";
 import type { ConvTask, GemmTask } from "../ir/task.ts";
 import type { Caps, MatrixConfig } from "../util/caps.ts";
-import { coverOf, type Frame, frameOf, known } from "./frame.ts";
+import { coverOf, type Frame, frameOf, known, PROCESSOR, turnsOf } from "./frame.ts";
 import { asGemm } from "./product.ts";
 import { areBytes, type Count, resultsOf, storeApart } from "./results.ts";
 import { specialize } from "./specialize.ts";
@@ -124,8 +124,8 @@ function passOf(shape: Shape, operands: MatrixOperands, caps: Caps): number {
 const stripBytes = (shape: Shape, { hasZero }: MatrixOperands, pass: number): number =>
   subgroupsOf(shape) * 16 * (16 * pass + 8) * 4 * (hasZero ? 2 : 1);
 
-/** Workgroup memory and registers of a processor that workgroups share, and how many processors there are, of the GPUs that were measured. */
-const PROCESSOR = { count: 132, workgroupBytes: 50_000, registers: 65_536 };
+/** Bytes of workgroup memory that a processor has for kernels of this kind. */
+const WORKGROUP_BYTES = 50_000;
 
 /**
  * Cycles that a product is expected to take. Per stage: its multiplications and what passes through a processor's first-level memory
@@ -139,11 +139,8 @@ function expectedCycles(gemm: GemmTask, shape: Shape, operands: MatrixOperands, 
   const staged = stages * (tileM + tileN) * (bytes + 16);
   const registers = Math.min(255, (subM * subN) / caps.subgroupMaxSize + 90);
   const threads = subgroupsOf(shape) * caps.subgroupMaxSize;
-  const room = Math.min(PROCESSOR.workgroupBytes / (staged + 1024), PROCESSOR.registers / (threads * registers));
-  const held = Math.max(1, Math.floor(room));
-  const together = Math.min(held, Math.ceil(groups / PROCESSOR.count));
-  const turns = groups / (PROCESSOR.count * held);
-  const waves = turns > 1 ? (turns + Math.ceil(turns)) / 2 : 1;
+  const room = Math.min(WORKGROUP_BYTES / (staged + 1024), PROCESSOR.registers / (threads * registers));
+  const { together, waves } = turnsOf(groups, room);
   const multiplied = (tileM * tileN * bytes) / 2560;
   const moved = ((tileM + tileN) * bytes) / 64 + (tileM * tileN * bytes * (1 / subM + 1 / subN)) / 128;
   const stage = Math.max(300, together * (1.2 * multiplied + 1.1 * moved)) + 100;
@@ -172,6 +169,10 @@ export function* matrixTiles(gemm: GemmTask, operands: MatrixOperands, caps: Cap
   const byCycles = shapes.filter(fits).map((shape) => ({ shape, cycles: expectedCycles(gemm, shape, operands, caps) }));
   for (const { shape } of byCycles.sort((a, b) => a.cycles - b.cycles)) yield* runs(shape);
 }
+
+/** `Tactic.cost` of a configuration. */
+export const matrixCost = (gemm: GemmTask, config: Config, operands: MatrixOperands, caps: Caps): number =>
+  expectedCycles(gemm, config as unknown as Shape, operands, caps) / PROCESSOR.gigahertz;
 
 /** Registers for what results need beside their sums: enough loads on their way to use all of memory's speed. */
 const BESIDE_REGISTERS = 24;

@@ -6,7 +6,7 @@ import { add, type Expr, int, load, mul, slot, substitute, type Var, variable } 
 import type { ConvTask, GemmTask, ReduceTask } from "../ir/task.ts";
 import { makeValue, type Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
-import { emitProduct, fitsBuffers, inTurn, productConfigs } from "./chain.ts";
+import { emitProduct, fitsBuffers, inTurn, productConfigs, type Variant, variantCost } from "./chain.ts";
 import { asGemm, storesElements } from "./product.ts";
 import { reduceThread } from "./reduce.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
@@ -36,17 +36,21 @@ const likelihood = (task: GemmTask | ConvTask, caps: Caps): number => {
   return caps.tier === "core" || results > ENOUGH || sizeOr(k.extent) < 512 ? 0.05 : results < ENOUGH / 8 ? 0.75 : 0.4;
 };
 
-function* candidates(task: GemmTask | ConvTask, caps: Caps, all?: boolean): Generator<Config> {
+/** By the number of slices; partial sums are added up by another kernel. */
+function variantsOf(task: GemmTask | ConvTask, caps: Caps): readonly Variant[] {
   const whole = asGemm(task);
-  const lists = slicesOf(whole.k.extent).map((slices) => {
+  return slicesOf(whole.k.extent).flatMap((slices): Variant[] => {
     const { gemm, partial } = stepsOf(whole, slices);
-    const configs = fitsBuffers([partial], caps) ? [...productConfigs(gemm, caps, PRODUCTS, all)] : [];
-    return configs.map((config): Config => ({ parts: slices, ...config }));
+    const beside = 13_200 + 0.0005 * sizeOr(product(partial.shape));
+    return fitsBuffers([partial], caps) ? [{ gemm, config: { parts: slices }, beside }] : [];
   });
-  // The best product at every number of slices before the second best at any.
-  const longest = Math.max(...lists.map(({ length }) => length));
-  for (let i = 0; i < longest; i++) for (const list of lists) if (list[i]) yield list[i];
 }
+
+const candidates = (task: GemmTask | ConvTask, caps: Caps, all?: boolean): Iterable<Config> =>
+  productConfigs(variantsOf(task, caps), caps, PRODUCTS, all);
+
+const cost = (task: GemmTask | ConvTask, config: Config, caps: Caps): number | undefined =>
+  variantCost(variantsOf(task, caps), config, caps);
 
 function emit(task: GemmTask | ConvTask, { parts, ...config }: Config, caps: Caps): Kernel {
   const { gemm, sum, partial } = stepsOf(asGemm(task), parts as number);
@@ -88,5 +92,5 @@ export function partialSums(
   return { partial, sum: { kind: "reduce", name, origins, vars: results, inner: [s], stages, each: false, stores } };
 }
 
-export const gemmSplitK = tactic("gemm", { name: "gemm.split-k", applicable, likelihood, candidates, emit });
-export const convSplitK = tactic("conv", { name: "conv.split-k", applicable, likelihood, candidates, emit });
+export const gemmSplitK = tactic("gemm", { name: "gemm.split-k", applicable, likelihood, candidates, cost, emit });
+export const convSplitK = tactic("conv", { name: "conv.split-k", applicable, likelihood, candidates, cost, emit });

@@ -45,6 +45,8 @@ export interface Tactic<T extends KernelTask = KernelTask> {
   readonly likelihood: (task: T, caps: Caps) => number;
   /** Configurations that fit the device, the one that is likely best first. `all`: where one has a product inside, with many ways to run it. */
   readonly candidates: (task: T, caps: Caps, all?: boolean) => Iterable<Config>;
+  /** Nanoseconds that a configuration is expected to take on a large GPU, where the tactic can tell. */
+  readonly cost?: (task: T, config: Config, caps: Caps) => number | undefined;
   readonly emit: (task: T, config: Config, caps: Caps) => Kernel;
 }
 

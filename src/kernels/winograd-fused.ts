@@ -39,7 +39,7 @@ export const convWinogradFused = tactic("conv", {
     fitsBuffers([winogradWeights(task, filtersOf(task, OUTPUTS), "f32").value], caps),
   likelihood: (task, caps) => {
     const channels = Math.min(sizeOr(task.ic.extent), sizeOr(task.oc.extent));
-    return channels < 16 || caps.tier === "core" ? 0.15 : 0.7 * besideMatrices(task, caps);
+    return channels < 16 || caps.tier === "core" ? 0.15 : 0.2 * besideMatrices(task, caps);
   },
   *candidates(task, caps) {
     const tiles = sizeOr(tilesOf(task, SIZES).count);

@@ -7,7 +7,7 @@ import { add, type Expr, flatten, float, int, load, mul, slot, sub, unary, type 
 import type { ConvTask, GemmTask, MapTask, ReduceTask } from "../ir/task.ts";
 import { makeValue, type Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
-import { emitProduct, fitsBuffers, inTurn, productConfigs } from "./chain.ts";
+import { emitProduct, fitsBuffers, inTurn, productConfigs, type Variant, variantCost } from "./chain.ts";
 import { type Filter, filterOf, MOST_POINTS } from "./cook-toom.ts";
 import { mapElement } from "./map.ts";
 import { constantWeights, type Packed, packed } from "./packing.ts";
@@ -52,26 +52,33 @@ export const convWinograd = tactic("conv", {
   applicable: isWinograd,
   likelihood: (task, caps) => {
     const channels = Math.min(sizeOr(task.ic.extent), sizeOr(task.oc.extent) / task.groups);
-    const positions = product([task.batch, ...task.out].map(({ extent }) => extent));
-    return channels < 16 || task.kernel.length > 2
-      ? 0.1
-      : caps.tier !== "core" && channels >= 64 && sizeOr(positions) >= 128
-        ? 0.85
-        : 0.5;
+    return channels < 16 || task.kernel.length > 2 ? 0.1 : caps.tier === "core" ? 0.5 : 0.85;
   },
-  *candidates(task, caps, all) {
-    for (const outputs of [4, 2, 6]) {
-      if (!fits(task, outputs)) continue;
-      // Transforms of larger tiles multiply magnitudes by up to a hundred: f16 would overflow where the layer does not.
-      for (const half of isHalf(task) && caps.f16 && outputs === 2 ? [true, false] : [false]) {
-        const { gemm, weights, between } = stepsOf(task, outputs, half);
-        if (!fitsBuffers([...between, weights.value], caps)) continue;
-        for (const config of productConfigs(gemm, caps, PRODUCTS, all)) yield { outputs, half, ...config };
-      }
-    }
-  },
+  candidates: (task, caps, all) => productConfigs(variantsOf(task, caps), caps, PRODUCTS, all),
+  cost: (task, config, caps) => variantCost(variantsOf(task, caps), config, caps),
   emit: emitWinograd,
 });
+
+function variantsOf(task: ConvTask, caps: Caps): readonly Variant[] {
+  const variants: Variant[] = [];
+  for (const outputs of [4, 2, 6]) {
+    if (!fits(task, outputs)) continue;
+    // Transforms of larger tiles multiply magnitudes by up to a hundred: f16 would overflow where the layer does not.
+    for (const half of isHalf(task) && caps.f16 && outputs === 2 ? [true, false] : [false]) {
+      const { gemm, weights, between } = stepsOf(task, outputs, half);
+      if (fitsBuffers([...between, weights.value], caps))
+        variants.push({ gemm, config: { outputs, half }, part: 0.8, beside: transformsNs(between, weights) });
+    }
+  }
+  return variants;
+}
+
+/** Nanoseconds of the transforms on a large GPU: tiles and sums go through the cache twice, an invocation takes its points one by one. */
+function transformsNs(between: readonly Value[], { value }: Packed): number {
+  const elements = ({ shape }: Value): number => sizeOr(product(shape));
+  const moved = between.reduce((sum, each) => sum + 8 * elements(each), 0);
+  return 10_000 + moved / 6000 + (4 * elements(value)) / 3000 + 60 * sizeOr(value.shape[0]!);
+}
 
 function emitWinograd(task: ConvTask, { outputs, half, ...config }: Config, caps: Caps): Kernel {
   const { input, gemm, output, between, weights } = stepsOf(task, outputs as number, half as boolean);

@@ -342,18 +342,18 @@ function histogram(name: string): Problem {
   return { name, task: only(b) };
 }
 
-/** softmax(q·kᵀ)·v over [2, heads, length, 16]. */
-function attention(name: string, dtype: DType, length: Dim): Problem {
+/** softmax(q·kᵀ)·v over [2, heads, length, width]. */
+export function attention(name: string, dtype: DType, length: Dim, width = 16): Problem {
   const batch = variables("b", [2, 3]);
   const [m, k] = [variable("m", length), variable("k", length)];
-  const [d, n] = [variable("d", 16), variable("n", 16)];
+  const [d, n] = [variable("d", width), variable("n", width)];
   const [dot, peak, sum, acc] = ["dot", "peak", "sum", "acc"].map((slotName) => slot(slotName, "f32")) as [
     Slot,
     Slot,
     Slot,
     Slot,
   ];
-  const operand = (operandName: string): Value => value(operandName, dtype, [2, 3, length, 16]);
+  const operand = (operandName: string): Value => value(operandName, dtype, [2, 3, length, width]);
   const out = operand("out");
   const task: KernelTask = {
     kind: "attention",
@@ -435,6 +435,7 @@ export const PROBLEMS: readonly Problem[] = [
   histogram("histogram"),
   attention("attention", "f32", 33),
   attention("attention f16 symbolic", "f16", N),
+  attention("attention f16 wide", "f16", 197, 64),
   extremes("map of extremes"),
   map("map symbolic", "f32", [N, 12]),
   requantizedSum("map requantized i8", "i8", [6, 32], 0),
