@@ -53,6 +53,7 @@ const ROUNDS = 2u;               //# spec
 alias Along = u32;               //# spec
 alias Beside = u32;              //# spec
 const DEEP = 1u;                 //# spec
+const BESIDES = true;            //# spec
 const SHIFTED_A = false;         //# spec
 const ONE = 1.0h;                //# spec
 // What workgroup memory holds at the most.
@@ -158,10 +159,12 @@ fn main(
   let own_m = first_m + i32(sub_m);
   let own_n = first_n + i32(sub_n);
   let own = slice * SUBGROUP + lane % SUBGROUP;
-  var besides: array<Beside, DEEP * ROUNDS>;
-  for (var s = 0u; s < DEEP; s++) { //# unroll
-    for (var t = 0u; t < ROUNDS; t++) { //# unroll
-      besides[s * ROUNDS + t] = beside_strip(batch, own_m, own_n, s, t * SLICES * SUBGROUP + own);
+  if (BESIDES) { //# choose
+    var besides: array<Beside, DEEP * ROUNDS>;
+    for (var s = 0u; s < DEEP; s++) { //# unroll
+      for (var t = 0u; t < ROUNDS; t++) { //# unroll
+        besides[s * ROUNDS + t] = beside_strip(batch, own_m, own_n, s, t * SLICES * SUBGROUP + own);
+      }
     }
   }
   var acc: array<array<subgroup_matrix_result<ACC, N, M>, FRAGMENTS_N>, FRAGMENTS_M>;
@@ -199,23 +202,26 @@ fn main(
         workgroupBarrier();
         let next = first_k + i32(AHEAD * TILE_K);
         let ahead = select(next, min(next, (depth - 1) / i32(TILE_K) * i32(TILE_K)), STRAIGHT);
-        if (!STRAIGHT && next < depth) {
-          for (var i = 0u; i < FETCHES_A; i++) { //# unroll
-            next_a[p * FETCHES_A + i] = fetch_a(batch, first_m, ahead, i * THREADS + lane);
-          }
-          for (var i = 0u; i < FETCHES_B; i++) { //# unroll
-            next_b[p * FETCHES_B + i] = fetch_b(batch, ahead, first_n, i * THREADS + lane);
+        if (STRAIGHT) { //# choose
+        } else {
+          if (next < depth) {
+            for (var i = 0u; i < FETCHES_A; i++) { //# unroll
+              next_a[p * FETCHES_A + i] = fetch_a(batch, first_m, ahead, i * THREADS + lane);
+            }
+            for (var i = 0u; i < FETCHES_B; i++) { //# unroll
+              next_b[p * FETCHES_B + i] = fetch_b(batch, ahead, first_n, i * THREADS + lane);
+            }
           }
         }
         for (var step = 0u; step < STEPS; step++) { //# unroll if STRAIGHT
           if (STRAIGHT) { //# choose
             for (var i = 0u; i < FETCHES_A; i++) { //# unroll
-              if (i * STEPS / FETCHES_A == step) {
+              if (i * STEPS / FETCHES_A == step) { //# when
                 next_a[p * FETCHES_A + i] = fetch_a(batch, first_m, ahead, i * THREADS + lane);
               }
             }
             for (var i = 0u; i < FETCHES_B; i++) { //# unroll
-              if (i * STEPS / FETCHES_B == step) {
+              if (i * STEPS / FETCHES_B == step) { //# when
                 next_b[p * FETCHES_B + i] = fetch_b(batch, ahead, first_n, i * THREADS + lane);
               }
             }
@@ -263,11 +269,15 @@ fn main(
       }
       workgroupBarrier();
       for (var t = 0u; t < ROUNDS; t++) { //# unroll
-        let beside = besides[strip % DEEP * ROUNDS + t];
-        if (strip + DEEP < FRAGMENTS_M * PASSES) {
-          besides[strip % DEEP * ROUNDS + t] = beside_strip(batch, own_m, own_n, strip + DEEP, t * SLICES * SUBGROUP + own);
+        if (BESIDES) { //# choose
+          let beside = besides[strip % DEEP * ROUNDS + t];
+          if (p * FRAGMENTS_M + i + DEEP < FRAGMENTS_M * PASSES) { //# when
+            besides[strip % DEEP * ROUNDS + t] = beside_strip(batch, own_m, own_n, strip + DEEP, t * SLICES * SUBGROUP + own);
+          }
+          leave(batch, own_m, own_n, part, strip, t * SLICES * SUBGROUP + own, column, beside);
+        } else {
+          leave(batch, own_m, own_n, part, strip, t * SLICES * SUBGROUP + own, column, Beside());
         }
-        leave(batch, own_m, own_n, part, strip, t * SLICES * SUBGROUP + own, column, beside);
       }
     }
   }

@@ -236,6 +236,7 @@ export function emitMatrix(
       Along,
       Beside,
       DEEP: words === 0 ? 1 : Math.min(strips, Math.max(1, Math.floor(BESIDE_REGISTERS / (rounds * words)))),
+      BESIDES: words > 0,
       SHIFTED_A: operands.hasZero,
       VECTORS: Math.max(stagedBytes(shape, operands), stripBytes(shape, operands, pass)) / 16,
       ONE: matrix.component === "f16" ? "1.0h" : "1i",

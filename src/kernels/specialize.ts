@@ -1,9 +1,11 @@
 // Fills the marked points of a shader file: `//# spec` lines give a constant or alias another value, `//# hook` lines give a
 // function another body, `//# unroll` loops are written out (arrays stay in registers only where no index is computed; with `if NAME`
-// where that spec is true), and of an `if (NAME) { //# choose` only the branch that its spec chooses is left (compilers check the
-// other one too). Every mark must be filled and every filling must have its mark.
+// where that spec is true), of an `if (NAME) { //# choose` only the branch that its spec chooses is left (compilers check the other one
+// too), and an `if (A == B) { //# when` or `if (A < B) { //# when`, of specs and unrolled indices, stays where that holds. Every mark must
+// be filled and every filling must have its mark. What is left out need not be read by whoever compiles the text.
 
 import { internal } from "../util/errors.ts";
+import { evaluateConstant } from "./constants.ts";
 
 export interface Fillings {
   readonly specs: Readonly<Record<string, string | number | boolean>>;
@@ -19,6 +21,8 @@ const UNROLL = /^( *)for \(var (\w+) = 0u; \2 < (\w+); \2\+\+\) \{ \/\/# unroll(
 /** The branches begin and end on lines of their own. */
 const CHOOSE = /^( *)if \((\w+)\) \{ \/\/# choose$/;
 
+const WHEN = /^( *)if \((.*) (==|<) (.*)\) \{ \/\/# when$/;
+
 /** The shader's text with all marks filled. `name` is for the error when they are not. */
 export function specialize(name: string, text: string, { specs, hooks }: Fillings): string {
   const left = new Set([...Object.keys(specs), ...Object.keys(hooks)]);
@@ -28,7 +32,7 @@ export function specialize(name: string, text: string, { specs, hooks }: Filling
     left.delete(mark);
     return value;
   };
-  const lines = expand(name, text.split("\n"), specs).flatMap((line) => {
+  const lines = settled(name, expand(name, text.split("\n"), specs), specs).flatMap((line) => {
     const spec = SPEC.exec(line);
     if (spec) {
       const value = take(specs, spec[2]!);
@@ -40,6 +44,27 @@ export function specialize(name: string, text: string, { specs, hooks }: Filling
   });
   if (left.size > 0) throw internal(name, `no mark for ${[...left].join(", ")}`);
   return lines.join("\n");
+}
+
+/** Without the branches that are not taken, and without the tests of those that are. */
+function settled(name: string, lines: readonly string[], specs: Fillings["specs"]): string[] {
+  const constants = new Map(Object.entries(specs).map(([spec, value]) => [spec, String(value)]));
+  const result: string[] = [];
+  for (let at = 0; at < lines.length; at++) {
+    const when = WHEN.exec(lines[at]!);
+    if (!when) {
+      result.push(lines[at]!);
+      continue;
+    }
+    const [, margin, left, relation, right] = when as unknown as [string, string, string, string, string];
+    const end = lines.indexOf(`${margin}}`, at);
+    const [a, b] = [left, right].map((side) => evaluateConstant(side, constants)) as [number, number];
+    if (end < 0 || Number.isNaN(a + b))
+      throw internal(name, `the branch where ${left} ${relation} ${right} has no end or no value`);
+    if (relation === "<" ? a < b : a === b) result.push(...settled(name, lines.slice(at + 1, end), specs));
+    at = end;
+  }
+  return result;
 }
 
 /** Loops written out, branches chosen. */
@@ -73,8 +98,11 @@ function expand(name: string, lines: readonly string[], specs: Fillings["specs"]
     const count = /^\d+u$/.test(limit) ? Number.parseInt(limit, 10) : specs[limit];
     if (end < 0 || typeof count !== "number") throw internal(name, `the loop over ${index} has no end or no known count`);
     const body = expand(name, lines.slice(at + 1, end), specs);
-    for (let i = 0; i < count; i++)
-      result.push(`${indent}{`, ...body.map((line) => line.replace(new RegExp(`\\b${index}\\b`, "g"), `${i}u`)), `${indent}}`);
+    const declares = body.some((line) => /^ *(?:let|var|const) /.test(line));
+    for (let i = 0; i < count; i++) {
+      const turn = body.map((line) => line.replace(new RegExp(`\\b${index}\\b`, "g"), `${i}u`));
+      result.push(...(declares ? [`${indent}{`, ...turn, `${indent}}`] : turn));
+    }
     at = end;
   }
   return result;

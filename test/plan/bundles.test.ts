@@ -4,7 +4,7 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { Builder, type BuildOptions } from "../../src/builder.ts";
 import { deviationOf } from "../../src/cli/compare.ts";
 import type { Device } from "../../src/gpu/device.ts";
-import { evaluateConstant } from "../../src/kernels/bundle.ts";
+import { evaluateConstant } from "../../src/kernels/constants.ts";
 import { realDevice } from "../gpu/open.ts";
 import { model, type NodeSpec } from "../support/onnx-model.ts";
 import { runOnnxRuntime } from "../support/onnxruntime.ts";
