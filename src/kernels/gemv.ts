@@ -6,7 +6,7 @@ import { type Expr, int, mul, substitute, unflatten, type Var, variable } from "
 import { type GemmTask, mapStore } from "../ir/task.ts";
 import type { Caps } from "../util/caps.ts";
 import { ENTRY_PARAMETERS, gridOf, WORKGROUP_NUMBER } from "./grid.ts";
-import { storesElements } from "./product.ts";
+import { asGemm, storesElements } from "./product.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { readFour, vectorLoad } from "./vector.ts";
 import { Block, Module } from "./writer.ts";
@@ -16,6 +16,12 @@ const MOST_ROWS = 8;
 /** Whether the matrix's vectors lie along its columns, along its depth, or nowhere. */
 const direction = ({ b, n, k }: GemmTask, caps: Caps): "n" | "k" | undefined =>
   vectorLoad(b, n, caps) ? "n" : vectorLoad(b, k, caps) ? "k" : undefined;
+
+/** With the batches that share the matrix as rows, where those are few. */
+function fewRows(task: GemmTask): GemmTask {
+  const { m } = asGemm(task);
+  return isStatic(m.extent) && m.extent <= MOST_ROWS ? asGemm(task) : task;
+}
 
 export const gemmVectorMatrix = tactic("gemm", {
   name: "gemm.gemv",
@@ -48,7 +54,7 @@ export const gemmVectorMatrix = tactic("gemm", {
             [64, 1],
           ];
     for (const [size, width] of shapes as [number, number][]) {
-      const bytes = 4 * size * (task.m.extent as number) * (direction(task, caps) === "n" ? 4 : width);
+      const bytes = 4 * size * (fewRows(task).m.extent as number) * (direction(task, caps) === "n" ? 4 : width);
       if (size > caps.limits.maxComputeInvocationsPerWorkgroup || bytes > caps.limits.maxComputeWorkgroupStorageSize) continue;
       yield { size, width };
     }
@@ -56,7 +62,8 @@ export const gemmVectorMatrix = tactic("gemm", {
   emit: emitGemv,
 });
 
-function emitGemv(whole: GemmTask, config: Config, caps: Caps): Kernel {
+function emitGemv(task: GemmTask, config: Config, caps: Caps): Kernel {
+  const whole = fewRows(task);
   const { size, width } = config as { size: number; width: number };
   const along = direction(whole, caps)!;
   const module = new Module(caps);

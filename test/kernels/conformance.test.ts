@@ -80,6 +80,8 @@ const RUN: ReadonlySet<string> = new Set([
   "rows in runs f16",
   "rows symbolic",
   "gemm few rows",
+  "gemm a row a batch",
+  "gemm rows of all batches",
   "gemm deep",
   "gemm siblings",
   "gemm siblings by four",

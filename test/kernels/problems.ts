@@ -482,6 +482,8 @@ export const PROBLEMS: readonly Problem[] = [
   conv("conv 3 channels known", { x: [1, 3, 15, 14], w: [16, 3, 3, 3], stride: 2, pad: 1, constant: true }),
   conv("conv depthwise large", { x: [1, 6, 12, 11], w: [6, 1, 9, 9], pad: 4, groups: 6, last: true }),
   gemm("gemm few rows", "f32", [2], 3, 36, 70),
+  gemm("gemm a row a batch", "f16", [5], 1, 40, 64),
+  gemm("gemm rows of all batches", "f32", [3], 7, 24, 40),
   gemm("gemm deep", "f32", [], 8, 16, 1024),
   conv("conv 1d known", { x: [2, 16, 30], w: [16, 16, 5], pad: 2, constant: true }),
   conv("conv symbolic known", { x: [N, 8, 9, 9], w: [8, 8, 3, 3], pad: 1, constant: true }),
