@@ -11,8 +11,9 @@ import type { Caps } from "../util/caps.ts";
 import { emitProduct, fitsBuffers, inTurn, productConfigs, type Variant, variantCost } from "./chain.ts";
 import { type Complex, transform } from "./fft-terms.ts";
 import { ENTRY_PARAMETERS, gridOf, WORKGROUP_NUMBER } from "./grid.ts";
-import { constantWeights, type Packed, packed } from "./packing.ts";
+import { channelTaps, constantWeights, type Packed, packed } from "./packing.ts";
 import { storesElements } from "./product.ts";
+import { remembering } from "./remember.ts";
 import { type Kernel, tactic } from "./tactic.ts";
 import { inputAt, storesAt, tilesOf } from "./tiles.ts";
 import { Block, Module } from "./writer.ts";
@@ -56,7 +57,7 @@ export const convFft = tactic("conv", {
     [...task.strides, ...task.dilations].every((step) => step === 1) &&
     constantWeights(task) !== undefined &&
     task.kernel.some(({ extent }) => (extent as number) > 2) &&
-    TILES.some((tile) => fits(task, tile) && fitsBuffers(stepsOf(task, tile).values, caps)),
+    TILES.some((tile) => fits(task, tile) && fitsBuffers(stepsOf(task, tile, caps).values, caps)),
   likelihood: (task, caps) => {
     const channels = Math.min(sizeOr(task.ic.extent), sizeOr(task.oc.extent));
     const best = Math.min(...TILES.filter((tile) => fits(task, tile)).map((tile) => savings(task, tile)));
@@ -65,12 +66,9 @@ export const convFft = tactic("conv", {
   candidates: (task, caps, all) => productConfigs(variantsOf(task, caps), caps, PRODUCTS, all),
   cost: (task, config, caps) => variantCost(variantsOf(task, caps), config, caps),
   emit: (task, { tile, ...config }, caps) => {
-    const steps = stepsOf(task, tile as number);
-    return inTurn(
-      [emitForward(task, steps, caps), emitProduct(steps.gemm, config, caps), emitInverse(task, steps, caps)],
-      [steps.spectrum, steps.products],
-      [steps.weights],
-    );
+    const steps = stepsOf(task, tile as number, caps);
+    const [forward, inverse] = steps.transforms();
+    return inTurn([forward, emitProduct(steps.gemm, config, caps), inverse], [steps.spectrum, steps.products], [steps.weights]);
   },
 });
 
@@ -78,14 +76,14 @@ export const convFft = tactic("conv", {
 function variantsOf(task: ConvTask, caps: Caps): readonly Variant[] {
   const tiles = TILES.filter((size) => fits(task, size)).sort((a, b) => savings(task, a) - savings(task, b));
   return tiles.flatMap((tile): Variant[] => {
-    const { gemm, values, spectrum, products, weights } = stepsOf(task, tile);
+    const { gemm, values, spectrum, products, weights } = stepsOf(task, tile, caps);
     const bytes = (...some: readonly Value[]): number => some.reduce((sum, { shape }) => sum + 4 * sizeOr(product(shape)), 0);
     const beside = 6000 + (2 * bytes(spectrum, products)) / 1500 + bytes(weights.value) / 5000;
     return fitsBuffers(values, caps) ? [{ gemm, config: { tile }, part: 0.6, beside }] : [];
   });
 }
 
-interface Steps {
+interface Parts {
   readonly tile: number;
   /** Frequencies along x: the others follow from them, since tiles are real. */
   readonly half: number;
@@ -98,8 +96,16 @@ interface Steps {
   readonly weights: Packed;
   readonly values: readonly Value[];
 }
+interface Steps extends Parts {
+  /** The kernels before and after the product. */
+  readonly transforms: () => readonly [Kernel, Kernel];
+}
 
-function stepsOf(task: ConvTask, tile: number): Steps {
+const remembered = remembering<Steps>();
+const stepsOf = (task: ConvTask, tile: number, caps: Caps): Steps =>
+  remembered(task, caps, String(tile), () => takenApart(task, tile, caps));
+
+function takenApart(task: ConvTask, tile: number, caps: Caps): Steps {
   const half = tile / 2 + 1;
   const outputs = task.kernel.map(({ extent }) => tile - (extent as number) + 1);
   const { count } = tilesOf(task, outputs);
@@ -127,7 +133,9 @@ function stepsOf(task: ConvTask, tile: number): Steps {
     acc,
     stores: [{ value: products, index: [f, m, n], expr: acc, mode: "set" }],
   };
-  return { tile, half, outputs, spectrum, gemm, products, weights, values: [spectrum, products, weights.value] };
+  const parts = { tile, half, outputs, spectrum, gemm, products, weights, values: [spectrum, products, weights.value] };
+  let made: readonly [Kernel, Kernel] | undefined;
+  return { ...parts, transforms: () => (made ??= [emitForward(task, parts, caps), emitInverse(task, parts, caps)]) };
 }
 
 /** A workgroup's tile and channels: workgroups number channel blocks fastest. Binds and returns the variables. */
@@ -167,7 +175,7 @@ function readComplex(block: Block, count: number, at: (i: number) => string): Co
 
 const zero = float(0);
 
-function emitForward(task: ConvTask, { tile, half, outputs, spectrum }: Steps, caps: Caps): Kernel {
+function emitForward(task: ConvTask, { tile, half, outputs, spectrum }: Parts, caps: Caps): Kernel {
   const module = new Module(caps);
   const block = new Block(module);
   const lanes = lanesOf(tile, caps);
@@ -207,7 +215,7 @@ function emitForward(task: ConvTask, { tile, half, outputs, spectrum }: Steps, c
   return { steps: [module.step(gridOf(groups))], scratch: [], packed: [] };
 }
 
-function emitInverse(task: ConvTask, { tile, half, outputs, products }: Steps, caps: Caps): Kernel {
+function emitInverse(task: ConvTask, { tile, half, outputs, products }: Parts, caps: Caps): Kernel {
   const module = new Module(caps);
   const block = new Block(module);
   const lanes = lanesOf(tile, caps);
@@ -275,41 +283,52 @@ function spectra(task: ConvTask, tile: number): Packed {
   const cos = Array.from({ length: tile }, (_, i) => Math.cos((2 * Math.PI * i) / tile));
   const sin = Array.from({ length: tile }, (_, i) => Math.sin((2 * Math.PI * i) / tile));
   return packed(value, `fft${tile}`, "f32", [tile * half, 2 * ic, 2 * oc], (read, target) => {
-    const rows = new Float64Array(2 * height * half);
-    // Output channels are innermost in memory.
+    const taps = height * width;
+    const kernels = new Float64Array(taps * oc);
+    // Rows transformed: real and imaginary parts at every row of the kernel and frequency along x.
+    const [rowsRe, rowsIm] = [new Float64Array(height * half * oc), new Float64Array(height * half * oc)];
+    const [re, im] = [new Float64Array(oc), new Float64Array(oc)];
     for (let c = 0; c < ic; c++) {
-      for (let o = 0; o < oc; o++) {
-        const from = (o * ic + c) * height * width;
-        for (let y = 0; y < height; y++) {
-          for (let f = 0; f < half; f++) {
-            let re = 0;
-            let im = 0;
-            for (let x = 0; x < width; x++) {
-              const w = read(from + y * width + x) / tile ** 2;
-              re += w * cos[(f * x) % tile]!;
-              im += w * sin[(f * x) % tile]!;
+      channelTaps(read, c, { ic, oc, taps }, kernels);
+      rowsRe.fill(0);
+      rowsIm.fill(0);
+      for (let y = 0; y < height; y++) {
+        for (let f = 0; f < half; f++) {
+          const at = (y * half + f) * oc;
+          for (let x = 0; x < width; x++) {
+            const from = (y * width + x) * oc;
+            const p = cos[(f * x) % tile]! / tile ** 2;
+            const q = sin[(f * x) % tile]! / tile ** 2;
+            for (let o = 0; o < oc; o++) {
+              const w = kernels[from + o]!;
+              rowsRe[at + o]! += w * p;
+              rowsIm[at + o]! += w * q;
             }
-            rows[2 * (y * half + f)] = re;
-            rows[2 * (y * half + f) + 1] = im;
           }
         }
-        for (let fy = 0; fy < tile; fy++) {
-          for (let f = 0; f < half; f++) {
-            let re = 0;
-            let im = 0;
-            for (let y = 0; y < height; y++) {
-              const a = rows[2 * (y * half + f)]!;
-              const b = rows[2 * (y * half + f) + 1]!;
-              const p = cos[(fy * y) % tile]!;
-              const q = sin[(fy * y) % tile]!;
-              re += a * p - b * q;
-              im += a * q + b * p;
+      }
+      for (let fy = 0; fy < tile; fy++) {
+        for (let f = 0; f < half; f++) {
+          re.fill(0);
+          im.fill(0);
+          for (let y = 0; y < height; y++) {
+            const from = (y * half + f) * oc;
+            const p = cos[(fy * y) % tile]!;
+            const q = sin[(fy * y) % tile]!;
+            for (let o = 0; o < oc; o++) {
+              const a = rowsRe[from + o]!;
+              const b = rowsIm[from + o]!;
+              re[o]! += a * p - b * q;
+              im[o]! += a * q + b * p;
             }
-            const at = (fy * half + f) * 4 * ic * oc;
-            target[at + c * 2 * oc + o] = re;
-            target[at + c * 2 * oc + oc + o] = im;
-            target[at + (ic + c) * 2 * oc + o] = -im;
-            target[at + (ic + c) * 2 * oc + oc + o] = re;
+          }
+          const at = (fy * half + f) * 4 * ic * oc + c * 2 * oc;
+          const below = at + ic * 2 * oc;
+          for (let o = 0; o < oc; o++) {
+            target[at + o] = re[o]!;
+            target[at + oc + o] = im[o]!;
+            target[below + o] = -im[o]!;
+            target[below + oc + o] = re[o]!;
           }
         }
       }

@@ -50,3 +50,16 @@ export function packed(
   }
   return form;
 }
+
+/** taps of one input channel for all output channels, [taps, output channels]: loops over what is innermost run through memory. */
+export function channelTaps(
+  read: (i: number) => number,
+  channel: number,
+  { ic, oc, taps }: { readonly ic: number; readonly oc: number; readonly taps: number },
+  into: Float64Array,
+): void {
+  for (let o = 0; o < oc; o++) {
+    const from = (o * ic + channel) * taps;
+    for (let tap = 0; tap < taps; tap++) into[tap * oc + o] = read(from + tap);
+  }
+}

@@ -4,15 +4,16 @@
 
 import { type Dim, isStatic, product } from "../ir/dims.ts";
 import { add, type Expr, flatten, float, int, load, mul, slot, sub, unary, type Var, variable, variables } from "../ir/expr.ts";
-import type { ConvTask, GemmTask, MapTask, ReduceTask } from "../ir/task.ts";
+import type { ConvTask, GemmTask, MapTask, ReduceTask, Store } from "../ir/task.ts";
 import { makeValue, type Value } from "../ir/value.ts";
 import type { Caps } from "../util/caps.ts";
 import { emitProduct, fitsBuffers, inTurn, productConfigs, type Variant, variantCost } from "./chain.ts";
 import { type Filter, filterOf, MOST_POINTS } from "./cook-toom.ts";
 import { mapElement } from "./map.ts";
-import { constantWeights, type Packed, packed } from "./packing.ts";
+import { channelTaps, constantWeights, type Packed, packed } from "./packing.ts";
 import { storesElements } from "./product.ts";
 import { reduceThread } from "./reduce.ts";
+import { remembering } from "./remember.ts";
 import { type Config, type Kernel, tactic } from "./tactic.ts";
 import { inputAt, isHalf, storesAt, tilesOf } from "./tiles.ts";
 
@@ -65,7 +66,7 @@ function variantsOf(task: ConvTask, caps: Caps): readonly Variant[] {
     if (!fits(task, outputs)) continue;
     // Transforms of larger tiles multiply magnitudes by up to a hundred: f16 would overflow where the layer does not.
     for (const half of isHalf(task) && caps.f16 && outputs === 2 ? [true, false] : [false]) {
-      const { gemm, weights, between } = stepsOf(task, outputs, half);
+      const { gemm, weights, between } = stepsOf(task, outputs, half, caps);
       if (fitsBuffers([...between, weights.value], caps))
         variants.push({ gemm, config: { outputs, half }, part: 0.8, beside: transformsNs(between, weights) });
     }
@@ -81,30 +82,28 @@ function transformsNs(between: readonly Value[], { value }: Packed): number {
 }
 
 function emitWinograd(task: ConvTask, { outputs, half, ...config }: Config, caps: Caps): Kernel {
-  const { input, gemm, output, between, weights } = stepsOf(task, outputs as number, half as boolean);
-  const kernels = [
-    mapElement.emit(input, { size: 64 }, caps),
-    emitProduct(gemm, config, caps),
-    reduceThread.emit(output, { size: 64 }, caps),
-  ];
-  return inTurn(kernels, between, [weights]);
+  const { gemm, transforms, between, weights } = stepsOf(task, outputs as number, half as boolean, caps);
+  const [input, output] = transforms();
+  return inTurn([input, emitProduct(gemm, config, caps), output], between, [weights]);
 }
 
 interface Steps {
-  readonly input: MapTask;
   readonly gemm: GemmTask;
-  /** Sums over nothing: stages name what all of a tile's stores are made of. */
-  readonly output: ReduceTask;
+  /** The kernels before and after it. */
+  readonly transforms: () => readonly [Kernel, Kernel];
   readonly between: readonly Value[];
   readonly weights: Packed;
 }
 
-function stepsOf(task: ConvTask, outputs: number, half: boolean): Steps {
+const remembered = remembering<Steps>();
+const stepsOf = (task: ConvTask, outputs: number, half: boolean, caps: Caps): Steps =>
+  remembered(task, caps, `${outputs} ${half}`, () => takenApart(task, outputs, half, caps));
+
+function takenApart(task: ConvTask, outputs: number, half: boolean, caps: Caps): Steps {
   const filters = filtersOf(task, outputs);
   const points = sizeOf(filters);
   const dtype = half ? "f16" : "f32";
-  const sizes = filters.map(outputsOf);
-  const { shape: tileShape, count: tiles } = tilesOf(task, sizes);
+  const { count: tiles } = tilesOf(task, filters.map(outputsOf));
   const [depth, width] = [task.ic.extent as number, task.oc.extent as number];
   const channels = depth * task.groups;
   const perGroup = width / task.groups;
@@ -112,29 +111,6 @@ function stepsOf(task: ConvTask, outputs: number, half: boolean): Steps {
   const sums = makeValue(`${task.name}.sums`, "f32", [points, tiles, width]);
   const weights = winogradWeights(task, filters, dtype);
   const common = { name: task.name, origins: task.origins };
-
-  const tileVars = (): { b: Var; t: readonly Var[]; tile: Expr } => {
-    const [b, ...t] = variables("t", tileShape) as [Var, ...Var[]];
-    return { b, t, tile: flatten([b, ...t], tileShape) };
-  };
-  const from = tileVars();
-  const c = variable("c", channels);
-  const grid = gridOf(filters.map(pointsOf)).map((at) => inputAt(task, sizes, from.b, from.t, c, at.map(int)));
-  const input: MapTask = {
-    kind: "map",
-    ...common,
-    vars: [from.b, ...from.t, c],
-    stores: alongAxes(
-      grid,
-      filters.map(({ b }) => b),
-      combineExpressions,
-    ).map((expr, point) => ({
-      value: transformed,
-      index: [int(point), from.tile, c],
-      expr,
-      mode: "set",
-    })),
-  };
 
   const [p, g] = [variable("p", points), variable("g", task.groups)];
   const [m, n, k] = [variable("m", tiles), variable("n", perGroup), variable("k", depth)];
@@ -152,26 +128,59 @@ function stepsOf(task: ConvTask, outputs: number, half: boolean): Steps {
     acc,
     stores: [{ value: sums, index: [p, m, inGroup(n, perGroup)], expr: acc, mode: "set" }],
   };
+  let made: readonly [Kernel, Kernel] | undefined;
+  const transforms = (): readonly [Kernel, Kernel] =>
+    (made ??= [
+      mapElement.emit(inputTransform(task, filters, transformed), { size: 64 }, caps),
+      reduceThread.emit(outputTransform(task, filters, sums), { size: 64 }, caps),
+    ]);
+  return { gemm, transforms, between: [transformed, sums], weights };
+}
 
-  const to = tileVars();
-  const oc = variable("oc", width);
-  const products = gridOf(filters.map(pointsOf)).map((_, point) => load(sums, [int(point), to.tile, oc]));
+/** A tile's variables, and its number. */
+function tileVars(task: ConvTask, filters: readonly Filter[]): { b: Var; t: readonly Var[]; tile: Expr } {
+  const { shape } = tilesOf(task, filters.map(outputsOf));
+  const [b, ...t] = variables("t", shape) as [Var, ...Var[]];
+  return { b, t, tile: flatten([b, ...t], shape) };
+}
+
+/** Tiles of the input at every point: [points, tiles, channels]. */
+function inputTransform(task: ConvTask, filters: readonly Filter[], transformed: Value): MapTask {
+  const sizes = filters.map(outputsOf);
+  const { b, t, tile } = tileVars(task, filters);
+  const c = variable("c", transformed.shape[2]!);
+  const grid = gridOf(filters.map(pointsOf)).map((at) => inputAt(task, sizes, b, t, c, at.map(int)));
+  const points = alongAxes(
+    grid,
+    filters.map((filter) => filter.b),
+    combineExpressions,
+  );
+  const stores = points.map((expr, point): Store => ({ value: transformed, index: [int(point), tile, c], expr, mode: "set" }));
+  return { kind: "map", name: task.name, origins: task.origins, vars: [b, ...t, c], stores };
+}
+
+/** Results from the sums at every point, [points, tiles, output channels]; sums over nothing: stages name what all of a tile's stores are made of. */
+function outputTransform(task: ConvTask, filters: readonly Filter[], sums: Value): ReduceTask {
+  const sizes = filters.map(outputsOf);
+  const { b, t, tile } = tileVars(task, filters);
+  const oc = variable("oc", sums.shape[2]!);
+  const products = gridOf(filters.map(pointsOf)).map((_, point) => load(sums, [int(point), tile, oc]));
   const results = alongAxes(
     products,
     filters.map(({ a }) => a),
     combineExpressions,
   );
   const slots = results.map((_, i) => slot(`y${i}`, "f32"));
-  const output: ReduceTask = {
+  return {
     kind: "reduce",
-    ...common,
-    vars: [to.b, ...to.t, oc],
+    name: task.name,
+    origins: task.origins,
+    vars: [b, ...t, oc],
     inner: [],
     stages: results.map((body, i) => ({ slot: slots[i]!, fn: "sum", body })),
     each: false,
-    stores: gridOf(sizes).flatMap((at, i) => storesAt(task, sizes, to.b, to.t, oc, at.map(int), slots[i]!)),
+    stores: gridOf(sizes).flatMap((at, i) => storesAt(task, sizes, b, t, oc, at.map(int), slots[i]!)),
   };
-  return { input, gemm, output, between: [transformed, sums], weights };
 }
 
 /** Every index of a grid, row-major. */
@@ -195,16 +204,19 @@ export function winogradWeights(task: ConvTask, filters: readonly Filter[], dtyp
         factors[point * taps + tap] = factor;
       });
     }
-    const kernel = new Float64Array(taps);
+    const kernels = new Float64Array(taps * oc);
+    const sums = new Float64Array(oc);
     for (let c = 0; c < ic; c++) {
-      for (let o = 0; o < oc; o++) {
-        const from = (o * ic + c) * taps;
-        for (let tap = 0; tap < taps; tap++) kernel[tap] = read(from + tap);
-        for (let point = 0; point < points; point++) {
-          let sum = 0;
-          for (let tap = 0; tap < taps; tap++) sum += factors[point * taps + tap]! * kernel[tap]!;
-          target[(point * ic + c) * oc + o] = sum;
+      channelTaps(read, c, { ic, oc, taps }, kernels);
+      for (let point = 0; point < points; point++) {
+        sums.fill(0);
+        for (let tap = 0; tap < taps; tap++) {
+          const factor = factors[point * taps + tap]!;
+          const from = tap * oc;
+          if (factor !== 0) for (let o = 0; o < oc; o++) sums[o]! += factor * kernels[from + o]!;
         }
+        const at = (point * ic + c) * oc;
+        for (let o = 0; o < oc; o++) target[at + o] = sums[o]!;
       }
     }
   });
