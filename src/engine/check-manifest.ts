@@ -8,14 +8,13 @@ import { limitNames } from "../util/caps.ts";
 import type { Manifest } from "./format.ts";
 import { type Plan, type PlanBuffer, type Step, schedulesOf } from "./plan.ts";
 
-/** The manifest's parts; `weightBytes`: in its file. Throws an Error that says what is wrong with it. */
-export function checkManifest(manifest: unknown, weightBytes: number): Manifest {
+/** The manifest's parts. Throws an Error that says what is wrong with it. */
+export function checkManifest(manifest: unknown): Manifest {
   // What is checked is data of unknown form: where it is of another form altogether, a TypeError says so as well.
   const { plan, fingerprint, weights } = manifest as Manifest;
   const { bytes, digest } = weights;
   checkFingerprint(fingerprint);
   need(isCount(bytes) && isText(digest), "it does not say which weights it needs");
-  need(weightBytes === bytes || weightBytes === 0, `it needs ${bytes} bytes of weights, its file has ${weightBytes}`);
   checkPlan(plan, bytes);
   return { plan, fingerprint, weights: { bytes, digest } };
 }

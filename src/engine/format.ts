@@ -32,7 +32,6 @@ export interface Header {
   readonly manifestBytes: number;
   /** Where the weights begin, at most `length`. */
   readonly weightsAt: number;
-  readonly checksum: Uint8Array;
 }
 
 /** Rises whenever an engine that older readers accept would not run there as meant. */
@@ -92,7 +91,6 @@ export function readHeader(bytes: Uint8Array, file: string): Header {
     length,
     manifestBytes,
     weightsAt: Math.min(weightsAt(manifestBytes), length),
-    checksum: bytes.slice(CHECKSUM.at, CHECKSUM.at + CHECKSUM.bytes),
   };
 }
 
@@ -102,13 +100,13 @@ export function readHeader(bytes: Uint8Array, file: string): Header {
  */
 export function readManifest(bytes: Uint8Array, header: Header, file: string): Manifest {
   const sum = checksumOf(bytes.subarray(0, header.weightsAt));
-  if (sum.some((byte, i) => byte !== header.checksum[i])) throw mismatched(file);
+  if (sum.some((byte, i) => byte !== bytes[CHECKSUM.at + i])) throw mismatched(file);
   checkVersions(bytes, file);
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(
       bytes.subarray(HEADER_BYTES, Math.min(HEADER_BYTES + header.manifestBytes, header.weightsAt)),
     );
-    return checkManifest(JSON.parse(text, readNumber) as unknown, header.length - header.weightsAt);
+    return checkManifest(JSON.parse(text, readNumber) as unknown);
   } catch (cause) {
     throw invalidPlan(file, cause instanceof Error ? cause.message : String(cause));
   }
@@ -215,11 +213,10 @@ const compareVersions = (a: string, b: string): number => {
 
 /** Of all that comes before the weights, but its own place. */
 function checksumOf(head: Uint8Array): Uint8Array {
-  const digest = new Hasher()
+  return new Hasher()
     .update(head.subarray(0, CHECKSUM.at))
     .update(head.subarray(CHECKSUM.at + CHECKSUM.bytes))
-    .digest();
-  return Uint8Array.from(digest.match(/../g)!, (pair) => Number.parseInt(pair, 16));
+    .bytes();
 }
 
 // --- JSON with all numbers -----------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 // A digest of many bytes that costs the calling thread next to nothing: Web Crypto computes SHA-256 on threads of its own.
 
+import { hexOf } from "./hash.ts";
+
 const PIECE_BYTES = 4 << 20;
 /** Pieces that are copied and waiting at a time. */
 const AT_A_TIME = 8;
@@ -16,7 +18,7 @@ export async function digestOf(bytes: Uint8Array, arrived = async (_bytes: numbe
     digests.push(sha256(bytes.subarray(at, to)));
   }
   const list = new Uint8Array(await new Blob(await Promise.all(digests)).arrayBuffer());
-  return Array.from(new Uint8Array(await sha256(list)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return hexOf(new Uint8Array(await sha256(list)));
 }
 
 const sha256 = (bytes: Uint8Array): Promise<ArrayBuffer> =>

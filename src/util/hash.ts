@@ -3,6 +3,9 @@
 
 const encoder = new TextEncoder();
 
+/** Two lower-case hex digits a byte. */
+export const hexOf = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+
 const rotl = (x: number, r: number): number => (x << r) | (x >>> (32 - r));
 
 const mix = (h: number): number => {
@@ -47,8 +50,8 @@ export class Hasher {
     return this;
   }
 
-  /** The hash as 32 lower-case hex digits: the reference's four words, h1 first. The hasher stays usable. */
-  digest(): string {
+  /** The hash: the reference's four words, h1 first, each with its most significant byte first. The hasher stays usable. */
+  bytes(): Uint8Array {
     let { h1, h2, h3, h4 } = this;
     const rest = new Uint8Array(16);
     rest.set(this.tail.subarray(0, this.length & 15));
@@ -73,7 +76,13 @@ export class Hasher {
     h2 = (h2 + h1) | 0;
     h3 = (h3 + h1) | 0;
     h4 = (h4 + h1) | 0;
-    return [h1, h2, h3, h4].map((h) => (h >>> 0).toString(16).padStart(8, "0")).join("");
+    [h1, h2, h3, h4].forEach((h, i) => void k.setInt32(4 * i, h));
+    return rest;
+  }
+
+  /** The same as 32 lower-case hex digits. */
+  digest(): string {
+    return hexOf(this.bytes());
   }
 
   /** Absorbs whole 16-byte blocks of `bytes[from, to)`. */
