@@ -32,7 +32,7 @@ const HOPELESS = 4;
 /** How near to the best a round's loser may be and still go on. */
 const CLOSE = 1.05;
 /** Bytes at either end of each result that are compared. */
-const COMPARED_BYTES = 1 << 17;
+const COMPARED_BYTES = 1 << 15;
 
 export class Bench {
   private readonly memory: Memory;

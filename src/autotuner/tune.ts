@@ -265,6 +265,9 @@ class Tuner {
       // A choice of one is none; a block's only one is its parts, which have been measured.
       if (tried < 2 && (task.kind === "block" || !this.options.timeAll)) return;
       while (wave.length > 0) {
+        const takeNext = (): readonly Keyed[] => this.takeWave(rest, Math.min(size, most - tried));
+        // The next wave compiles while this one is measured, unless the device is a processor that would compute meanwhile.
+        const next = this.target.caps.tier === "core" ? undefined : takeNext();
         const before: number = best?.ns ?? Number.POSITIVE_INFINITY;
         const unknown = wave.filter(({ key }) => !this.cache.get(key));
         if (unknown.length > 0) field ??= await bench.field(task, plainest(task, this.target));
@@ -280,7 +283,7 @@ class Tuner {
           if (ns < (best?.ns ?? Number.POSITIVE_INFINITY)) best = { candidate, ns };
         }
         idle = best && best.ns > GAIN * before ? idle + 1 : 0;
-        wave = idle >= patience ? [] : this.takeWave(rest, Math.min(size, most - tried));
+        wave = idle >= patience ? [] : (next ?? takeNext());
         tried += wave.length;
       }
       if (best) this.cache.decide(name, { level: this.level, key: best.candidate.key });
