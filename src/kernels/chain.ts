@@ -32,7 +32,7 @@ export const fitsBuffers = (values: readonly Value[], caps: Caps): boolean =>
 const PRODUCTS: readonly Tactic<GemmTask>[] = [gemmVector, gemmTiled, gemmBlocked, gemmMatrix, gemmDot4, gemmMatrixBytes];
 
 /** Ways to run each variant's product inside of a chain that an exhaustive search tries. */
-const MANY = 16;
+const MANY = 32;
 
 /** A way to take a task apart: the product in it and what a configuration says of the way. */
 export interface Variant {
