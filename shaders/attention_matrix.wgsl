@@ -1,9 +1,9 @@
 // Attention on subgroup matrices (tensor cores): a workgroup makes ROWS queries of one batch, sixteen a subgroup, KEYS keys at a
 // time while the next are on their way into registers. Scores pass through workgroup memory to the invocations that own a row,
 // which turn them into f16 weights; what the weights make of the values comes back the same way and is added to results that were
-// rescaled to the row's new peak. Little workgroup memory lets a processor have several workgroups: all that invocations tell each
-// other about rows passes through one strip, PASS fragments of the results at a time (Milakov and Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et al., 2022,
-// https://arxiv.org/abs/2205.14135).
+// rescaled to the row's new peak (Milakov and Gimelshein, 2018, https://arxiv.org/abs/1805.02867; Dao et al., 2022,
+// https://arxiv.org/abs/2205.14135). Little workgroup memory lets a processor have several workgroups: scores, results (PASS fragments
+// at a time) and queries all pass through one strip.
 enable f16;
 enable subgroups;
 enable chromium_experimental_subgroup_matrix;

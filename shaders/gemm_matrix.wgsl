@@ -27,7 +27,6 @@ const STAGES = 2u;               //# spec
 const AHEAD = 2u;                //# spec
 // Whether loads ahead are not tested, but spread over the steps of a stage: past the end the last stage is fetched again.
 const STRAIGHT = false;          //# spec
-// Tiles along m that neighbouring workgroups take before they go on along n.
 // Elements in sixteen bytes.
 const SPAN = 8u;                 //# spec
 const RUN = 8u;                  //# spec

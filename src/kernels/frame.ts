@@ -20,7 +20,7 @@ export function coverOf({ batch, m, n }: GemmTask, tileM: number, tileN: number)
   return { groups, padded: (groups * tileM * tileN) / (known(m.extent) * known(n.extent) * batches) };
 }
 
-/** Workgroup memory and registers of a processor that workgroups share, how many processors there are and their clock, of the GPUs that were measured. */
+/** What a processor has for its workgroups, how many processors there are and their clock, of the GPUs that were measured. */
 export const PROCESSOR = { count: 132, gigahertz: 1.755, registers: 65_536, invocations: 2048 } as const;
 
 /** How many workgroups a processor holds, and how often `groups` of them take turns: a last turn of few counts half. */

@@ -21,6 +21,7 @@ const UNROLL = /^( *)for \(var (\w+) = 0u; \2 < (\w+); \2\+\+\) \{ \/\/# unroll(
 /** The branches begin and end on lines of their own. */
 const CHOOSE = /^( *)if \((\w+)\) \{ \/\/# choose$/;
 
+/** An inner `when` has a margin of its own; both are settled when all indices are numbers. */
 const WHEN = /^( *)if \((.*) (==|<) (.*)\) \{ \/\/# when$/;
 
 /** The shader's text with all marks filled. `name` is for the error when they are not. */
